@@ -1,0 +1,1 @@
+"""The push server: holds the connections and runs no application code."""

@@ -1,0 +1,32 @@
+"""`python -m push_server`: one push server process, with settings from the environment."""
+
+import asyncio
+import logging
+import os
+import sys
+
+from push_server.app import CannotStart, PushServer
+from queue_run.errors import SettingsError
+from queue_run.settings import Settings
+
+
+def main() -> int:
+    """Run until SIGTERM; exit code 2 when it cannot start."""
+    try:
+        settings = Settings.from_env(os.environ)
+        logging.basicConfig(
+            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+        asyncio.run(_serve(settings))
+    except (SettingsError, CannotStart) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    await PushServer(settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""The push server put together: start, heartbeat, graceful stop."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+from redis.exceptions import RedisError
+from tornado import web
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPServerRequest
+from tornado.netutil import bind_sockets
+from tornado.routing import Matcher, Rule
+
+from push_server import liveness
+from push_server.application import Application
+from push_server.connections import Connections
+from push_server.forwarder import Forwarder
+from push_server.handlers import (
+    HealthHandler,
+    PublicFileHandler,
+    ReadyHandler,
+    Services,
+    SocketHandler,
+)
+from push_server.hub import Hub
+from queue_run.celery_app import create_celery
+from queue_run.channel.listener import Listener
+from queue_run.dispatch import Dispatcher
+from queue_run.envelopes import Hello, encode
+from queue_run.ids import new_server_id
+from queue_run.keys import Keys
+from queue_run.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds in which a client must have sent its handshake (Tornado's own default is an hour).
+HANDSHAKE_TIMEOUT = 10
+#: Seconds at the end of a shutdown in which close frames are answered.
+CLOSING_TIME = 1.0
+
+
+class CannotStart(Exception):
+    """Something outside is missing; the text says what, and what to do."""
+
+
+class PushServer:
+    """One push server process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.namespace)
+        self.id = new_server_id()
+        self._stream = self._keys.server(self.id)
+        self._redis = redis.asyncio.Redis.from_url(
+            settings.redis_url, socket_timeout=5, socket_connect_timeout=5, socket_keepalive=True
+        )
+        self._listener = Listener(
+            settings.redis_url, [self._keys.broadcast, self._stream], on_gap=self._on_gap
+        )
+        self._connections = Connections(self.id)
+        self._application = Application(self._redis, self._keys)
+        self._dispatcher = Dispatcher(create_celery(settings), self._keys.sockets_queue)
+        self._forwarder = Forwarder(
+            settings, self._connections, self._application, self._dispatcher
+        )
+        self._hub = Hub(
+            self._listener,
+            self._connections,
+            self._forwarder,
+            broadcast=self._keys.broadcast,
+            on_application_changed=self._refresh_application,
+        )
+        self._services = Services(
+            settings, self.id, self._connections, self._application, self._forwarder
+        )
+        self._services.channel_connected = lambda: self._listener.connected
+        self._tasks: list[asyncio.Task[None]] = []
+        self.port = settings.port
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop gracefully.
+
+        Raises:
+            CannotStart: when Redis does not answer or the port is taken.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        server = await self._start()
+        await stop.wait()
+        await self._stop(server)
+
+    async def _start(self) -> HTTPServer:
+        try:
+            await self._open_channel()
+        except (RedisError, OSError) as error:
+            raise CannotStart(
+                f"Redis at {self._settings.redis_url} does not answer ({error}): "
+                "start it, or set REDIS_URL"
+            ) from None
+        sockets = self._bind()
+        self._dispatcher.start()
+        self._background(self._hub.run(), "hub")
+        self._background(self._heartbeat(), "heartbeat")
+        self._background(liveness.watch(self._connections, self._settings.ping_interval), "pings")
+        server = HTTPServer(
+            self._http_application(),
+            idle_connection_timeout=HANDSHAKE_TIMEOUT,
+            max_header_size=16 * 1024,
+            max_body_size=64 * 1024,
+        )
+        server.add_sockets(sockets)
+        # What is here now lives as long as the process: the collector need not visit it.
+        gc.collect()
+        gc.freeze()
+        log.info("push server %s listens on http://%s:%d", self.id, self._settings.host, self.port)
+        return server
+
+    def _bind(self) -> list[socket.socket]:
+        settings = self._settings
+        try:
+            sockets = bind_sockets(
+                settings.port, settings.host, backlog=1024, reuse_port=settings.reuse_port
+            )
+        except OSError as error:
+            raise CannotStart(
+                f"port {settings.port} of {settings.host} cannot be opened ({error.strerror}): "
+                "set PORT to another one"
+            ) from None
+        self.port = sockets[0].getsockname()[1]
+        return sockets
+
+    def _http_application(self) -> web.Application:
+        settings = self._settings
+        rules: list[Any] = [
+            (r"/healthz", HealthHandler),
+            (r"/readyz", ReadyHandler, {"services": self._services}),
+        ]
+        sockets = (r"/.*", SocketHandler, {"services": self._services})
+        if settings.public_dir:
+            files = {
+                "path": str(Path(settings.public_dir).resolve()),
+                "default_filename": "index.html",
+            }
+            rules.append(Rule(_PlainRequests(), PublicFileHandler, files))
+        return web.Application(
+            [*rules, sockets],
+            log_function=_log_access,
+            websocket_max_message_size=settings.max_request_bytes,
+        )
+
+    async def _open_channel(self) -> None:
+        await self._create_stream()
+        await self._listener.open()
+        await self._application.refresh()
+
+    async def _create_stream(self) -> None:
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.xadd(self._stream, {"e": encode(Hello())})
+            pipeline.expire(self._stream, self._settings.heartbeat_expiry)
+            await pipeline.execute()
+
+    def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_report_end)
+        self._tasks.append(task)
+
+    async def _heartbeat(self) -> None:
+        """Keep this server's stream alive, and what is known of the application fresh."""
+        expiry = self._settings.heartbeat_expiry
+        while True:
+            try:
+                if not await self._redis.expire(self._stream, expiry):
+                    log.warning("Redis has lost this server's stream: it is made anew")
+                    await self._create_stream()
+                await self._application.refresh()
+            except (RedisError, OSError) as error:
+                log.warning("no heartbeat: %s", str(error) or type(error))
+            await asyncio.sleep(self._settings.heartbeat_interval)
+
+    async def _refresh_application(self) -> None:
+        try:
+            await self._application.refresh()
+        except (RedisError, OSError) as error:
+            log.warning("the manifest could not be read, the next heartbeat tries: %s", error)
+
+    def _on_gap(self, stream: str) -> None:
+        log.error("messages on %s were lost before this server could read them", stream)
+        self._hub.release()
+
+    async def _stop(self, server: HTTPServer) -> None:
+        """Accept no more, let outcomes come in, close the connections, then everything else."""
+        grace = self._settings.shutdown_grace
+        log.info("stopping: %d connections have up to %g seconds", len(self._connections), grace)
+        self._services.closing = True
+        server.stop()
+        await self._forwarder.drain(max(0.1, grace - 2 * CLOSING_TIME))
+        await self._connections.wait_until_empty(CLOSING_TIME)
+        await asyncio.to_thread(self._dispatcher.close, CLOSING_TIME)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._close_channel()
+        log.info("stopped")
+
+    async def _close_channel(self) -> None:
+        try:
+            await self._redis.delete(self._stream)
+        except (RedisError, OSError) as error:
+            log.info("this server's stream is left to expire: %s", error)
+        await self._redis.aclose()
+        await self._listener.close()
+
+
+class _PlainRequests(Matcher):
+    """Requests that are no WebSocket: files and sockets may share a path."""
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            return None
+        return {"path_args": [request.path.lstrip("/").encode()]}
+
+
+def _log_access(handler: web.RequestHandler) -> None:
+    """Without the query, which may hold tokens."""
+    log.debug("%d %s", handler.get_status(), handler.request.path)
+
+
+def _report_end(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("%s ended unexpectedly", task.get_name(), exc_info=task.exception())

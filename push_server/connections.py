@@ -1,0 +1,172 @@
+"""Who is connected: the only place that knows connections and their users.
+
+Pure: plain dicts and sets, no Tornado. Adding and removing keep both directions of the index; to
+remove twice is harmless.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Collection, Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from push_server.lanes import Lane
+from queue_run.ids import ConnectionId, RequestId, ServerId, UserId
+
+
+class Transport(Protocol):
+    """What a connection needs of the socket it stands for."""
+
+    def write(self, frame: bytes) -> None:
+        """Send a whole frame, or drop the connection when its client is too far behind."""
+
+    def ping(self) -> None:
+        """Send a ping frame."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake."""
+
+    def abort(self, why: str) -> None:
+        """Drop the connection at once."""
+
+
+class Connection:
+    """One open WebSocket."""
+
+    __slots__ = (
+        "_paused",
+        "_request_numbers",
+        "closing",
+        "heard",
+        "id",
+        "lane",
+        "path",
+        "query",
+        "transport",
+        "unordered",
+        "user",
+        "user_id",
+    )
+
+    def __init__(
+        self,
+        connection_id: ConnectionId,
+        transport: Transport,
+        lane: Lane,
+        *,
+        path: str,
+        query: str,
+        user: msgspec.Raw,
+        user_id: UserId | None,
+    ) -> None:
+        self.id = connection_id
+        self.transport = transport
+        self.lane = lane
+        self.path = path
+        self.query = query
+        #: What `on_authenticate` returned, as JSON.
+        self.user = user
+        self.user_id = user_id
+        #: Requests in flight that keep no order.
+        self.unordered: set[RequestId] = set()
+        #: Whether its client has been heard since the last ping.
+        self.heard = True
+        #: Whether the closing handshake has begun: nothing is read or sent any more.
+        self.closing = False
+        self._request_numbers = itertools.count(1)
+        self._paused: asyncio.Future[None] | None = None
+
+    def next_request_id(self) -> RequestId:
+        return RequestId(f"{self.id}-{next(self._request_numbers)}")
+
+    @property
+    def idle(self) -> bool:
+        """Whether no outcome is due."""
+        return self.lane.idle and not self.unordered
+
+    @property
+    def paused(self) -> bool:
+        """Whether its client is not read for now."""
+        return self._paused is not None
+
+    def pause(self) -> "asyncio.Future[None]":
+        """What its reader is to wait for before it reads on."""
+        if self._paused is None:
+            self._paused = asyncio.get_running_loop().create_future()
+        return self._paused
+
+    def read_on(self) -> None:
+        """End the pause, if there is one."""
+        if self._paused is not None:
+            if not self._paused.done():
+                self._paused.set_result(None)
+            self._paused = None
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake, once."""
+        if not self.closing:
+            self.closing = True
+            self.transport.close(code, reason)
+            # The client's own close frame must be read.
+            self.read_on()
+
+    def __str__(self) -> str:
+        return f"{self.id} (user {self.user_id})" if self.user_id else self.id
+
+
+class Connections:
+    """All connections of this push server."""
+
+    def __init__(self, server: ServerId) -> None:
+        self._server = server
+        self._numbers = itertools.count(1)
+        self._by_id: dict[ConnectionId, Connection] = {}
+        self._by_user: dict[UserId, set[Connection]] = {}
+        self._emptied: asyncio.Event | None = None
+
+    def new_id(self) -> ConnectionId:
+        return ConnectionId(f"{self._server}-{next(self._numbers)}")
+
+    def add(self, connection: Connection) -> None:
+        self._by_id[connection.id] = connection
+        if connection.user_id is not None:
+            self._by_user.setdefault(connection.user_id, set()).add(connection)
+
+    def remove(self, connection: Connection) -> None:
+        if self._by_id.pop(connection.id, None) is None:
+            return
+        if not self._by_id and self._emptied is not None:
+            self._emptied.set()
+        if connection.user_id is None:
+            return
+        others = self._by_user[connection.user_id]
+        others.discard(connection)
+        if not others:
+            del self._by_user[connection.user_id]
+
+    async def wait_until_empty(self, seconds: float) -> None:
+        """Return when the last connection is gone, or after so many seconds."""
+        self._emptied = asyncio.Event()
+        if self._by_id:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._emptied.wait()
+
+    def get(self, connection: ConnectionId) -> Connection | None:
+        return self._by_id.get(connection)
+
+    def of_user(self, user: UserId) -> Collection[Connection]:
+        return self._by_user.get(user, ())
+
+    def of_users(self, users: Iterable[UserId]) -> list[Connection]:
+        """A snapshot: sending to it may remove connections."""
+        return [connection for user in users for connection in self._by_user.get(user, ())]
+
+    def __iter__(self) -> Iterator[Connection]:
+        """A snapshot of all connections."""
+        return iter(list(self._by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_id)

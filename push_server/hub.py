@@ -1,0 +1,142 @@
+"""From the channel to the connections."""
+
+import asyncio
+import collections
+import logging
+from collections.abc import Awaitable, Callable
+
+from push_server import protocols
+from push_server.connections import Connections
+from push_server.forwarder import Forwarder
+from queue_run.channel.listener import Entry, Listener, Offset, parse_offset
+from queue_run.envelopes import (
+    ApplicationChanged,
+    Authenticated,
+    ChannelEnvelope,
+    CloseConnection,
+    CloseUsers,
+    Hello,
+    Outcome,
+    ToConnection,
+    ToUsers,
+    decode,
+)
+from queue_run.errors import InvalidEnvelope
+
+log = logging.getLogger(__name__)
+
+#: Writes after which a fan-out lets other work of the loop go on.
+WRITES_AT_ONCE = 500
+#: Envelope ids that are remembered, to drop the second copy of a publish that was repeated.
+RECENT_IDS = 50_000
+
+
+class Hub:
+    """Delivers what the listener reads: users' messages, replies, outcomes.
+
+    A reply never overtakes what its handler sent: replies and users' messages travel on two
+    streams, so a reply that names a broadcast offset waits, and everything behind it, until that
+    offset has been delivered.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        connections: Connections,
+        forwarder: Forwarder,
+        *,
+        broadcast: str,
+        on_application_changed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._listener = listener
+        self._connections = connections
+        self._forwarder = forwarder
+        self._broadcast = broadcast
+        self._on_application_changed = on_application_changed
+        self._delivered: Offset = (0, 0)
+        self._held: collections.deque[ChannelEnvelope] = collections.deque()
+        self._recent: collections.OrderedDict[bytes, None] = collections.OrderedDict()
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        self._delivered = self._listener.position(self._broadcast)
+        async for batch in self._listener.batches():
+            for entry in batch:
+                try:
+                    await self._take(entry)
+                except Exception:
+                    # One envelope must not end the delivery of all others.
+                    log.exception("an entry of %s could not be delivered", entry.stream)
+
+    def release(self) -> None:
+        """Let everything held go: what it waits for has been lost."""
+        self._delivered = max(self._delivered, self._listener.position(self._broadcast))
+        while self._held:
+            self._to_connection(self._held.popleft())
+
+    async def _take(self, entry: Entry) -> None:
+        try:
+            envelope = decode(entry.data)
+        except InvalidEnvelope as error:
+            log.error("%s: %s", entry.stream, error)
+        else:
+            if self._is_new(envelope.id):
+                await self._deliver(entry.stream, envelope)
+        if entry.stream == self._broadcast:
+            self._delivered = entry.offset
+            while self._held and self._is_due(self._held[0]):
+                self._to_connection(self._held.popleft())
+
+    def _is_new(self, envelope_id: bytes) -> bool:
+        if envelope_id in self._recent:
+            log.info("dropped the second copy of a message")
+            return False
+        self._recent[envelope_id] = None
+        if len(self._recent) > RECENT_IDS:
+            self._recent.popitem(last=False)
+        return True
+
+    async def _deliver(self, stream: str, envelope: ChannelEnvelope) -> None:
+        match envelope:
+            case ToUsers():
+                await self._fan_out(envelope)
+            case CloseUsers():
+                for connection in self._connections.of_users(envelope.users):
+                    connection.close(envelope.code, envelope.reason)
+            case ApplicationChanged():
+                await self._on_application_changed()
+            case Authenticated():
+                self._forwarder.authenticated(envelope)
+            case Hello():
+                log.debug("%s is open", stream)
+            case _ if self._held or not self._is_due(envelope):
+                self._held.append(envelope)
+            case _:
+                self._to_connection(envelope)
+
+    def _is_due(self, envelope: ChannelEnvelope) -> bool:
+        after = envelope.after if isinstance(envelope, Outcome) else None
+        return after is None or parse_offset(after) <= self._delivered
+
+    def _to_connection(self, envelope: ChannelEnvelope) -> None:
+        if isinstance(envelope, Outcome):
+            self._forwarder.settle(envelope)
+        elif isinstance(envelope, ToConnection | CloseConnection):
+            connection = self._connections.get(envelope.connection)
+            if connection is None:
+                log.debug("%s: left before its message came", envelope.connection)
+            elif isinstance(envelope, CloseConnection):
+                connection.close(envelope.code, envelope.reason)
+            elif not connection.closing:
+                connection.transport.write(protocols.message_frame(envelope.message))
+
+    async def _fan_out(self, envelope: ToUsers) -> None:
+        receivers = self._connections.of_users(envelope.users)
+        if not receivers:
+            return
+        frame = protocols.message_frame(envelope.message)
+        for index, connection in enumerate(receivers, start=1):
+            if not connection.closing:
+                connection.transport.write(frame)
+            if index % WRITES_AT_ONCE == 0:
+                await asyncio.sleep(0)

@@ -1,0 +1,93 @@
+"""What a publish gives back, in synchronous and asynchronous code alike."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Generator
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Receipt:
+    """Tells when a message is on the channel.
+
+    In synchronous code it is complete when `send` returns. In asynchronous code, await it; without
+    the await the message goes out all the same, in order, and a failure is logged.
+    """
+
+    __slots__ = ("_error", "_finished", "_observed", "_waiters", "offset")
+
+    def __init__(self) -> None:
+        #: Position on the stream; None until the message is there, or if its connection is gone.
+        self.offset: str | None = None
+        self._error: BaseException | None = None
+        self._finished = threading.Event()
+        self._observed = False
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    @property
+    def done(self) -> bool:
+        return self._finished.is_set()
+
+    def complete(self, offset: str | None, error: BaseException | None = None) -> None:
+        """Called once by the publisher, on whichever thread wrote the message."""
+        self.offset = offset
+        self._error = error
+        self._finished.set()
+        while self._waiters:
+            loop, waiter = self._waiters.pop()
+            try:
+                loop.call_soon_threadsafe(_wake, waiter)
+            except RuntimeError:
+                log.debug("the loop that waited for a message is closed")
+
+    def wait(self, timeout: float) -> None:
+        """Block until the message is on the channel.
+
+        Raises:
+            ChannelUnavailable: when it could not be written.
+            TimeoutError: after `timeout` seconds.
+        """
+        if not self._finished.wait(timeout):
+            raise TimeoutError(f"the channel gave no answer within {timeout:g} seconds")
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise what went wrong, if the message could not be written."""
+        self._observed = True
+        if self._error is not None:
+            raise self._error
+
+    def __await__(self) -> Generator[Any, None, "Receipt"]:
+        yield from self.settled().__await__()
+        self.raise_error()
+        return self
+
+    async def settled(self) -> None:
+        """Wait until it is known how the publish ended, without raising."""
+        if self._finished.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiters.append((loop, waiter))
+        # The publisher may have finished between the check and the append.
+        if self._finished.is_set():
+            return
+        await waiter
+
+    def __del__(self) -> None:
+        if self._error is not None and not self._observed:
+            log.error("a message that nobody waited for was not sent: %s", self._error)
+
+
+def finished(offset: str | None = None) -> Receipt:
+    """The receipt of a send that had nobody to reach."""
+    receipt = Receipt()
+    receipt.complete(offset)
+    return receipt
+
+
+def _wake(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)

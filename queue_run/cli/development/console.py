@@ -1,0 +1,83 @@
+"""The one log of all processes, and what `queue-run dev` itself says."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TextIO
+
+import click
+
+from queue_run.cli.supervision.policy import describe_exit
+from queue_run.cli.supervision.reporter import Program
+
+COLOURS = {
+    "dev": "yellow",
+    "redis": "red",
+    "web": "green",
+    "sockets": "cyan",
+    "jobs": "magenta",
+}
+WIDTH = max(map(len, COLOURS))
+
+
+class Console:
+    """Writes lines with the name of the process before them; the supervisor's `Reporter`.
+
+    Attributes:
+        on_closed: called once when nobody reads any more (`queue-run dev | head`).
+    """
+
+    def __init__(self, stream: TextIO, *, environ: Mapping[str, str]) -> None:
+        self._stream = stream
+        self._colours = stream.isatty() and not environ.get("NO_COLOR")
+        self._open = True
+        self.on_closed: Callable[[], None] = lambda: None
+
+    # What programs write and do
+
+    def output(self, program: Program, line: str) -> None:
+        if not program.quiet:
+            self._line(program.name, line)
+
+    def exited(
+        self, program: Program, status: int, *, delay: float | None, output: Collection[str]
+    ) -> None:
+        if program.quiet:
+            for line in output:
+                self._line(program.name, line)
+        if delay is None:
+            self.say(f"{program.name} cannot run the application: it starts when a file changes")
+        else:
+            self.say(
+                f"{program.name} ended ({describe_exit(status)}): it starts again in {delay:g} s"
+            )
+
+    def killed(self, program: Program, *, after: float) -> None:
+        self.say(f"{program.name} did not end within {after:g} s: killed")
+
+    # What the command says
+
+    def say(self, text: str) -> None:
+        """One line of our own in the log."""
+        self._line("dev", text)
+
+    def announce(self, rows: Sequence[str]) -> None:
+        """Lines of our own that stand apart; the first is the headline."""
+        headline = click.style(rows[0], bold=True) if self._colours else rows[0]
+        lines = [f"  {row}".rstrip() for row in (headline, *rows[1:])]
+        self._write("\n".join(["", *lines, "", ""]))
+
+    def _line(self, name: str, text: str) -> None:
+        prefix = f"{name:<{WIDTH}} |"
+        if self._colours:
+            prefix = click.style(prefix, fg=COLOURS.get(name))
+        self._write(f"{prefix} {text}\n")
+
+    def _write(self, text: str) -> None:
+        if not self._open:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            # A closed pipe or terminal: there is nobody left to tell, and nobody to stop us later.
+            self._open = False
+            self.on_closed()

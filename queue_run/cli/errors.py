@@ -1,0 +1,11 @@
+"""What a command says before it gives up."""
+
+import click
+
+from queue_run.cli import EXIT_USAGE
+
+
+class CommandError(click.ClickException):
+    """Raised for what the user must change: its text on stderr, no traceback, exit code 2."""
+
+    exit_code = EXIT_USAGE

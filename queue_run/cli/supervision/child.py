@@ -1,0 +1,134 @@
+"""One running process in a group of its own, its output line by line."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+
+from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.lines import LineSplitter
+from queue_run.cli.supervision.reporter import Program
+
+#: Holds the program back until its group is known to the reaper: one line on standard input opens
+#: it, and the end of the pipe (the supervisor was killed meanwhile) ends it. So there is no moment
+#: at which a program runs that nobody would end.
+GATE = 'read -r _ && exec "$@" </dev/null'
+
+#: A process may leave another behind that moved to a group of its own and holds the output open.
+OUTPUT_GRACE = 1.0
+#: Lines remembered for the message about a failure.
+LAST_LINES = 15
+
+
+class ChildProcess:
+    """A process that was started, until it and its group have ended.
+
+    Attributes:
+        ended: done when the process has ended and its output was read; its exit status.
+        last_lines: the end of its output.
+    """
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, output: "Output", groups: ProcessGroups
+    ) -> None:
+        self._process = process
+        self._output = output
+        self._groups = groups
+        self.last_lines = output.last_lines
+        self.ended = asyncio.create_task(self._end())
+
+    @classmethod
+    async def start(
+        cls, program: Program, *, groups: ProcessGroups, on_line: Callable[[str], None]
+    ) -> "ChildProcess":
+        """Start a program.
+
+        Raises:
+            OSError: if the system starts no process, or the reaper is gone.
+        """
+        output = Output(on_line)
+        writing = await output.open()
+        gate, opener = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", GATE, program.name, *program.command),
+                stdin=gate,
+                stdout=writing,
+                stderr=writing,
+                cwd=program.cwd,
+                env=program.environ,
+                start_new_session=True,
+            )
+            groups.add(process.pid)
+            with contextlib.suppress(BrokenPipeError):  # It was killed at once: `ended` says so.
+                os.write(opener, b"\n")
+        finally:
+            for each in (gate, opener, writing):
+                os.close(each)
+        return cls(process, output, groups)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def stop(self, grace: float) -> bool:
+        """Ask the process to end, and kill its group if it does not; False if that was needed."""
+        with contextlib.suppress(ProcessLookupError):
+            # To the process alone: it knows how its own children are to be ended.
+            self._process.send_signal(signal.SIGTERM)
+        done, _ = await asyncio.wait({self.ended}, timeout=grace)
+        if not done:
+            self.kill()
+            await asyncio.wait({self.ended})
+        return bool(done)
+
+    def kill(self) -> None:
+        """Kill the process and whatever it has started in its group."""
+        # macOS answers EPERM where only zombies are left.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def _end(self) -> int:
+        status = await self._process.wait()
+        self.kill()  # What it left behind in its group goes with it.
+        await self._output.finish(OUTPUT_GRACE)
+        self._groups.remove(self.pid)
+        return status
+
+
+class Output(asyncio.Protocol):
+    """Reads a pipe and reports each line."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._splitter = LineSplitter()
+        self._closed = asyncio.Event()
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+
+    async def open(self) -> int:
+        """Start to read; the file descriptor to write to."""
+        reading, writing = os.pipe()
+        pipe = os.fdopen(reading, "rb", buffering=0)
+        self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: self, pipe)
+        return writing
+
+    def data_received(self, data: bytes) -> None:
+        self._report(self._splitter.feed(data))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._report(self._splitter.flush())
+        self._closed.set()
+
+    async def finish(self, grace: float) -> None:
+        """Wait for the end of the output, though not for ever."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), grace)
+        self._transport.close()
+        await self._closed.wait()
+
+    def _report(self, lines: list[str]) -> None:
+        for line in lines:
+            self.last_lines.append(line)
+            self._on_line(line)

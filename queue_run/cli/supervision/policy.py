@@ -1,0 +1,47 @@
+"""Whether and when a program that ended starts again. No process and no clock in here."""
+
+import signal
+
+#: By convention of the framework's workers and of Celery: what was asked for cannot work, and
+#: the reason has been printed. Starting again without a change would only print it again.
+CANNOT_WORK = 2
+
+FIRST_DELAY = 0.5
+MAX_DELAY = 15.0
+#: A program that ran this long had started well: its next failure is a new one.
+STABLE_AFTER = 20.0
+
+
+class RestartPolicy:
+    """The delays of one program: doubled with each failure in a row, up to `MAX_DELAY`.
+
+    Args:
+        awaits_change: a program that ends with `CANNOT_WORK` waits until a file has changed.
+    """
+
+    def __init__(self, *, awaits_change: bool = False) -> None:
+        self._awaits_change = awaits_change
+        self._failures = 0
+
+    def delay(self, status: int, *, ran_for: float) -> float | None:
+        """Seconds until the program starts again; None for not before a change."""
+        if self._awaits_change and status == CANNOT_WORK:
+            return None
+        if ran_for >= STABLE_AFTER:
+            self._failures = 0
+        self._failures += 1
+        return min(MAX_DELAY, FIRST_DELAY * 2.0 ** (self._failures - 1))
+
+    def reset(self) -> None:
+        """A change may have mended it: count from the beginning."""
+        self._failures = 0
+
+
+def describe_exit(status: int) -> str:
+    """How a process ended, in words."""
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"

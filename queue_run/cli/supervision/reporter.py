@@ -1,0 +1,43 @@
+"""What is supervised, and whom its supervisor tells."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A command that is to be kept running."""
+
+    name: str
+    command: tuple[str, ...]
+    environ: Mapping[str, str]
+    cwd: Path
+    #: It runs the application's code: it restarts when a file changes.
+    reloads: bool = False
+    #: Others need it to end well: it is stopped after them.
+    stops_last: bool = False
+    #: Its output is of interest only when it fails.
+    quiet: bool = False
+
+
+class Reporter(Protocol):
+    """Hears what happens. Its methods are called on the event loop and must not block."""
+
+    def output(self, program: Program, line: str) -> None:
+        """A program wrote a line."""
+
+    def exited(
+        self, program: Program, status: int, *, delay: float | None, output: Collection[str]
+    ) -> None:
+        """A program ended that nobody had asked to.
+
+        Args:
+            status: exit code, negative for a signal.
+            delay: seconds until it starts again; None for not before a change.
+            output: its last lines.
+        """
+
+    def killed(self, program: Program, *, after: float) -> None:
+        """A program did not end within the seconds it had."""

@@ -1,0 +1,84 @@
+"""`queue-run worker`."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from queue_run.cli.environment import with_options
+from queue_run.keys import Keys
+from queue_run.settings import Settings
+
+#: What workers tell each other. Nothing here reads it, and it costs each of them steady traffic.
+QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+
+#: A request's task only hands over to the process's own loop: one thread is the fastest pool for
+#: it. Jobs may use the processor, so they keep Celery's own default, which is prefork.
+POOLS: dict[str, tuple[str, ...]] = {
+    "sockets": ("-P", "solo"),
+    "jobs": (),
+    "all": ("-P", "threads"),
+}
+
+
+@click.command("worker")
+@click.option(
+    "--serve",
+    type=click.Choice(list(POOLS)),
+    default="all",
+    show_default=True,
+    help="Messages of WebSockets, jobs, or both.",
+)
+@click.option(
+    "--app",
+    "app_dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder that holds sockets/ and queues/ [QUEUE_RUN_APP_DIR, this one].",
+)
+@click.argument("celery_args", metavar="[-- CELERY OPTIONS]", nargs=-1, type=click.UNPROCESSED)
+def command(serve: str, app_dir: Path | None, celery_args: tuple[str, ...]) -> None:
+    """Run a worker: it runs the application's handlers and jobs.
+
+    A worker is a Celery worker; what follows '--' goes to Celery unchanged and wins over what this
+    command chooses: the queues (-Q), the pool (-P: solo for sockets, prefork for jobs, threads for
+    all), the name (-n) and the log level (-l).
+
+    \b
+    Examples:
+      queue-run worker                                  both, in one process
+      queue-run worker --serve sockets
+      queue-run worker --serve jobs -- -c 4             four job processes
+      queue-run worker --serve jobs -- -P threads -c 100
+      queue-run worker --serve sockets -- -n sockets2@%h   a second one on this host
+
+    \b
+    The same without this command, for --serve sockets:
+      celery -A worker worker -P solo -Q queue-run.sockets \\
+        --without-gossip --without-mingle --without-heartbeat
+    """
+    environ = with_options(os.environ, app_dir=app_dir)
+    settings = Settings.from_env(environ)
+    arguments = worker_arguments(serve, settings)
+    os.execve(sys.executable, [sys.executable, "-m", "celery", *arguments, *celery_args], environ)
+
+
+def worker_arguments(
+    serve: str, settings: Settings, pool: tuple[str, ...] | None = None
+) -> list[str]:
+    """The arguments of `celery` for a worker that serves these; another pool may be named."""
+    keys = Keys(settings.namespace)
+    queues = {
+        "sockets": keys.sockets_queue,
+        "jobs": keys.jobs_queue,
+        "all": f"{keys.sockets_queue},{keys.jobs_queue}",
+    }
+    return [
+        *("-A", "worker", "worker"),
+        *(POOLS[serve] if pool is None else pool),
+        *("-Q", queues[serve]),
+        *QUIET,
+        *("-n", f"{serve}@%h"),
+        *("-l", settings.log_level),
+    ]

@@ -1,0 +1,139 @@
+"""The dispatch: from a push server to the workers.
+
+Publishing one Celery task costs far more than a request does, so one task carries every request
+that arrived while the previous task was being published. Idle, that is one request at once; under
+load the cost per request falls towards nothing. A thread owns the broker connection: the event
+loop only appends to a queue.
+"""
+
+import collections
+import logging
+import queue
+import random
+import threading
+import time
+import uuid
+
+from celery import Celery
+from kombu import Producer, Queue
+from kombu.exceptions import KombuError
+
+from queue_run.envelopes import Turn, Work, encode_batch
+from queue_run.keys import REQUESTS_TASK
+
+log = logging.getLogger(__name__)
+
+#: Requests in one Celery task, about: more would leave other workers idle.
+BATCH_SIZE = 32
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+
+
+class Dispatcher:
+    """Sends work to the workers, in the order in which it was given."""
+
+    def __init__(self, app: Celery, queue_name: str) -> None:
+        self._app = app
+        self._queue_name = queue_name
+        self._waiting: collections.deque[Work] = collections.deque()
+        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="queue-run-dispatch", daemon=True)
+        self._closing = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, work: Work) -> None:
+        """Queue a turn or an authentication; never blocks.
+
+        Without a broker it is tried again until it expires: whoever waits for its outcome has its
+        own deadline.
+        """
+        self._waiting.append(work)
+        self._wake.put(True)
+
+    def close(self, timeout: float) -> None:
+        """Publish what waits and end the thread, within `timeout` seconds."""
+        self._closing = True
+        self._wake.put(True)
+        self._thread.join(timeout)
+        if self._waiting:
+            log.error("%d pieces of work never reached the broker", len(self._waiting))
+
+    def _run(self) -> None:
+        pause = FIRST_PAUSE
+        while not (self._closing and not self._waiting):
+            try:
+                self._publish_until_closed()
+            except self._passing_errors() as error:
+                log.warning("lost the broker, trying again: %s", str(error) or type(error))
+            except Exception:
+                # The thread serves every connection: one failure must not end it.
+                log.exception("publishing to the broker failed unexpectedly")
+            if self._waiting:
+                time.sleep(random.uniform(pause / 2, pause))
+                pause = min(pause * 2, LONGEST_PAUSE)
+                self._drop_expired()
+            else:
+                pause = FIRST_PAUSE
+
+    def _passing_errors(self) -> tuple[type[BaseException], ...]:
+        connection = self._app.connection_for_write()
+        return (*connection.connection_errors, *connection.channel_errors, OSError, KombuError)
+
+    def _publish_until_closed(self) -> None:
+        """Publish over one connection, until it breaks or the dispatcher closes."""
+        with self._app.connection_for_write() as connection:
+            producer = self._app.amqp.Producer(connection, auto_declare=False)
+            target = self._app.amqp.queues[self._queue_name]
+            while not (self._closing and not self._waiting):
+                if not self._waiting:
+                    self._wake.get()
+                while self._waiting:
+                    self._publish_batch(producer, target)
+
+    def _publish_batch(self, producer: Producer, target: Queue) -> None:
+        batch = self._next_batch()
+        if not batch:
+            return
+        try:
+            self._publish(producer, target, batch)
+        except BaseException:
+            # It may have arrived all the same: push servers take only the first outcome.
+            self._waiting.extendleft(reversed(batch))
+            raise
+
+    def _next_batch(self) -> list[Work]:
+        """The oldest work, up to a batch's size; a turn is never split."""
+        batch: list[Work] = []
+        size = 0
+        now = time.time()
+        while self._waiting and size < BATCH_SIZE:
+            work = self._waiting.popleft()
+            if work.expires > now:
+                batch.append(work)
+                size += len(work.requests) if isinstance(work, Turn) else 1
+        return batch
+
+    def _drop_expired(self) -> None:
+        """While the broker is away: what nobody waits for any more must not pile up."""
+        now = time.time()
+        # One pass over what is here now; the event loop may append meanwhile.
+        for _ in range(len(self._waiting)):
+            work = self._waiting.popleft()
+            if work.expires > now:
+                self._waiting.append(work)
+
+    def _publish(self, producer: Producer, target: Queue, batch: list[Work]) -> None:
+        # The parts of Celery's `apply_async` that matter here, without its cost: a registered
+        # task, result backends, signatures. Signals (tracing) are still sent.
+        message = self._app.amqp.as_task_v2(
+            str(uuid.uuid4()),
+            REQUESTS_TASK,
+            (encode_batch(batch),),
+            ignore_result=True,
+            argsrepr="",
+            kwargsrepr="",
+        )
+        self._app.amqp.send_task_message(
+            producer, REQUESTS_TASK, message, queue=target, serializer="json", retry=False
+        )

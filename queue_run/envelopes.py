@@ -1,0 +1,221 @@
+"""What travels between push servers and workers.
+
+Pure: bytes in, frozen structs out. Two directions, each a closed set of kinds:
+
+- the channel (workers to push servers): one version byte, then msgpack `[kind, id, …]`. A push
+  server decides from the head whether anyone here is addressed; the message inside is already in
+  its client form and is never parsed.
+- the dispatch (push servers to workers): one JSON text, the only argument of a Celery task, so
+  that it can be read in any Celery tool.
+
+A reader refuses another version by name, instead of guessing at its fields.
+"""
+
+import itertools
+import os
+from typing import TypeAlias
+
+import msgspec
+
+from queue_run.errors import InvalidEnvelope
+from queue_run.ids import ConnectionId, RequestId, ServerId, UserId
+from queue_run.messages import Message
+
+VERSION = 1
+_VERSION_BYTE = bytes([VERSION])
+
+# --- The channel: workers to push servers ---
+
+
+class _IdSource:
+    """Ids that no other process makes, and that a retry carries unchanged."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self._prefix = os.urandom(8)
+        self._count = itertools.count()
+
+    def __call__(self) -> bytes:
+        return self._prefix + next(self._count).to_bytes(5, "big")
+
+
+_new_id = _IdSource()
+os.register_at_fork(after_in_child=_new_id.renew)
+
+
+class _ChannelEnvelope(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    #: A publish whose confirmation was lost is repeated under the same id, and dropped once seen.
+    id: bytes = msgspec.field(default_factory=_new_id)
+
+
+class ToUsers(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="users"):
+    """A message to all connections of these users."""
+
+    users: list[UserId]
+    message: Message
+
+
+class CloseUsers(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="close-users"):
+    """Close all connections of these users with a WebSocket close code (RFC 6455, 7.4)."""
+
+    users: list[UserId]
+    code: int
+    reason: str
+
+
+class ToConnection(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="connection"):
+    """A message to one connection."""
+
+    connection: ConnectionId
+    message: Message
+
+
+class CloseConnection(
+    _ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="close-connection"
+):
+    """Close one connection."""
+
+    connection: ConnectionId
+    code: int
+    reason: str
+
+
+class Outcome(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="outcome"):
+    """How a request ended: a reply, an error, or neither."""
+
+    connection: ConnectionId
+    request: RequestId
+    reply: Message | None = None
+    error: str | None = None
+    #: Broadcast offset of the last message that the handler sent: it goes out first.
+    after: str | None = None
+
+
+class Authenticated(
+    _ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="authenticated"
+):
+    """The answer to `Authenticate`: status 200 with the user (a JSON object, or None for an
+    anonymous one), or the HTTP status and reason of the refusal."""
+
+    request: RequestId
+    status: int
+    user: bytes | None = None
+    reason: str = ""
+
+
+class ApplicationChanged(
+    _ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="application"
+):
+    """Workers offer something new: read the manifest again."""
+
+    version: str
+
+
+class Hello(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="hello"):
+    """First entry of a push server's stream: workers write only to streams that exist."""
+
+
+ChannelEnvelope: TypeAlias = (
+    ToUsers
+    | CloseUsers
+    | ToConnection
+    | CloseConnection
+    | Outcome
+    | Authenticated
+    | ApplicationChanged
+    | Hello
+)
+
+_channel_encoder = msgspec.msgpack.Encoder()
+_channel_decoder: msgspec.msgpack.Decoder[ChannelEnvelope] = msgspec.msgpack.Decoder(
+    ChannelEnvelope
+)
+
+
+def encode(envelope: ChannelEnvelope) -> bytes:
+    """The envelope in its wire form."""
+    return _VERSION_BYTE + _channel_encoder.encode(envelope)
+
+
+def decode(data: bytes) -> ChannelEnvelope:
+    """The envelope that the bytes hold.
+
+    Raises:
+        InvalidEnvelope: for another version, an unknown kind or fields that do not fit.
+    """
+    if data[:1] != _VERSION_BYTE:
+        raise InvalidEnvelope(data, f"version {data[:1]!r} where {VERSION} is spoken")
+    try:
+        return _channel_decoder.decode(memoryview(data)[1:])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEnvelope(data, str(error)) from None
+
+
+# --- The dispatch: push servers to workers ---
+
+
+class Inbound(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One request: a text frame or a binary one."""
+
+    id: RequestId
+    text: str | None = None
+    binary: bytes | None = None
+
+    @property
+    def data(self) -> str | bytes:
+        return self.text if self.text is not None else self.binary or b""
+
+
+class Turn(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="turn"):
+    """Requests of one connection, to be run one after another in this order."""
+
+    connection: ConnectionId
+    path: str
+    query: str = ""
+    #: What `on_authenticate` returned.
+    user: msgspec.Raw = msgspec.Raw(b"null")
+    requests: list[Inbound]
+    #: Unix time; a worker that gets the turn later drops it: its clients have had their answer.
+    expires: float
+
+
+class Authenticate(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="authenticate"
+):
+    """A connection that asks to be accepted."""
+
+    id: RequestId
+    server: ServerId
+    path: str
+    query: str = ""
+    headers: list[tuple[str, str]]
+    remote_ip: str
+    #: Unix time.
+    expires: float
+
+
+Work: TypeAlias = Turn | Authenticate
+
+_dispatch_encoder = msgspec.json.Encoder()
+_dispatch_decoder: msgspec.json.Decoder[list[Work]] = msgspec.json.Decoder(list[Work])
+
+
+def encode_batch(batch: list[Work]) -> str:
+    """The batch as the text that a Celery task carries."""
+    return f"{VERSION}{_dispatch_encoder.encode(batch).decode()}"
+
+
+def decode_batch(text: str) -> list[Work]:
+    """The batch that the text holds.
+
+    Raises:
+        InvalidEnvelope: for another version or fields that do not fit.
+    """
+    if text[:2] != f"{VERSION}[":
+        raise InvalidEnvelope(text[:40].encode(), f"version {text[:1]!r} where {VERSION} is spoken")
+    try:
+        return _dispatch_decoder.decode(text[1:])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEnvelope(text[:40].encode(), str(error)) from None

@@ -1,0 +1,192 @@
+"""Every exception that queue_run raises, sorted by who must act.
+
+QueueRunError
+├── UsageError                 the application's author, or whoever deploys it
+│   ├── SettingsError          settings that cannot be used, all of them together
+│   ├── ApplicationError       files of the application that cannot be loaded, all of them together
+│   ├── OutsideCall            `socket.send` where there is nobody to send to
+│   ├── UnknownQueue           a queue that no worker offers
+│   ├── NotEncodable           a message or payload that has no JSON form
+│   └── MessageTooLarge        a message beyond `max_message_bytes`
+├── ClientError                the client: its text is sent to the client
+├── Refuse                     control flow: `on_authenticate` refuses a connection
+├── HandlerTimeout             a handler or job ran past its timeout
+└── InfrastructureError        whoever runs Redis and the broker
+    ├── ChannelUnavailable     Redis took no message within the time allowed
+    ├── DispatchUnavailable    the broker took no task within the time allowed
+    └── InvalidEnvelope        bytes on the channel or the broker that are not ours
+"""
+
+from collections.abc import Iterable, Sequence
+
+
+class QueueRunError(Exception):
+    """Base of every exception of queue_run."""
+
+
+class UsageError(QueueRunError):
+    """Something the application's author or its deployment must change."""
+
+
+class SettingsError(UsageError):
+    """Raised by `Settings.from_env` with every problem it found.
+
+    Args:
+        problems: one sentence each, naming the variable and what to set.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return _listing("settings cannot be used", self.problems)
+
+
+class ApplicationError(UsageError):
+    """Raised when the application is loaded, with every file that failed.
+
+    Args:
+        problems: one sentence each, beginning with the file's name.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return _listing("the application cannot be loaded", self.problems)
+
+
+class OutsideCall(UsageError):
+    """Raised by `socket.send` and `socket.close` where no request or job of a user is running."""
+
+    def __init__(self, verb: str) -> None:
+        super().__init__(verb)
+        self.verb = verb
+
+    def __str__(self) -> str:
+        return (
+            f"socket.{self.verb}(...) works only while a request or a job of a user runs: "
+            f"here, name the users: socket.to(user_id).{self.verb}(...)"
+        )
+
+
+class UnknownQueue(UsageError):
+    """Raised by `push` for a queue that no worker offers.
+
+    Args:
+        name: the queue asked for.
+        known: the queues that workers offer.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(name, known)
+        self.name = name
+        self.known = tuple(sorted(known))
+
+    def __str__(self) -> str:
+        offered = ", ".join(self.known) if self.known else "none"
+        return f"no queue {self.name!r}: the workers offer {offered}"
+
+
+class NotEncodable(UsageError):
+    """Raised for a value that cannot become a message or a payload."""
+
+    def __init__(self, value: object, reason: str) -> None:
+        super().__init__(value, reason)
+        self.kind = type(value).__name__
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"a value of type {self.kind} cannot be sent: {self.reason}"
+
+
+class MessageTooLarge(UsageError):
+    """Raised by `send` for a message beyond the limit, before it reaches the channel.
+
+    Args:
+        size: the message's size in bytes.
+        limit: the setting `max_message_bytes`.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"a message of {self.size:,} bytes exceeds the limit of {self.limit:,}: "
+            "send less, send a link to it, or raise QUEUE_RUN_MAX_MESSAGE_BYTES"
+        )
+
+
+class ClientError(QueueRunError):
+    """Raise it in a handler: its text is sent to the client as `{"error": text}`."""
+
+
+class Refuse(QueueRunError):
+    """Raise it in `on_authenticate`: the connection is answered with this HTTP status.
+
+    Args:
+        status: an HTTP status of 400 to 599.
+        reason: sent as the body of the response.
+
+    Raises:
+        ValueError: for another status.
+    """
+
+    def __init__(self, status: int = 401, reason: str = "") -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"a refusal needs an HTTP status of 400 to 599, not {status}")
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason or f"refused with status {self.status}"
+
+
+class HandlerTimeout(QueueRunError):
+    """A handler or job ran past its timeout (seconds)."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"no answer within {self.seconds:g} seconds"
+
+
+class InfrastructureError(QueueRunError):
+    """Redis or the broker did not do its part."""
+
+
+class ChannelUnavailable(InfrastructureError):
+    """Raised by `send` when Redis took no message within `publish_timeout` seconds."""
+
+
+class DispatchUnavailable(InfrastructureError):
+    """Raised by `push` when the broker took no task within `publish_timeout` seconds."""
+
+
+class InvalidEnvelope(InfrastructureError):
+    """Bytes that are not an envelope of this version.
+
+    Args:
+        data: what came.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, data: bytes, reason: str) -> None:
+        super().__init__(data, reason)
+        self.data = data
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"not an envelope: {self.reason} (begins with {self.data[:24]!r})"
+
+
+def _listing(title: str, problems: Sequence[str]) -> str:
+    return "\n".join([f"{title}:", *(f"  - {problem}" for problem in problems)])

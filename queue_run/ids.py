@@ -1,0 +1,55 @@
+"""The names by which connections, users and requests are known, and how they are made."""
+
+import secrets
+from collections.abc import Iterable
+from typing import Any, NewType
+
+#: `<server id>-<counter>`: the push server's incarnation and the connection's number in it.
+ConnectionId = NewType("ConnectionId", str)
+UserId = NewType("UserId", str)
+#: `<connection id>-<counter>`.
+RequestId = NewType("RequestId", str)
+#: One start of a push server process.
+ServerId = NewType("ServerId", str)
+
+
+def new_server_id() -> ServerId:
+    return ServerId(secrets.token_hex(5))
+
+
+def server_of(connection: ConnectionId) -> ServerId:
+    """The push server that holds the connection."""
+    return ServerId(connection.rpartition("-")[0])
+
+
+def user_id(value: object) -> UserId:
+    """A user's id as text: ints become text.
+
+    Raises:
+        TypeError: for anything but a non-empty text or an int.
+    """
+    if isinstance(value, str) and value:
+        return UserId(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return UserId(str(value))
+    raise TypeError(f"a user id is a non-empty text or an int, not {value!r}")
+
+
+def user_ids(users: str | int | Iterable[str | int]) -> list[UserId]:
+    """One id or any iterable of ids as a list of texts, each once, in the order given."""
+    if isinstance(users, str | int):
+        return [user_id(users)]
+    return list(dict.fromkeys(user_id(each) for each in users))
+
+
+def id_of_user(user: Any) -> UserId | None:
+    """The id of what `on_authenticate` returned; None for an anonymous user.
+
+    Raises:
+        TypeError: for a user without a usable `id`.
+    """
+    if user is None:
+        return None
+    if not isinstance(user, dict) or "id" not in user:
+        raise TypeError('a user is an object with an "id"')
+    return user_id(user["id"])

@@ -1,0 +1,104 @@
+"""What handlers and `on_authenticate` are given."""
+
+import base64
+import binascii
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl
+
+from queue_run.ids import ConnectionId, RequestId
+
+
+class Signal:
+    """Tells a handler or job that it should stop: it timed out, or its process shuts down.
+
+    Safe to ask from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether the handler should stop."""
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block for at most `timeout` seconds; True as soon as the handler should stop."""
+        return self._event.wait(timeout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One inbound WebSocket message, as a handler sees it."""
+
+    connection: ConnectionId
+    #: JSON value, text or bytes.
+    data: Any
+    request_id: RequestId
+    #: What `on_authenticate` returned; None for an anonymous user.
+    user: Any
+    path: str
+    #: Values of the parameters in the route's path.
+    params: dict[str, str]
+    #: Of the URL that was connected to; the last value where a name is repeated.
+    query: dict[str, str]
+    signal: Signal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionRequest:
+    """A connection that asks to be accepted, as `on_authenticate` sees it."""
+
+    path: str
+    query: dict[str, str]
+    #: By lower-case name; repeated headers are joined with a comma (RFC 9110, 5.3).
+    headers: dict[str, str] = field(repr=False)
+    remote_ip: str
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        """The cookies; empty when the header is malformed."""
+        jar: SimpleCookie = SimpleCookie()
+        try:
+            jar.load(self.headers.get("cookie", ""))
+        except CookieError:
+            return {}
+        return {name: morsel.value for name, morsel in jar.items()}
+
+    @property
+    def origin(self) -> str | None:
+        """The page that opened the connection; None outside browsers."""
+        return self.headers.get("origin")
+
+    @property
+    def bearer_token(self) -> str | None:
+        """The token of `Authorization: Bearer …` (RFC 6750)."""
+        return self._credentials("bearer")
+
+    @property
+    def basic_auth(self) -> tuple[str, str] | None:
+        """User and password of `Authorization: Basic …` (RFC 7617)."""
+        encoded = self._credentials("basic")
+        if encoded is None:
+            return None
+        try:
+            decoded = base64.b64decode(encoded, validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+        user, colon, password = decoded.partition(":")
+        return (user, password) if colon else None
+
+    def _credentials(self, scheme: str) -> str | None:
+        found, _, credentials = self.headers.get("authorization", "").partition(" ")
+        return credentials.strip() or None if found.lower() == scheme else None
+
+
+def parse_query(text: str) -> dict[str, str]:
+    """The query of a URL; the last value where a name is repeated."""
+    return dict(parse_qsl(text, keep_blank_values=True))

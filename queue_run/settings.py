@@ -1,0 +1,181 @@
+"""The settings of every process, read once from the environment at an entry point."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from queue_run.errors import SettingsError
+
+#: Variables that carry no prefix, because every hosting platform already knows them.
+CUSTOMARY_NAMES = {"redis_url": "REDIS_URL", "broker_url": "BROKER_URL", "port": "PORT"}
+PREFIX = "QUEUE_RUN_"
+#: Read by the test suite, never by the framework.
+TEST_PREFIX = "QUEUE_RUN_TEST_"
+
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
+TRUTH_VALUES = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Bytes = Annotated[int, msgspec.Meta(ge=1024)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process is told from outside. Times are in seconds, sizes in bytes."""
+
+    #: Redis or Valkey: carries the channel, and the broker unless `broker_url` names another.
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    #: Celery's broker; empty means `redis_url`.
+    broker_url: str = ""
+    #: Prefix of every key, stream and Celery queue: applications that share a Redis differ in it.
+    namespace: str = "queue-run"
+    #: The folder that holds `sockets/` and `queues/`.
+    app_dir: str = "."
+    #: A folder of static files that the push server serves; empty serves none.
+    public_dir: str = ""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    #: Several push servers of one host share the port; the kernel spreads connections over them.
+    reuse_port: bool = False
+    log_level: str = "INFO"
+    #: Send the text of every exception to clients, not only that of `ClientError`.
+    expose_errors: bool = False
+
+    #: The largest message that `send` accepts.
+    max_message_bytes: Bytes = 1024 * 1024
+    #: The largest inbound WebSocket message; beyond it the connection is closed with 1009.
+    max_request_bytes: Bytes = 64 * 1024
+    #: Unsent bytes of one connection; a client that falls further behind is dropped.
+    max_outbox_bytes: Bytes = 1024 * 1024
+    #: Requests of one connection that wait for their turn; beyond it its socket is not read.
+    max_lane_requests: Count = 32
+    #: The same in bytes.
+    max_lane_bytes: Bytes = 256 * 1024
+
+    #: Beyond a handler's own timeout, how long the push server waits for the outcome.
+    deadline_grace: Seconds = 5.0
+    #: How long `on_authenticate` may take, queueing included.
+    authenticate_timeout: Seconds = 10.0
+    #: How long `send` and `push` keep trying while Redis or the broker is away.
+    publish_timeout: Seconds = 5.0
+    #: From SIGTERM to exit, at most.
+    shutdown_grace: Seconds = 25.0
+    #: Interval of the WebSocket pings; a client silent for two intervals is dropped.
+    ping_interval: Seconds = 25.0
+    #: Interval of the heartbeats that push servers and workers leave in Redis.
+    heartbeat_interval: Seconds = 5.0
+
+    #: Requests that one worker process runs at once.
+    max_in_flight: Count = 256
+    #: Threads of a worker process for handlers that are plain functions.
+    handler_threads: Count = 16
+    #: Entries that the broadcast stream holds, about.
+    broadcast_entries: Count = 50_000
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL in the form that Celery takes."""
+        url = self.broker_url or self.redis_url
+        return re.sub(r"^unix://", "redis+socket://", url)
+
+    @property
+    def heartbeat_expiry(self) -> int:
+        """Seconds after the last heartbeat at which a process counts as dead."""
+        return max(2, round(self.heartbeat_interval * 3))
+
+    @property
+    def app_path(self) -> Path:
+        return Path(self.app_dir).expanduser().resolve()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read the settings; the only place that looks at the environment.
+
+        An empty variable counts as not set.
+
+        Raises:
+            SettingsError: with every problem, each naming its variable.
+        """
+        problems: list[str] = []
+        values: dict[str, Any] = {}
+        for field in msgspec.structs.fields(cls):
+            variable = variable_name(field.name)
+            text = environ.get(variable, "").strip()
+            if not text:
+                continue
+            try:
+                values[field.name] = msgspec.convert(_as_typed(text, field.type), field.type)
+            except msgspec.ValidationError as error:
+                problems.append(f"{variable}={text!r}: {str(error)[:1].lower()}{str(error)[1:]}")
+        problems += _unknown_variables(cls, environ)
+        settings = cls(**values)
+        problems += settings.problems()
+        if problems:
+            raise SettingsError(problems)
+        return settings
+
+    def problems(self) -> list[str]:
+        """What no type can say: one sentence for each value that cannot work."""
+        found = []
+        if not self.redis_url.startswith(REDIS_SCHEMES):
+            found.append(
+                f"REDIS_URL={self.redis_url!r}: begin it with {', '.join(REDIS_SCHEMES)} "
+                "(for example redis://127.0.0.1:6379/0)"
+            )
+        if self.broker_url and "://" not in self.broker_url:
+            found.append(
+                f"BROKER_URL={self.broker_url!r}: set a URL, for example amqp://127.0.0.1 "
+                "or redis://127.0.0.1:6379/1"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.namespace):
+            found.append(
+                f"QUEUE_RUN_NAMESPACE={self.namespace!r}: use letters, digits, '.', '_' and '-'"
+            )
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            found.append(
+                f"QUEUE_RUN_LOG_LEVEL={self.log_level!r}: use DEBUG, INFO, WARNING or ERROR"
+            )
+        if self.public_dir and not Path(self.public_dir).is_dir():
+            found.append(f"QUEUE_RUN_PUBLIC_DIR={self.public_dir!r}: there is no such folder")
+        return found
+
+
+def variable_name(field: str) -> str:
+    """The environment variable that sets a field."""
+    return CUSTOMARY_NAMES.get(field, PREFIX + field.upper())
+
+
+def _as_typed(text: str, wanted: Any) -> Any:
+    """The text as the number or truth value that it spells, else unchanged."""
+    if wanted is str:
+        return text
+    if wanted is bool:
+        return TRUTH_VALUES.get(text.lower(), text)
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+def _unknown_variables(cls: type[Settings], environ: Mapping[str, str]) -> list[str]:
+    known = {variable_name(field.name) for field in msgspec.structs.fields(cls)}
+    unknown = sorted(
+        name
+        for name in environ
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in known
+    )
+    found = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "there is no such setting"
+        found.append(f"{name}: {hint}")
+    return found

@@ -1,0 +1,158 @@
+"""Messages to users' devices: `from queue_run import socket`.
+
+One call for both worlds. In synchronous code a message is on the channel when `send` returns. In
+asynchronous code, `await` the call; without the await the message still goes out, in order.
+
+Works in handlers, jobs, plain Celery tasks, views, threads and scripts.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+from queue_run import context, runtime
+from queue_run.channel.receipts import Receipt, finished
+from queue_run.envelopes import (
+    ChannelEnvelope,
+    CloseConnection,
+    CloseUsers,
+    ToConnection,
+    ToUsers,
+    encode,
+)
+from queue_run.errors import OutsideCall
+from queue_run.ids import ConnectionId, UserId, server_of, user_ids
+from queue_run.messages import encode as encode_message
+
+__all__ = ["Recipients", "close", "send", "to"]
+
+#: Entries that the stream of one push server holds, about: replies are read at once.
+SERVER_ENTRIES = 10_000
+
+
+def send(message: object) -> Receipt:
+    """Send to all connections of the current user; without a user, to the current connection.
+
+    Args:
+        message: text becomes a text frame, bytes a binary frame, anything else JSON.
+
+    Raises:
+        OutsideCall: when no request or job of a user runs here.
+        NotEncodable: when the message has no JSON form.
+        MessageTooLarge: beyond the setting `max_message_bytes`.
+        ChannelUnavailable: when Redis does not take it in time.
+    """
+    call = _call_of_someone("send")
+    if call.user_id is not None:
+        return to(call.user_id).send(message)
+    assert call.connection is not None
+    body = encode_message(message, limit=runtime.current().settings.max_message_bytes)
+    return _to_server(call.connection, ToConnection(connection=call.connection, message=body))
+
+
+def close(code: int = 1000, reason: str = "") -> Receipt:
+    """Close the current connection; in a job, all connections of its user.
+
+    Args:
+        code: 1000, or 3000 to 4999 (RFC 6455, 7.4.2).
+        reason: at most 123 bytes of UTF-8.
+
+    Raises:
+        OutsideCall: when no request or job of a user runs here.
+        ValueError: for a code or reason that may not be sent.
+    """
+    call = _call_of_someone("close")
+    if call.connection is None:
+        assert call.user_id is not None
+        return to(call.user_id).close(code, reason)
+    _check_close(code, reason)
+    return _to_server(
+        call.connection, CloseConnection(connection=call.connection, code=code, reason=reason)
+    )
+
+
+def to(users: str | int | Iterable[str | int]) -> "Recipients":
+    """All connections of these users, on every push server.
+
+    Args:
+        users: one id or any number of ids; repeated ids count once.
+
+    Raises:
+        TypeError: for an id that is neither a non-empty text nor an int.
+    """
+    return Recipients(user_ids(users))
+
+
+class Recipients:
+    """The users that a message goes to."""
+
+    __slots__ = ("users",)
+
+    def __init__(self, users: list[UserId]) -> None:
+        self.users = users
+
+    def send(self, message: object) -> Receipt:
+        """Send to all connections of these users. No users: nothing is sent.
+
+        Raises:
+            NotEncodable: when the message has no JSON form.
+            MessageTooLarge: beyond the setting `max_message_bytes`.
+            ChannelUnavailable: when Redis does not take it in time.
+        """
+        body = encode_message(message, limit=runtime.current().settings.max_message_bytes)
+        if not self.users:
+            return finished()
+        return _broadcast(ToUsers(users=self.users, message=body))
+
+    def close(self, code: int = 1000, reason: str = "") -> Receipt:
+        """Close all connections of these users.
+
+        Raises:
+            ValueError: for a code or reason that may not be sent (see `close`).
+        """
+        _check_close(code, reason)
+        if not self.users:
+            return finished()
+        return _broadcast(CloseUsers(users=self.users, code=code, reason=reason))
+
+
+def _broadcast(envelope: ChannelEnvelope) -> Receipt:
+    here = runtime.current()
+    receipt = _publish(here.keys.broadcast, envelope, here.settings.broadcast_entries, create=True)
+    call = context.current()
+    if call is not None:
+        call.sent.append(receipt)
+    return receipt
+
+
+def _to_server(connection: ConnectionId, envelope: ChannelEnvelope) -> Receipt:
+    # A stream that is gone belonged to a push server that is gone, and the connection with it.
+    stream = runtime.current().keys.server(server_of(connection))
+    return _publish(stream, envelope, SERVER_ENTRIES, create=False)
+
+
+def _publish(stream: str, envelope: ChannelEnvelope, max_entries: int, *, create: bool) -> Receipt:
+    publisher = runtime.current().publisher
+    publish = publisher.submit if _in_event_loop() else publisher.publish
+    return publish(stream, encode(envelope), max_entries=max_entries, create=create)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _call_of_someone(verb: str) -> context.Call:
+    call = context.current()
+    if call is None or (call.user_id is None and call.connection is None):
+        raise OutsideCall(verb)
+    return call
+
+
+def _check_close(code: int, reason: str) -> None:
+    if code != 1000 and not 3000 <= code <= 4999:
+        raise ValueError(f"a close code is 1000 or 3000 to 4999, not {code}")
+    if len(reason.encode()) > 123:
+        raise ValueError("a close reason has at most 123 bytes")

@@ -1,0 +1,73 @@
+"""Telling push servers what this worker offers, and that it lives."""
+
+import logging
+import threading
+
+import redis
+from redis.exceptions import RedisError
+
+from queue_run.envelopes import ApplicationChanged, encode
+from queue_run.keys import Keys
+from queue_run.manifest import Manifest
+from queue_run.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Announcer:
+    """Writes the manifest, and renews the sign of life of workers that serve requests."""
+
+    def __init__(self, settings: Settings, manifest: Manifest, *, serves_sockets: bool) -> None:
+        self._settings = settings
+        self._keys = Keys(settings.namespace)
+        self._manifest = manifest
+        self._serves_sockets = serves_sockets
+        self._redis = redis.Redis.from_url(
+            settings.redis_url, socket_timeout=5, socket_connect_timeout=5
+        )
+        self._stopped = threading.Event()
+        self._announced = False
+        self._thread = threading.Thread(target=self._run, name="queue-run-announcer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Renew no more. The sign of life expires, unless other workers renew it."""
+        self._stopped.set()
+        self._thread.join()
+        self._redis.close()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._renew()
+            except (RedisError, OSError) as error:
+                log.warning("could not tell push servers of this worker: %s", error)
+            if self._stopped.wait(self._settings.heartbeat_interval):
+                return
+
+    def _renew(self) -> None:
+        """Announce at the start and after Redis has lost the manifest; else only live."""
+        data = self._manifest.encode()
+        was_alive = self._live()
+        if not self._announced:
+            self._redis.set(self._keys.manifest, data)
+        elif not self._redis.set(self._keys.manifest, data, nx=True) and was_alive:
+            return
+        self._redis.xadd(
+            self._keys.broadcast,
+            {"e": encode(ApplicationChanged(version=self._manifest.version))},
+            maxlen=self._settings.broadcast_entries,
+            approximate=True,
+        )
+        if not self._announced:
+            log.info("announced %d routes", len(self._manifest.routes))
+        self._announced = True
+
+    def _live(self) -> bool:
+        """Renew the sign of life; whether there was one already."""
+        if not self._serves_sockets:
+            return True
+        expiry = self._settings.heartbeat_expiry
+        return bool(self._redis.set(self._keys.socket_workers, "1", ex=expiry, get=True))

@@ -1,0 +1,100 @@
+"""Taking requests from Celery: a task hands them over and returns, they run on the loop."""
+
+import asyncio
+import logging
+import threading
+import time
+
+from queue_run.envelopes import Authenticate, Authenticated, Outcome, Turn, Work, encode
+from queue_run.ids import ServerId, server_of
+from queue_run.runtime import Runtime
+from queue_run.socket import SERVER_ENTRIES
+from worker.background import BackgroundLoop
+from worker.routes import Routes
+from worker.runner import Runner
+from worker.threads import HandlerThreads
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """One process's requests: those it has accepted and not yet answered."""
+
+    def __init__(self, routes: Routes, runtime: Runtime) -> None:
+        settings = runtime.settings
+        self._runtime = runtime
+        self._threads = HandlerThreads(settings.handler_threads)
+        self.runner = Runner(
+            routes,
+            threads=self._threads,
+            max_message_bytes=settings.max_message_bytes,
+            expose_errors=settings.expose_errors,
+        )
+        self.background = BackgroundLoop()
+        self.background.start()
+        self._room = threading.Semaphore(settings.max_in_flight)
+        self._open = 0
+        self._changed = threading.Condition()
+
+    def accept(self, batch: list[Work]) -> None:
+        """Take requests over; blocks while `max_in_flight` of them run, so that Celery takes no
+        more for this process than it can answer."""
+        now = time.time()
+        for work in batch:
+            if work.expires < now:
+                log.warning("%s came too late and is dropped", _name(work))
+                continue
+            self._room.acquire()
+            with self._changed:
+                self._open += 1
+            self.background.loop.call_soon_threadsafe(self._start, work)
+
+    def drain(self, timeout: float) -> None:
+        """Wait until everything accepted is answered and its outcome on the channel, then end.
+
+        What still runs after `timeout` seconds is told by its signal, and then cancelled.
+        """
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._open == 0, timeout)
+        if not done:
+            log.error("%d requests did not end within %g seconds", self._open, timeout)
+            self.runner.signal_all()
+        self.background.stop()
+        self._threads.shutdown()
+        self._runtime.publisher.flush()
+
+    def _start(self, work: Work) -> None:
+        task = asyncio.get_running_loop().create_task(self._run(work))
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._room.release()
+        with self._changed:
+            self._open -= 1
+            self._changed.notify_all()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a request could not be run", exc_info=task.exception())
+
+    async def _run(self, work: Work) -> None:
+        if isinstance(work, Authenticate):
+            self._publish(work.server, await self.runner.authenticate(work))
+        else:
+            for inbound in work.requests:
+                outcome = await self.runner.run_request(work, inbound)
+                self._publish(server_of(work.connection), outcome)
+
+    def _publish(self, server: ServerId, envelope: Outcome | Authenticated) -> None:
+        # Nobody waits for it here: a failure is logged when the receipt is dropped, and the push
+        # server's deadline answers the client.
+        self._runtime.publisher.submit(
+            self._runtime.keys.server(server),
+            encode(envelope),
+            max_entries=SERVER_ENTRIES,
+            create=False,
+        )
+
+
+def _name(work: Turn | Authenticate) -> str:
+    if isinstance(work, Authenticate):
+        return f"a connection to {work.path}"
+    return f"{len(work.requests)} requests of {work.connection}"

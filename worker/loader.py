@@ -1,0 +1,281 @@
+"""Loading an application: `sockets/` and `queues/`, with all failures reported together."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from queue_run.config import JOB_TIMEOUT, REQUEST_TIMEOUT, SOCKET_ONLY, Config
+from queue_run.errors import ApplicationError
+from queue_run.routing import Router
+from worker.routes import Handler, JobHandler, Route, Routes
+
+SOCKETS, QUEUES = "sockets", "queues"
+#: What a socket handler may ask for by name.
+REQUEST_PARAMETERS = (
+    "connection",
+    "data",
+    "request_id",
+    "user",
+    "path",
+    "params",
+    "signal",
+    "request",
+)
+#: What a job handler may ask for by name, beside its payload.
+JOB_PARAMETERS = ("user", "job_id", "queue_name", "queued_at", "attempt", "signal")
+
+
+class _Invalid(Exception):
+    """A file that cannot be used; the text says why, without the file's name."""
+
+
+def load(folder: Path) -> Routes:
+    """Import the application in `folder` and find its handlers.
+
+    Raises:
+        ApplicationError: with every file that cannot be used, or when neither `sockets/` nor
+            `queues/` is there.
+    """
+    if not any((folder / name).is_dir() for name in (SOCKETS, QUEUES)):
+        missing = f"{folder} has neither {SOCKETS}/ nor {QUEUES}/"
+        raise ApplicationError([f"{missing}: start in its folder, or set QUEUE_RUN_APP_DIR"])
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    return _Load(folder).run()
+
+
+class _Load:
+    """One pass over an application's files."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._problems: list[str] = []
+
+    def run(self) -> Routes:
+        modules = {kind: dict(self._import_all(kind)) for kind in (SOCKETS, QUEUES)}
+        sockets = self._each(modules[SOCKETS], _route)
+        self._check_paths(sockets)
+        jobs = self._each(modules[QUEUES], _job_handler)
+        authenticate = self._authenticate(modules[SOCKETS])
+        if self._problems:
+            raise ApplicationError(self._problems)
+        return Routes(
+            sockets=tuple(sockets),
+            queues={job.name: job for job in jobs},
+            authenticate=authenticate,
+        )
+
+    def _import_all(self, kind: str) -> Iterator[tuple[str, ModuleType]]:
+        """The modules of one folder, by file name; those that fail are noted."""
+        root = self._folder / kind
+        if not root.is_dir():
+            return
+        _make_package(kind, root)
+        for path in sorted(root.rglob("*.py")):
+            relative = path.relative_to(self._folder)
+            if path.name == "__init__.py" or "__pycache__" in relative.parts:
+                continue
+            name = ".".join(relative.with_suffix("").parts)
+            try:
+                yield str(relative), importlib.import_module(name)
+            except BaseException as error:
+                # Whatever a file does while it is imported, the others are still looked at.
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                self._problems.append(f"{relative}: {_import_failure(error, self._folder)}")
+
+    def _each(self, modules: dict[str, ModuleType], make: Callable[[str, ModuleType], Any]) -> Any:
+        found = []
+        for file, module in modules.items():
+            if Path(file).name.startswith("_"):
+                continue
+            try:
+                made = make(file, module)
+            except _Invalid as error:
+                self._problems.append(f"{file}: {error}")
+            else:
+                if made is not None:
+                    found.append(made)
+        return found
+
+    def _check_paths(self, routes: list[Route]) -> None:
+        router: Router[Route] = Router()
+        for route in routes:
+            try:
+                router.add(route.pattern, route, fallback=route.fallback)
+            except ValueError as error:
+                self._problems.append(f"{route.file}: {error}")
+
+    def _authenticate(self, modules: dict[str, ModuleType]) -> Handler | None:
+        """`on_authenticate` of sockets/index.py, else of sockets/_middleware.py."""
+        for file in ("sockets/index.py", "sockets/_middleware.py"):
+            module = modules.get(file)
+            if module is None or not hasattr(module, "on_authenticate"):
+                continue
+            hook = module.on_authenticate
+            if hook is None:
+                return None
+            if not callable(hook) or not _accepts_one(hook):
+                self._problems.append(f"{file}: on_authenticate takes one argument, the request")
+                return None
+            return _as_handler(hook)
+        return None
+
+
+def _make_package(name: str, root: Path) -> None:
+    """Make `sockets` or `queues` the package of this folder, whatever else has that name."""
+    for loaded in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+        del sys.modules[loaded]
+    if (root / "__init__.py").exists():
+        importlib.import_module(name)
+        return
+    package = ModuleType(name)
+    package.__path__ = [str(root)]
+    package.__spec__ = importlib.util.spec_from_loader(name, loader=None, is_package=True)
+    sys.modules[name] = package
+
+
+def _route(file: str, module: ModuleType) -> Route:
+    handler = _find_handler(module)
+    if handler is None:
+        raise _Invalid("it has no function named handler (name a file that is no route _…)")
+    parameters, takes_request = _request_parameters(handler)
+    config = _config(module)
+    pattern, fallback = _pattern(file, module)
+    return Route(
+        file=file,
+        pattern=pattern,
+        fallback=fallback,
+        handler=handler,
+        parameters=parameters,
+        takes_request=takes_request,
+        is_async=inspect.iscoroutinefunction(handler),
+        timeout=config.timeout or REQUEST_TIMEOUT,
+        type=config.type or "auto",
+        ordered=config.ordered is not False,
+    )
+
+
+def _pattern(file: str, module: ModuleType) -> tuple[str, bool]:
+    """The path of a file: its own `path`, else its place; an index also answers below itself."""
+    override = getattr(module, "path", None)
+    if isinstance(override, str):
+        if not override.startswith("/"):
+            raise _Invalid(f"path = {override!r} must begin with a slash")
+        return override, False
+    if override is not None:
+        raise _Invalid(f"path must be a text like '/rooms/{{room}}', not {override!r}")
+    parts = Path(file).with_suffix("").parts[1:]
+    if parts[-1] == "index":
+        return "/" + "/".join(parts[:-1]), True
+    return "/" + "/".join(parts), False
+
+
+def _job_handler(file: str, module: ModuleType) -> JobHandler | None:
+    # A file without a handler may hold plain Celery tasks.
+    handler = _find_handler(module)
+    if handler is None:
+        return None
+    config = _config(module)
+    for option in SOCKET_ONLY:
+        if getattr(config, option) is not None:
+            raise _Invalid(f"Config({option}=…) is for files in sockets/ only")
+    return JobHandler(
+        file=file,
+        name=".".join(Path(file).with_suffix("").parts[1:]),
+        handler=handler,
+        parameters=_job_parameters(handler),
+        is_async=inspect.iscoroutinefunction(handler),
+        timeout=config.timeout or JOB_TIMEOUT,
+    )
+
+
+def _find_handler(module: ModuleType) -> Handler | None:
+    handler = getattr(module, "handler", None)
+    if handler is None:
+        return None
+    if not callable(handler):
+        raise _Invalid(f"handler must be a function, not {handler!r}")
+    return _as_handler(handler)
+
+
+def _as_handler(function: Any) -> Handler:
+    """The function; Celery's tasks and other callables are taken by what they run."""
+    if inspect.isroutine(function):
+        return cast("Handler", function)
+    run = getattr(function, "run", None)
+    return cast("Handler", run if inspect.isroutine(run) else function)
+
+
+def _config(module: ModuleType) -> Config:
+    config = getattr(module, "config", None)
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise _Invalid(f"config must be a queue_run.Config, not {type(config).__name__}")
+    return config
+
+
+def _request_parameters(handler: Handler) -> tuple[tuple[str, ...], bool]:
+    parameters = list(inspect.signature(handler).parameters.values())
+    names = [each.name for each in parameters]
+    if len(names) == 1 and names[0] not in REQUEST_PARAMETERS and _is_positional(parameters[0]):
+        return (), True
+    _refuse_unknown(parameters, REQUEST_PARAMETERS)
+    return tuple(name for name in names if name in REQUEST_PARAMETERS), False
+
+
+def _job_parameters(handler: Handler) -> tuple[str, ...]:
+    parameters = list(inspect.signature(handler).parameters.values())
+    if not parameters or not _is_positional(parameters[0]):
+        raise _Invalid("handler must take the payload as its first parameter: def handler(job, …)")
+    _refuse_unknown(parameters[1:], JOB_PARAMETERS)
+    return tuple(each.name for each in parameters[1:] if each.name in JOB_PARAMETERS)
+
+
+def _refuse_unknown(parameters: list[inspect.Parameter], known: tuple[str, ...]) -> None:
+    for parameter in parameters:
+        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            raise _Invalid(f"handler takes its parameters by name: {parameter} is not possible")
+        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            raise _Invalid(f"handler's parameter {parameter.name!r} must not be positional-only")
+        if parameter.name not in known and parameter.default is inspect.Parameter.empty:
+            raise _Invalid(
+                f"handler has an unknown parameter {parameter.name!r}: "
+                f"it may take {', '.join(known)}"
+            )
+
+
+def _is_positional(parameter: inspect.Parameter) -> bool:
+    return parameter.kind in (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+
+
+def _accepts_one(function: Handler) -> bool:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    return True
+
+
+def _import_failure(error: BaseException, folder: Path) -> str:
+    """What went wrong while a file was imported, and in which line of the application."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(folder)
+    ]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}"

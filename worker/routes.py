@@ -1,0 +1,86 @@
+"""The application's handlers, by route and by queue.
+
+Pure: what the loader found, and how a request finds its handler.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from queue_run.config import JOB_TIMEOUT, REQUEST_TIMEOUT, DataType
+from queue_run.manifest import Manifest, RouteFacts
+from queue_run.routing import Router
+
+Handler: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One file in `sockets/`."""
+
+    #: Below the application's folder, for people: `sockets/chat.py`.
+    file: str
+    pattern: str
+    #: Also answers the paths below its own that nothing else answers.
+    fallback: bool
+    handler: Handler
+    #: Names of the parameters that the handler takes; empty when it takes the whole request.
+    parameters: tuple[str, ...]
+    #: Whether its single positional parameter gets the whole request.
+    takes_request: bool
+    is_async: bool
+    timeout: float = REQUEST_TIMEOUT
+    type: DataType = "auto"
+    ordered: bool = True
+
+    @property
+    def facts(self) -> RouteFacts:
+        return RouteFacts(
+            pattern=self.pattern,
+            file=self.file,
+            fallback=self.fallback,
+            timeout=self.timeout,
+            ordered=self.ordered,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHandler:
+    """One file in `queues/`."""
+
+    file: str
+    name: str
+    handler: Handler
+    #: Names of the keyword-only parameters that the handler takes.
+    parameters: tuple[str, ...]
+    is_async: bool
+    timeout: float = JOB_TIMEOUT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """Everything that the application offers."""
+
+    sockets: tuple[Route, ...] = ()
+    queues: dict[str, JobHandler] = field(default_factory=dict)
+    #: `on_authenticate`; None accepts every connection as an anonymous user.
+    authenticate: Handler | None = None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What push servers need to know."""
+        return Manifest(
+            routes=[route.facts for route in self.sockets],
+            authenticates=self.authenticate is not None,
+            queues=sorted(self.queues),
+        )
+
+    def router(self) -> Router[Route]:
+        """
+        Raises:
+            ValueError: for a path that is malformed or taken already.
+        """
+        router: Router[Route] = Router()
+        for route in self.sockets:
+            router.add(route.pattern, route, fallback=route.fallback)
+        return router

@@ -1,0 +1,299 @@
+"""Running one request, one handshake or one job. Knows no Celery and no Redis.
+
+A request ends in an `Outcome`, whatever its handler does. Asynchronous handlers run on the event
+loop that calls these functions, plain ones in a thread.
+"""
+
+import asyncio
+import contextvars
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from queue_run import context
+from queue_run.config import DataType
+from queue_run.context import Call
+from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
+from queue_run.errors import ClientError, HandlerTimeout, Refuse
+from queue_run.ids import UserId, id_of_user
+from queue_run.messages import encode as encode_message
+from queue_run.messages import encode_json
+from queue_run.requests import ConnectionRequest, Request, Signal, parse_query
+from worker.routes import Handler, JobHandler, Route, Routes
+
+log = logging.getLogger(__name__)
+
+INTERNAL_ERROR = "internal error"
+
+
+class Runner:
+    """Runs an application's handlers."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        threads: Executor,
+        max_message_bytes: int,
+        expose_errors: bool,
+    ) -> None:
+        self._router = routes.router()
+        self._authenticate = routes.authenticate
+        self._threads = threads
+        self._max_message_bytes = max_message_bytes
+        self._expose_errors = expose_errors
+        self._running: set[Signal] = set()
+
+    def signal_all(self) -> None:
+        """Tell everything that runs that it should come to an end."""
+        for signal in list(self._running):
+            signal.set()
+
+    async def run_request(self, turn: Turn, inbound: Inbound) -> Outcome:
+        """Run the handler for one request. Never raises for what the handler does."""
+        user = msgspec.json.decode(turn.user)
+        call = Call(user=user, user_id=id_of_user(user), connection=turn.connection)
+        reply, error = None, None
+        try:
+            value = await self._answer(turn, inbound, call)
+            if value is not None:
+                reply = encode_message(value, limit=self._max_message_bytes)
+        except BaseException as failure:
+            if _ends_the_process(failure):
+                raise
+            error = self._error_text(failure, inbound.id)
+            _log_failure(failure, inbound.id, turn)
+        return Outcome(
+            connection=turn.connection,
+            request=inbound.id,
+            reply=reply,
+            error=error,
+            after=await call.last_offset(),
+        )
+
+    async def authenticate(self, asked: Authenticate) -> Authenticated:
+        """Run `on_authenticate`. Never raises for what it does."""
+        request = ConnectionRequest(
+            path=asked.path,
+            query=parse_query(asked.query),
+            headers=_joined(asked.headers),
+            remote_ip=asked.remote_ip,
+        )
+        try:
+            user = await self._run_authenticate(request)
+            if isinstance(user, Refuse):
+                raise user
+            encoded = None if user is None else _encode_user(user)
+        except Refuse as refusal:
+            log.info("%s: refused with %d %s", asked.path, refusal.status, refusal.reason)
+            return Authenticated(request=asked.id, status=refusal.status, reason=refusal.reason)
+        except Exception:
+            log.exception("%s: on_authenticate failed", asked.path)
+            return Authenticated(request=asked.id, status=500, reason=INTERNAL_ERROR)
+        return Authenticated(request=asked.id, status=200, user=encoded)
+
+    async def _run_authenticate(self, request: ConnectionRequest) -> Any:
+        hook = self._authenticate
+        if hook is None:
+            return None
+        return await self._call(hook, (request,), {}, inspect.iscoroutinefunction(hook))
+
+    async def _answer(self, turn: Turn, inbound: Inbound, call: Call) -> Any:
+        found = self._router.match(turn.path)
+        if found is None:
+            raise ClientError("not available")
+        route, params = found
+        signal = Signal()
+        request = Request(
+            connection=turn.connection,
+            data=decode_data(inbound.data, route.type),
+            request_id=inbound.id,
+            user=call.user,
+            path=turn.path,
+            params=params,
+            query=parse_query(turn.query),
+            signal=signal,
+        )
+        return await self.limited(
+            lambda: self._call_route(route, request, call), route.timeout, signal
+        )
+
+    async def _call_route(self, route: Route, request: Request, call: Call) -> Any:
+        arguments: dict[str, Any] = {}
+        for name in route.parameters:
+            arguments[name] = request if name == "request" else getattr(request, name)
+        positional = (request,) if route.takes_request else ()
+        with context.running(call):
+            return await self._call(route.handler, positional, arguments, route.is_async)
+
+    async def limited(
+        self, run: Callable[[], Awaitable[Any]], seconds: float, signal: Signal
+    ) -> Any:
+        """Run with a time limit; at its end the signal is set and asynchronous code cancelled.
+
+        Raises:
+            HandlerTimeout: when it took longer.
+        """
+        self._running.add(signal)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await run()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            # A plain handler cannot be stopped: its thread is told.
+            signal.set()
+            raise HandlerTimeout(seconds) from None
+        finally:
+            self._running.discard(signal)
+
+    async def _call(
+        self, handler: Handler, positional: tuple[Any, ...], named: dict[str, Any], is_async: bool
+    ) -> Any:
+        if is_async:
+            return await handler(*positional, **named)
+        # The thread sees the current call; a thread that outlives its time limit keeps running.
+        run = contextvars.copy_context().run
+        loop = asyncio.get_running_loop()
+        value = await loop.run_in_executor(
+            self._threads, lambda: run(handler, *positional, **named)
+        )
+        return await value if inspect.isawaitable(value) else value
+
+    def _error_text(self, failure: BaseException, request: str) -> str:
+        if isinstance(failure, ClientError | HandlerTimeout) or self._expose_errors:
+            return str(failure) or type(failure).__name__
+        return f"{INTERNAL_ERROR} ({request})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One run of a queue's handler."""
+
+    id: str
+    queue: JobHandler
+    payload: Any
+    #: The user whose request or job pushed it.
+    user: Any
+    #: Unix time; None when it was not pushed through `queue_run.queues`.
+    queued_at: float | None
+    attempt: int
+
+    def arguments(self, signal: Signal) -> dict[str, Any]:
+        """The keyword arguments that its handler asks for."""
+        facts = {
+            "user": self.user,
+            "job_id": self.id,
+            "queue_name": self.queue.name,
+            "queued_at": self.queued_at,
+            "attempt": self.attempt,
+            "signal": signal,
+        }
+        return {name: facts[name] for name in self.queue.parameters}
+
+    def call(self) -> Call:
+        return Call(user=self.user, user_id=_user_id(self.user))
+
+
+def run_sync_job(job: Job, signal: Signal) -> Any:
+    """Run a plain job in this thread; what it sent is on the channel when this returns."""
+    with context.running(job.call()):
+        return job.queue.handler(job.payload, **job.arguments(signal))
+
+
+async def run_async_job(runner: Runner, job: Job, signal: Signal) -> Any:
+    """Run an asynchronous job on this event loop; what it sent is on the channel at the end.
+
+    Raises:
+        HandlerTimeout: when it took longer than its queue's timeout.
+    """
+    call = job.call()
+    try:
+        with context.running(call):
+            return await runner.limited(
+                lambda: job.queue.handler(job.payload, **job.arguments(signal)),
+                job.queue.timeout,
+                signal,
+            )
+    finally:
+        await call.last_offset()
+
+
+def decode_data(data: str | bytes, wanted: DataType) -> Any:
+    """What the handler gets for a frame.
+
+    Raises:
+        ClientError: when the frame does not fit the type that the route wants.
+    """
+    if isinstance(data, bytes):
+        if wanted in ("json", "text"):
+            raise ClientError(f"this path takes {wanted}, not binary messages")
+        return data
+    if wanted == "binary":
+        raise ClientError("this path takes binary messages, not text")
+    if wanted == "text":
+        return data
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        if wanted == "json":
+            raise ClientError(f"this path takes JSON: {error}") from None
+        return data
+
+
+def _ends_the_process(failure: BaseException) -> bool:
+    """Whether it comes from this process's own end, and not from the handler.
+
+    A handler that calls `sys.exit`, or awaits something that was cancelled, has merely failed.
+    """
+    if isinstance(failure, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(failure, KeyboardInterrupt)
+
+
+def _encode_user(user: Any) -> bytes:
+    """The user as JSON, with its id as text.
+
+    Raises:
+        TypeError: for a user without an id.
+        NotEncodable: for one that has no JSON form.
+    """
+    encoded = encode_json(user)
+    decoded = msgspec.json.decode(encoded)
+    try:
+        decoded = {**decoded, "id": id_of_user(decoded)}
+    except TypeError as error:
+        raise TypeError(f"on_authenticate must return an object with an id: {error}") from None
+    return encode_json(decoded)
+
+
+def _user_id(user: Any) -> UserId | None:
+    return id_of_user(user)
+
+
+def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        key = name.lower()
+        separator = "; " if key == "cookie" else ", "
+        joined[key] = f"{joined[key]}{separator}{value}" if key in joined else value
+    return joined
+
+
+def _log_failure(failure: BaseException, request: str, turn: Turn) -> None:
+    expected = isinstance(failure, ClientError | HandlerTimeout)
+    log.log(
+        logging.WARNING if expected else logging.ERROR,
+        "%s at %s failed: %s",
+        request,
+        turn.path,
+        failure,
+        exc_info=None if expected else failure,
+        extra={"action": "request_failed", "request": request, "connection": turn.connection},
+    )

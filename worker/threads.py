@@ -1,0 +1,56 @@
+"""Threads for plain handlers."""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+
+class HandlerThreads(Executor):
+    """A pool whose threads never keep the process alive.
+
+    The standard library's pool is joined when the interpreter ends, so that one handler that hangs
+    would keep a worker from stopping.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._threads: list[threading.Thread] = []
+        self._idle = threading.Semaphore(0)
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
+        self._tasks = queue.SimpleQueue()
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Run `fn` in a thread; it waits while all threads are busy."""
+        future: Future[Any] = Future()
+        self._tasks.put((future, lambda: fn(*args, **kwargs)))
+        if not self._idle.acquire(blocking=False):
+            self._add_thread()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the threads end after what is queued; returns at once."""
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _add_thread(self) -> None:
+        with self._lock:
+            if len(self._threads) >= self._size:
+                return
+            name = f"queue-run-handler-{len(self._threads) + 1}"
+            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, call = task
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:
+                    # The caller decides: also about a handler that calls sys.exit.
+                    future.set_exception(error)
+            self._idle.release()
