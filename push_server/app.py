@@ -30,7 +30,7 @@ from push_server.handlers import (
 )
 from push_server.hub import Hub
 from queue_run.celery_app import create_celery
-from queue_run.channel.listener import Listener
+from queue_run.channel.listener import ANSWER_TIMEOUT, Listener
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
 from queue_run.ids import new_server_id
@@ -57,8 +57,12 @@ class PushServer:
         self._keys = Keys(settings.namespace)
         self.id = new_server_id()
         self._stream = self._keys.server(self.id)
+        # Its time limit is ANSWER_TIMEOUT, around each use (see the listener's).
         self._redis = redis.asyncio.Redis.from_url(
-            settings.redis_url, socket_timeout=5, socket_connect_timeout=5, socket_keepalive=True
+            settings.redis_url,
+            socket_timeout=None,
+            socket_connect_timeout=ANSWER_TIMEOUT,
+            socket_keepalive=True,
         )
         self._listener = Listener(
             settings.redis_url, [self._keys.broadcast, self._stream], on_gap=self._on_gap
@@ -157,9 +161,10 @@ class PushServer:
         )
 
     async def _open_channel(self) -> None:
-        await self._create_stream()
-        await self._listener.open()
-        await self._application.refresh()
+        async with asyncio.timeout(3 * ANSWER_TIMEOUT):
+            await self._create_stream()
+            await self._listener.open()
+            await self._application.refresh()
 
     async def _create_stream(self) -> None:
         async with self._redis.pipeline(transaction=True) as pipeline:
@@ -177,17 +182,19 @@ class PushServer:
         expiry = self._settings.heartbeat_expiry
         while True:
             try:
-                if not await self._redis.expire(self._stream, expiry):
-                    log.warning("Redis has lost this server's stream: it is made anew")
-                    await self._create_stream()
-                await self._application.refresh()
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    if not await self._redis.expire(self._stream, expiry):
+                        log.warning("Redis has lost this server's stream: it is made anew")
+                        await self._create_stream()
+                    await self._application.refresh()
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", str(error) or type(error))
             await asyncio.sleep(self._settings.heartbeat_interval)
 
     async def _refresh_application(self) -> None:
         try:
-            await self._application.refresh()
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self._application.refresh()
         except (RedisError, OSError) as error:
             log.warning("the manifest could not be read, the next heartbeat tries: %s", error)
 
@@ -212,7 +219,8 @@ class PushServer:
 
     async def _close_channel(self) -> None:
         try:
-            await self._redis.delete(self._stream)
+            async with asyncio.timeout(CLOSING_TIME):
+                await self._redis.delete(self._stream)
         except (RedisError, OSError) as error:
             log.info("this server's stream is left to expire: %s", error)
         await self._redis.aclose()

@@ -55,7 +55,9 @@ class Listener:
     ) -> None:
         self._client = redis.asyncio.Redis.from_url(
             url,
-            socket_timeout=BLOCK_MS / 1000 + ANSWER_TIMEOUT,
+            # The time limits are ours, below: with redis-py's own, Python 3.11 can lose a
+            # cancellation (`asyncio.wait_for` of a write that has just ended).
+            socket_timeout=None,
             socket_connect_timeout=ANSWER_TIMEOUT,
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
@@ -70,10 +72,11 @@ class Listener:
         """Take the ends of the streams as the place to start from.
 
         Raises:
-            redis.exceptions.RedisError: when Redis does not answer.
+            redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
         """
-        for stream in self._streams:
-            self._positions[stream] = await self._end_of(stream)
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            for stream in self._streams:
+                self._positions[stream] = await self._end_of(stream)
         self.connected = True
 
     def position(self, stream: str) -> Offset:
@@ -86,7 +89,8 @@ class Listener:
         while True:
             try:
                 if not self.connected:
-                    await self._resume()
+                    async with asyncio.timeout(ANSWER_TIMEOUT):
+                        await self._resume()
                 batch = await self._read()
             except (RedisError, OSError) as error:
                 if self.connected:
@@ -105,11 +109,12 @@ class Listener:
         await self._client.aclose()
 
     async def _read(self) -> list[Entry]:
-        answer = await self._client.xread(
-            {stream: format_offset(at) for stream, at in self._positions.items()},
-            count=READ_COUNT,
-            block=BLOCK_MS,
-        )
+        async with asyncio.timeout(BLOCK_MS / 1000 + ANSWER_TIMEOUT):
+            answer = await self._client.xread(
+                {stream: format_offset(at) for stream, at in self._positions.items()},
+                count=READ_COUNT,
+                block=BLOCK_MS,
+            )
         batch = []
         for name, entries in _pairs(answer):
             stream = name.decode()

@@ -1,5 +1,7 @@
 """The one log of all processes, and what `queue-run dev` itself says."""
 
+import contextlib
+import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TextIO
 
@@ -26,6 +28,9 @@ class Console:
     """
 
     def __init__(self, stream: TextIO, *, environ: Mapping[str, str]) -> None:
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows its number; it must not end the session.
+            stream.reconfigure(errors="backslashreplace")
         self._stream = stream
         self._colours = stream.isatty() and not environ.get("NO_COLOR")
         self._open = True
@@ -44,11 +49,10 @@ class Console:
             for line in output:
                 self._line(program.name, line)
         if delay is None:
-            self.say(f"{program.name} cannot run the application: it starts when a file changes")
+            how, when = f"{describe_exit(status)}, see above", "when a file changes"
         else:
-            self.say(
-                f"{program.name} ended ({describe_exit(status)}): it starts again in {delay:g} s"
-            )
+            how, when = describe_exit(status), f"in {delay:g} s"
+        self.say(f"{program.name} ended ({how}): it starts again {when}")
 
     def killed(self, program: Program, *, after: float) -> None:
         self.say(f"{program.name} did not end within {after:g} s: killed")
@@ -58,6 +62,12 @@ class Console:
     def say(self, text: str) -> None:
         """One line of our own in the log."""
         self._line("dev", text)
+
+    def stopping(self) -> None:
+        """The answer to Ctrl+C."""
+        if self._open and self._stream.isatty():
+            self._write("\r")  # Over the ^C that the terminal has shown.
+        self.say("stopping (Ctrl+C again kills at once)")
 
     def announce(self, rows: Sequence[str]) -> None:
         """Lines of our own that stand apart; the first is the headline."""
@@ -69,7 +79,7 @@ class Console:
         prefix = f"{name:<{WIDTH}} |"
         if self._colours:
             prefix = click.style(prefix, fg=COLOURS.get(name))
-        self._write(f"{prefix} {text}\n")
+        self._write(f"{prefix} {text}".rstrip(" ") + "\n")
 
     def _write(self, text: str) -> None:
         if not self._open:
@@ -80,4 +90,6 @@ class Console:
         except OSError:
             # A closed pipe or terminal: there is nobody left to tell, and nobody to stop us later.
             self._open = False
+            with contextlib.suppress(OSError):
+                self._stream.close()  # Else Python tries again to write it at the end.
             self.on_closed()

@@ -148,7 +148,7 @@ async def check_redis(url: str) -> None:
     Raises:
         CommandError: if it does not.
     """
-    if problem := await _ping(url, timeout=5.0):
+    if problem := await _ping(url, seconds=5.0):
         raise CommandError(
             f"no Redis answers at REDIS_URL={without_password(url)} ({problem}): start it, "
             "correct the URL, or unset REDIS_URL and a private Redis is started"
@@ -163,19 +163,19 @@ def without_password(url: str) -> str:
 async def _answers(url: str, child: ChildProcess) -> bool:
     deadline = time.monotonic() + START_DEADLINE
     while not child.ended.done() and time.monotonic() < deadline:
-        if await _ping(url, timeout=1.0) is None:
+        if await _ping(url, seconds=1.0) is None:
             return not child.ended.done()
         await asyncio.wait({child.ended}, timeout=POLL)
     return False
 
 
-async def _ping(url: str, *, timeout: float) -> str | None:
+async def _ping(url: str, *, seconds: float) -> str | None:
     """None if a server answers, else why not."""
     try:
         async with Redis.from_url(
             url,
-            socket_connect_timeout=timeout,
-            socket_timeout=timeout,
+            socket_connect_timeout=seconds,
+            socket_timeout=seconds,
             retry=Retry(NoBackoff(), 0),
         ) as client:
             await client.ping()

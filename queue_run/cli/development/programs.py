@@ -10,6 +10,9 @@ from queue_run.settings import Settings
 #: Jobs run side by side in one process: nothing to fork, and quick to restart.
 JOB_POOL = ("-P", "threads", "-c", "10")
 
+#: Celery warns of root in eight lines. In a container for development everybody is root.
+ROOT_IS_FINE = ("-W", "ignore:You're running the worker with superuser privileges")
+
 
 def application_programs(settings: Settings, environ: Mapping[str, str]) -> list[Program]:
     """The push server and the two workers."""
@@ -35,7 +38,7 @@ def _worker(
     return Program(
         name=serve,
         # Without Celery's banner of thirty lines, which every change of a file would repeat.
-        command=(sys.executable, "-m", "celery", "--quiet", *arguments),
+        command=(sys.executable, *ROOT_IS_FINE, "-m", "celery", "--quiet", *arguments),
         environ=environ,
         cwd=settings.app_path,
         reloads=True,

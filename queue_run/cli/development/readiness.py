@@ -1,6 +1,7 @@
 """Asks the push server whether it can answer, and says what is missing meanwhile."""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Mapping
 
@@ -19,7 +20,7 @@ WAITING = {
 
 def reachable_host(host: str) -> str:
     """The address under which this machine reaches a server that listens on `host`."""
-    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 async def wait_until_ready(
@@ -44,7 +45,7 @@ async def probe(host: str, port: int) -> str | None:
         return "the push server does not answer"
     except OSError:
         return "the push server does not listen yet"
-    return None if status == 200 else body or f"the push server answers with status {status}"
+    return None if status == 200 else _missing(body) or f"the push server answers {status}"
 
 
 def describe_missing(answer: str, states: Mapping[str, State]) -> str:
@@ -53,6 +54,14 @@ def describe_missing(answer: str, states: Mapping[str, State]) -> str:
         f"{name} waits {WAITING[state]}" for name, state in states.items() if state in WAITING
     ]
     return "; ".join(waiting) or answer
+
+
+def _missing(body: str) -> str:
+    """What the answer of `/readyz` lists as missing."""
+    try:
+        return f"missing: {', '.join(json.loads(body)['missing'])}"
+    except (ValueError, KeyError, TypeError):
+        return body  # Something else answers on this port: show what it says.
 
 
 async def _get_readyz(host: str, port: int) -> tuple[int, str]:

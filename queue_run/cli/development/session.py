@@ -45,7 +45,7 @@ class Session:
             CommandError: if it cannot start.
         """
         self._signals.install()
-        self._console.on_closed = self._signals.stop
+        self._console.on_closed = self._signals.request
         # The reaper removes the folder, after the Redis that works in it has ended.
         folder = Path(tempfile.mkdtemp(prefix="queue-run-"))
         with ProcessGroups(folder) as groups:
@@ -117,7 +117,7 @@ class Session:
         await asyncio.wait({work, requested}, return_when=asyncio.FIRST_COMPLETED)
         requested.cancel()
         if not work.done():
-            self._console.say("stopping (Ctrl+C again kills at once)")
+            self._console.stopping()
             return
         try:
             work.result()

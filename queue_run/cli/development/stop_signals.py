@@ -20,12 +20,15 @@ class StopSignals:
         """Handle the signals on the running loop."""
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, self.stop)
+            loop.add_signal_handler(each, self._interrupt)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Else: nohup, stay.
-            loop.add_signal_handler(signal.SIGHUP, self.stop)
+            loop.add_signal_handler(signal.SIGHUP, self.request)
 
-    def stop(self) -> None:
-        """Ask for the end; asking again forces it."""
+    def request(self) -> None:
+        """Ask for the end, in order."""
+        self.requested.set()
+
+    def _interrupt(self) -> None:
         if self.requested.is_set():
             self.forced.set()
         self.requested.set()

@@ -21,20 +21,20 @@ class RestartPolicy:
 
     def __init__(self, *, awaits_change: bool = False) -> None:
         self._awaits_change = awaits_change
-        self._failures = 0
+        self._next = FIRST_DELAY
 
     def delay(self, status: int, *, ran_for: float) -> float | None:
         """Seconds until the program starts again; None for not before a change."""
         if self._awaits_change and status == CANNOT_WORK:
             return None
         if ran_for >= STABLE_AFTER:
-            self._failures = 0
-        self._failures += 1
-        return min(MAX_DELAY, FIRST_DELAY * 2.0 ** (self._failures - 1))
+            self.reset()
+        delay, self._next = self._next, min(MAX_DELAY, 2 * self._next)
+        return delay
 
     def reset(self) -> None:
         """A change may have mended it: count from the beginning."""
-        self._failures = 0
+        self._next = FIRST_DELAY
 
 
 def describe_exit(status: int) -> str:

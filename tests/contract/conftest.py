@@ -1,0 +1,32 @@
+"""The contract tests run on a real Redis and on the embedded one in Python."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from fakeredis import TcpFakeServer
+
+from tests.processes import RedisServer, free_port
+
+
+@pytest.fixture(scope="session")
+def fake_redis_url() -> Iterator[str]:
+    port = free_port()
+    server = TcpFakeServer(("127.0.0.1", port), server_type="redis")
+    # Threads of connections must not keep the run from ending.
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"redis://127.0.0.1:{port}/0"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(params=["redis", "fakeredis"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        return server.url
+    url: str = request.getfixturevalue("fake_redis_url")
+    return url
