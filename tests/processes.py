@@ -176,6 +176,7 @@ class Stack:
         worker = Process(
             [
                 *(sys.executable, "-m", "celery", "-A", "worker", "worker", "-n", name),
+                *("-l", "INFO"),
                 *("--without-gossip", "--without-mingle", "--without-heartbeat"),
                 *chosen,
                 *arguments,

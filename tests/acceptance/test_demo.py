@@ -1,0 +1,133 @@
+"""The demo page in a real browser: several tabs, several users, real processes behind them."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.browser import Browser, Tab, browser, find_chromium
+from tests.parts import require
+from tests.processes import Stack
+
+CONNECTED = "document.querySelector('#state').dataset.state === 'open'"
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Browser]:
+    binary = find_chromium()
+    require(binary, "Chromium")
+    async with browser(binary or "") as running:
+        yield running
+
+
+async def open_page(chromium: Browser, stack: Stack, user: str) -> Tab:
+    tab = await chromium.open(f"{stack.url}/?user={user}")
+    await tab.wait_for(CONNECTED)
+    return tab
+
+
+async def submit(tab: Tab, **fields: str) -> None:
+    """Fill the fields of a form, each named `panel__field`, and press Enter in the last."""
+    for name, text in fields.items():
+        panel, _, field = name.partition("__")
+        await tab.type(f"#{panel} [name={field}]", text)
+    await tab.press_enter()
+
+
+def shows(selector: str, text: str) -> str:
+    """The condition that an element's text holds this one."""
+    return f"document.querySelector('{selector}')?.innerText.includes('{text}')"
+
+
+async def test_a_handler_answers_what_is_said(chromium: Browser, demo_stack: Stack) -> None:
+    tab = await open_page(chromium, demo_stack, "echo-ann")
+    await submit(tab, echo__text="good morning")
+    await tab.wait_for(shows("#echoes", '{"echo":"good morning"}'))
+    await submit(tab, echo__text='{"numbers": [1, 2]}')
+    await tab.wait_for(shows("#echoes", '{"echo":{"numbers":[1,2]}}'))
+    assert tab.errors == []
+
+
+async def test_a_profile_change_shows_in_every_tab_of_its_user(
+    chromium: Browser, demo_stack: Stack
+) -> None:
+    first = await open_page(chromium, demo_stack, "devices-ann")
+    second = await open_page(chromium, demo_stack, "devices-ann")
+    other = await open_page(chromium, demo_stack, "devices-bob")
+    await submit(first, devices__name="Ann of the <b>Hills</b>")
+    for tab in (first, second):
+        await tab.wait_for(shows("#card-name", "Ann of the <b>Hills</b>"))
+        await tab.wait_for(shows("#card-note", "Saved at"))
+    # A tab that is opened later reads what was saved.
+    later = await open_page(chromium, demo_stack, "devices-ann")
+    await later.wait_for(shows("#card-name", "Ann of the"))
+    # What the first tab saved is through, so the other user would have heard of it by now.
+    await submit(other, echo__text="still here")
+    await other.wait_for(shows("#echoes", "still here"))
+    assert await other.texts("#card-name") == ["devices-bob"]
+    assert [tab.errors for tab in (first, second, later, other)] == [[], [], [], []]
+
+
+async def test_a_chat_message_reaches_each_tab_of_each_member_once(
+    chromium: Browser, demo_stack: Stack
+) -> None:
+    tabs = [
+        await open_page(chromium, demo_stack, user) for user in ("chat-ann", "chat-ann", "chat-bob")
+    ]
+    for tab in tabs:
+        await submit(tab, join__room="kitchen")
+        await tab.wait_for(shows("#members", "You are in kitchen"))
+    await tabs[0].wait_for(shows("#members", "with chat-bob"))
+    await submit(tabs[0], say__text="tea is ready")
+    await tabs[2].wait_for(shows("#messages", "tea is ready"))
+    await submit(tabs[2], say__text="coming")
+    for tab in tabs:
+        await tab.wait_for(shows("#messages", "coming"))
+        assert await tab.texts("#messages li") == ["chat-ann\ntea is ready", "chat-bob\ncoming"]
+        assert tab.errors == []
+
+
+async def test_a_mistake_is_answered_with_what_is_wrong(
+    chromium: Browser, demo_stack: Stack
+) -> None:
+    tab = await open_page(chromium, demo_stack, "reports-eve")
+    # The page itself would not send this.
+    await tab.evaluate("document.querySelector('#reports [name=pages]').removeAttribute('max')")
+    await submit(tab, reports__pages="1000")
+    await tab.wait_for(shows("#reports .error", "1 to 100 pages"))
+    await submit(tab, reports__pages="1")
+    await tab.wait_for(shows("#jobs", "Your 1 pages are ready."))
+    assert await tab.texts("#reports .error") == [""]
+    assert tab.errors == []
+
+
+async def test_a_job_shows_its_progress_in_every_tab_of_its_user(
+    chromium: Browser, demo_stack: Stack
+) -> None:
+    first = await open_page(chromium, demo_stack, "reports-ann")
+    second = await open_page(chromium, demo_stack, "reports-ann")
+    other = await open_page(chromium, demo_stack, "reports-bob")
+    await submit(first, reports__pages="5")
+    for tab in (first, second):
+        # Between its first and its last page, whichever page it is when we look.
+        await tab.wait_for("0 < document.querySelector('#jobs progress')?.position < 1")
+    for tab in (first, second):
+        await tab.wait_for("document.querySelector('#jobs progress')?.position === 1")
+        await tab.wait_for(shows("#jobs", "Your 5 pages are ready."))
+        assert len(await tab.texts("#jobs li")) == 1
+    assert await other.texts("#jobs li") == []
+    assert [tab.errors for tab in (first, second, other)] == [[], [], []]
+
+
+async def test_a_restarted_push_server_needs_no_reload(
+    chromium: Browser, demo_stack: Stack
+) -> None:
+    tab = await open_page(chromium, demo_stack, "restart-ann")
+    await tab.evaluate("window.sameDocument = true")
+    port = demo_stack.url.rpartition(":")[2]
+    demo_stack.push_servers[0].end()
+    await tab.wait_for("document.querySelector('#state').dataset.state === 'closed'")
+    demo_stack.push_server(PORT=port).wait_until_ready()
+    await tab.wait_for(CONNECTED)
+    await submit(tab, echo__text="back again")
+    await tab.wait_for(shows("#echoes", "back again"))
+    assert await tab.evaluate("window.sameDocument")
