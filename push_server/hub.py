@@ -25,8 +25,10 @@ from queue_run.errors import InvalidEnvelope
 
 log = logging.getLogger(__name__)
 
-#: Writes after which a fan-out lets other work of the loop go on.
+#: Writes, and bytes of frames, after which the loop gets to do its other work: reading, and
+#: sending what the kernel did not take at once.
 WRITES_AT_ONCE = 500
+BYTES_AT_ONCE = 64 * 1024
 #: Envelope ids that are remembered, to drop the second copy of a publish that was repeated.
 RECENT_IDS = 50_000
 
@@ -55,6 +57,8 @@ class Hub:
         self._on_application_changed = on_application_changed
         self._delivered: Offset = (0, 0)
         self._held: collections.deque[ChannelEnvelope] = collections.deque()
+        self._writes = 0
+        self._bytes = 0
         self._recent: collections.OrderedDict[bytes, None] = collections.OrderedDict()
 
     async def run(self) -> None:
@@ -135,8 +139,17 @@ class Hub:
         if not receivers:
             return
         frame = protocols.message_frame(envelope.message)
-        for index, connection in enumerate(receivers, start=1):
+        for connection in receivers:
             if not connection.closing:
                 connection.transport.write(frame)
-            if index % WRITES_AT_ONCE == 0:
-                await asyncio.sleep(0)
+            self._writes += 1
+            if self._writes >= WRITES_AT_ONCE:
+                await self._breathe()
+        self._bytes += len(frame)
+        if self._bytes >= BYTES_AT_ONCE:
+            await self._breathe()
+
+    async def _breathe(self) -> None:
+        """Let the loop do its other work."""
+        self._writes = self._bytes = 0
+        await asyncio.sleep(0)

@@ -229,8 +229,12 @@ class PushServerProcess(Process):
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a request."""
+        return self.get_from(self.url, path)
+
+    @staticmethod
+    def get_from(url: str, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(self.url + path, timeout=DEADLINE) as response:
+            with urllib.request.urlopen(url + path, timeout=DEADLINE) as response:
                 return int(response.status), response.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
