@@ -10,9 +10,15 @@ from typing import Any, cast
 import msgspec
 from tornado import web
 from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import (
+    WebSocketClosedError,
+    WebSocketHandler,
+    WebSocketProtocol,
+    WebSocketProtocol13,
+)
 
 from push_server.application import Application
+from push_server.close_frames import StrictProtocol
 from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
 from push_server.lanes import Lane
@@ -177,6 +183,12 @@ class SocketHandler(WebSocketHandler):
             log.info("%s from %s: %s", self.request.path, self.request.remote_ip, value)
         else:
             log.error("%s: failed", self._id, exc_info=(typ, value, tb) if value else None)
+
+    def get_websocket_protocol(self) -> WebSocketProtocol | None:
+        protocol = super().get_websocket_protocol()
+        if isinstance(protocol, WebSocketProtocol13):
+            return StrictProtocol(self, False, protocol.params)
+        return protocol
 
     def get_compression_options(self) -> dict[str, Any] | None:
         return None

@@ -130,6 +130,30 @@ async def test_a_message_beyond_the_limit_closes_with_1009(stack: Stack) -> None
         assert (await client.closed())[0] == 1009
 
 
+@pytest.mark.parametrize(
+    ("payload", "answer"),
+    [
+        (b"\x03\xe8", 1000),
+        (b"\x0f\xa0bye", 4000),
+        (b"", 1005),
+        (b"\x03\xed", 1002),  # 1005 may not be sent
+        (b"\x00\x00", 1002),
+        (b"\x04\x4c", 1002),  # 1100 is nobody's
+        (b"\x03", 1002),
+        (b"\x03\xe8\xff", 1007),
+    ],
+)
+async def test_a_close_frame_is_answered_by_the_letter(
+    stack: Stack, payload: bytes, answer: int
+) -> None:
+    """RFC 6455, 7.4; Autobahn's cases 7.3 and 7.9."""
+    async with connected(stack.ws("/")) as client:
+        transport = client.connection.transport
+        # Masked with zeros, that is: as it is.
+        transport.write(bytes([0x88, 0x80 | len(payload)]) + bytes(4) + payload)
+        assert (await client.closed())[0] == answer
+
+
 # Authentication
 
 

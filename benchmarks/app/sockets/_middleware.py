@@ -1,0 +1,7 @@
+"""Every connection of a fan-out belongs to one user."""
+
+from typing import Any
+
+
+async def on_authenticate(request: Any) -> dict[str, Any]:
+    return {"id": request.query.get("user", "one")}
