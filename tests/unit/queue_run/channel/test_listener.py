@@ -1,0 +1,192 @@
+"""The listener, beside a Redis whose answers the test chooses. What it promises on real ones is in
+tests/contract/test_channel.py."""
+
+from typing import Any, cast
+
+import pytest
+import redis.asyncio
+
+from queue_run.channel.listener import Entry, Listener, format_offset, parse_offset
+
+Raw = tuple[bytes, dict[bytes, bytes] | None]
+
+
+class ScriptedRedis:
+    """Gives each command its next answer; keeps what was asked."""
+
+    def __init__(self, **answers: list[Any]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, Any]] = []
+        self.closed = False
+
+    async def xread(self, streams: dict[str, str], *, count: int, block: int) -> Any:
+        return self._answer("xread", dict(streams))
+
+    async def xrange(self, stream: str, start: str, end: str) -> Any:
+        assert start == end
+        return self._answer("xrange", (stream, start))
+
+    async def xrevrange(self, stream: str, *, count: int) -> Any:
+        return self._answer("xrevrange", stream)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    def _answer(self, command: str, asked: Any) -> Any:
+        self.asked.append((command, asked))
+        answer = self.answers[command].pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def listener(server: ScriptedRedis, *streams: str, gaps: list[str] | None = None) -> Listener:
+    on_gap = gaps.append if gaps is not None else None
+    made = Listener("redis://127.0.0.1:1/0", streams, on_gap=on_gap)
+    made._client = cast("redis.asyncio.Redis", server)
+    return made
+
+
+def entry(offset: bytes, data: bytes) -> Raw:
+    return (offset, {b"e": data})
+
+
+def test_offsets_compare_as_the_stream_does() -> None:
+    texts = ["8-11", "9-9", "9-10", "10-0"]
+    assert sorted(reversed(texts), key=parse_offset) == texts
+
+
+@pytest.mark.parametrize("text", ["0-0", "1700000000000-3"])
+def test_an_offset_comes_back_unchanged(text: str) -> None:
+    assert format_offset(parse_offset(text)) == text
+    assert parse_offset(text.encode()) == parse_offset(text)
+
+
+def test_an_offset_without_a_number_is_the_first_of_its_millisecond() -> None:
+    assert parse_offset("17") == (17, 0)
+
+
+async def test_opening_takes_the_ends_of_the_streams_as_places_to_start_from() -> None:
+    server = ScriptedRedis(xrevrange=[[entry(b"7-1", b"old")], []])
+    reader = listener(server, "a", "b")
+    assert not reader.connected
+    await reader.open()
+    assert reader.connected
+    assert (reader.position("a"), reader.position("b")) == ((7, 1), (0, 0))
+
+
+@pytest.mark.parametrize("resp3", [True, False])
+async def test_entries_are_read_in_either_form_of_the_protocol(resp3: bool) -> None:
+    entries = [entry(b"1-0", b"one"), entry(b"2-0", b"two")]
+    answer = {b"a": [entries]} if resp3 else [(b"a", entries)]
+    server = ScriptedRedis(xrevrange=[[]], xread=[answer])
+    reader = listener(server, "a")
+    await reader.open()
+    assert await anext(reader.batches()) == [
+        Entry("a", (1, 0), b"one"),
+        Entry("a", (2, 0), b"two"),
+    ]
+    assert reader.position("a") == (2, 0)
+
+
+async def test_each_read_continues_behind_the_last_entry() -> None:
+    server = ScriptedRedis(
+        xrevrange=[[entry(b"5-0", b"old")], []],
+        xread=[
+            [(b"a", [entry(b"6-0", b"one")])],
+            None,
+            [(b"b", [entry(b"9-0", b"two")])],
+        ],
+    )
+    reader = listener(server, "a", "b")
+    await reader.open()
+    batches = reader.batches()
+    await anext(batches)
+    await anext(batches)
+    reads = [asked for command, asked in server.asked if command == "xread"]
+    assert reads == [
+        {"a": "5-0", "b": "0-0"},
+        {"a": "6-0", "b": "0-0"},
+        {"a": "6-0", "b": "0-0"},
+    ]
+    assert reader.position("b") == (9, 0)
+
+
+async def test_entries_that_are_not_ours_are_passed_over() -> None:
+    raw: list[Raw] = [(b"1-0", None), (b"2-0", {b"x": b"y"}), entry(b"3-0", b"ours"), (b"4-0", {})]
+    server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", raw)]])
+    reader = listener(server, "a")
+    await reader.open()
+    assert await anext(reader.batches()) == [Entry("a", (3, 0), b"ours")]
+    assert reader.position("a") == (4, 0)
+
+
+async def lose_link_and_read(
+    *, held: bool, end: bytes | None
+) -> tuple[list[Entry], list[str], ScriptedRedis]:
+    """Stop at 5-0, lose the link, and come back to a stream that holds 5-0 or not."""
+    gaps: list[str] = []
+    server = ScriptedRedis(
+        xrevrange=[[entry(b"5-0", b"seen")], [entry(end, b"last")] if end else []],
+        xread=[redis.ConnectionError("cut"), [(b"a", [entry(b"9-0", b"next")])]],
+        xrange=[[entry(b"5-0", b"seen")] if held else []],
+    )
+    reader = listener(server, "a", gaps=gaps)
+    await reader.open()
+    batch = await anext(reader.batches())
+    assert reader.connected
+    return batch, gaps, server
+
+
+async def test_after_a_lost_link_it_continues_where_it_stopped() -> None:
+    batch, gaps, server = await lose_link_and_read(held=True, end=None)
+    assert batch == [Entry("a", (9, 0), b"next")]
+    assert gaps == []
+    assert server.asked[-1] == ("xread", {"a": "5-0"})
+
+
+async def test_a_place_that_was_trimmed_is_a_gap() -> None:
+    _, gaps, server = await lose_link_and_read(held=False, end=b"8-0")
+    assert gaps == ["a"]
+    assert server.asked[-1] == ("xread", {"a": "5-0"})
+
+
+@pytest.mark.parametrize("end", [None, b"3-0"])
+async def test_a_stream_that_was_emptied_is_a_gap_and_read_from_its_start(
+    end: bytes | None,
+) -> None:
+    _, gaps, server = await lose_link_and_read(held=False, end=end)
+    assert gaps == ["a"]
+    assert server.asked[-1] == ("xread", {"a": "0-0"})
+
+
+async def test_a_stream_that_was_empty_from_the_start_has_no_gap() -> None:
+    gaps: list[str] = []
+    server = ScriptedRedis(
+        xrevrange=[[]], xread=[redis.ConnectionError("cut"), [(b"a", [entry(b"1-0", b"first")])]]
+    )
+    reader = listener(server, "a", gaps=gaps)
+    await reader.open()
+    assert await anext(reader.batches()) == [Entry("a", (1, 0), b"first")]
+    assert gaps == []
+
+
+async def test_while_redis_is_away_it_is_not_connected(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("queue_run.channel.listener.FIRST_PAUSE", 0.001)
+    server = ScriptedRedis(
+        xrevrange=[[]],
+        xread=[redis.ConnectionError("cut"), OSError("away"), [(b"a", [entry(b"1-0", b"x")])]],
+    )
+    reader = listener(server, "a")
+    await reader.open()
+    await anext(reader.batches())
+    assert reader.connected
+    assert caplog.text.count("lost the channel") == 2
+
+
+async def test_closing_closes_the_link() -> None:
+    server = ScriptedRedis()
+    await listener(server).close()
+    assert server.closed

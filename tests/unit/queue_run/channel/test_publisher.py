@@ -1,0 +1,198 @@
+"""The publisher, beside a Redis whose answers the test chooses. What it promises on real ones is in
+tests/contract/test_channel.py."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import pytest
+import redis
+from redis.exceptions import ReadOnlyError, ResponseError
+
+from queue_run.channel.publisher import PIPELINE_SIZE, Publisher
+from queue_run.errors import ChannelUnavailable
+from tests.waiting import DEADLINE
+
+Answer = Exception | None
+
+LOADING = ResponseError("LOADING Redis is loading the dataset in memory")
+WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+class ScriptedRedis:
+    """Answers round trips from a list, then with success; keeps the entries of each."""
+
+    def __init__(self) -> None:
+        self.script: list[Exception | Sequence[Answer]] = []
+        self.round_trips: list[list[bytes]] = []
+        self.commands: list[tuple[Any, ...]] = []
+        self.closed = False
+
+    def pipeline(self, *, transaction: bool) -> "ScriptedPipeline":
+        assert not transaction
+        return ScriptedPipeline(self)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ScriptedPipeline:
+    def __init__(self, server: ScriptedRedis) -> None:
+        self._server = server
+        self._commands: list[tuple[Any, ...]] = []
+
+    def execute_command(self, *command: Any) -> None:
+        self._commands.append(command)
+
+    def execute(self, *, raise_on_error: bool) -> list[Any]:
+        assert not raise_on_error
+        server = self._server
+        server.commands += self._commands
+        server.round_trips.append([command[-1] for command in self._commands])
+        answers = server.script.pop(0) if server.script else [None] * len(self._commands)
+        if isinstance(answers, Exception):
+            raise answers
+        success = f"{len(server.round_trips)}-".encode()
+        return [
+            answer or success + str(number).encode() for number, answer in enumerate(answers)
+        ]
+
+
+@pytest.fixture
+def server() -> ScriptedRedis:
+    return ScriptedRedis()
+
+
+@pytest.fixture
+def publisher(server: ScriptedRedis) -> Iterator[Publisher]:
+    publisher = Publisher("redis://127.0.0.1:1/0", timeout=DEADLINE)
+    publisher._client = cast("redis.Redis", server)
+    yield publisher
+    publisher.close()
+
+
+def test_an_entry_is_written_to_a_capped_stream(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    assert publisher.publish("stream", b"hi", max_entries=100).offset == "1-0"
+    assert server.commands == [("XADD", "stream", "MAXLEN", "~", 100, "*", "e", b"hi")]
+
+
+def test_an_entry_for_an_existing_stream_makes_none(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    publisher.publish("stream", b"hi", max_entries=100, create=False)
+    assert server.commands == [
+        ("XADD", "stream", "NOMKSTREAM", "MAXLEN", "~", 100, "*", "e", b"hi")
+    ]
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        redis.ConnectionError("connection reset"),
+        redis.TimeoutError("no answer"),
+        OSError("no route to host"),
+    ],
+    ids=repr,
+)
+def test_a_round_trip_that_is_lost_is_made_again(
+    publisher: Publisher, server: ScriptedRedis, passing: Exception
+) -> None:
+    server.script = [passing, passing]
+    assert publisher.publish("stream", b"hi", max_entries=100).offset == "3-0"
+    assert server.round_trips == [[b"hi"]] * 3
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        LOADING,
+        ReadOnlyError("READONLY You can't write against a read only replica."),
+        ResponseError("MASTERDOWN Link with MASTER is down"),
+        ResponseError("BUSY Redis is busy running a script"),
+    ],
+    ids=str,
+)
+def test_a_redis_that_will_soon_answer_is_asked_again(
+    publisher: Publisher, server: ScriptedRedis, passing: Exception
+) -> None:
+    server.script = [[passing]]
+    assert publisher.publish("stream", b"hi", max_entries=100).offset == "2-0"
+
+
+def submit_together(publisher: Publisher, *entries: bytes) -> list[Any]:
+    """Let the entries go out in one round trip."""
+    with publisher._writing:
+        return [publisher.submit("stream", each, max_entries=100) for each in entries]
+
+
+def test_what_follows_a_passing_failure_is_written_again_in_order(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    server.script = [[None, LOADING, None]]
+    receipts = submit_together(publisher, b"a", b"b", b"c")
+    publisher.flush()
+    assert server.round_trips == [[b"a", b"b", b"c"], [b"b", b"c"]]
+    assert [receipt.offset for receipt in receipts] == ["1-0", "2-0", "2-1"]
+
+
+def test_an_entry_that_redis_refuses_fails_alone(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    server.script = [[None, WRONG_TYPE, None]]
+    receipts = submit_together(publisher, b"a", b"b", b"c")
+    publisher.flush()
+    assert [receipt.offset for receipt in receipts] == ["1-0", None, "1-2"]
+    with pytest.raises(ChannelUnavailable, match="Redis refused: WRONGTYPE"):
+        receipts[1].wait(DEADLINE)
+
+
+def test_a_round_trip_carries_so_many_entries_and_no_more(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    submit_together(publisher, *[b"%d" % number for number in range(PIPELINE_SIZE + 1)])
+    publisher.flush()
+    assert [len(entries) for entries in server.round_trips] == [PIPELINE_SIZE, 1]
+
+
+def test_an_entry_fails_when_its_time_is_over(server: ScriptedRedis) -> None:
+    publisher = Publisher("redis://127.0.0.1:1/0", timeout=0.05)
+    publisher._client = cast("redis.Redis", server)
+    server.script = [redis.ConnectionError("refused")] * 1000
+    with pytest.raises(ChannelUnavailable, match="Redis took no message: refused"):
+        publisher.publish("stream", b"late", max_entries=100)
+    server.script = []
+    publisher.publish("stream", b"next", max_entries=100)
+    assert server.round_trips[-1] == [b"next"]
+    publisher.close()
+
+
+def test_a_thread_writes_what_is_submitted(publisher: Publisher, server: ScriptedRedis) -> None:
+    publisher.submit("stream", b"hi", max_entries=100).wait(DEADLINE)
+    assert server.round_trips == [[b"hi"]]
+
+
+def test_the_thread_outlives_a_failure_that_nobody_foresaw(
+    publisher: Publisher, server: ScriptedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = [LookupError("unforeseen")]
+    publisher.submit("stream", b"first", max_entries=100)
+    publisher.submit("stream", b"second", max_entries=100).wait(DEADLINE)
+    assert server.round_trips[-1] == [b"second"]
+    assert "failed unexpectedly" in caplog.text
+
+
+def test_closing_writes_what_waits_and_ends_the_thread(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    receipts = submit_together(publisher, b"a", b"b")
+    publisher.close()
+    assert all(receipt.done for receipt in receipts)
+    assert server.closed
+    assert "queue-run-publisher" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_closing_twice_is_harmless(publisher: Publisher) -> None:
+    publisher.close()
+    publisher.close()

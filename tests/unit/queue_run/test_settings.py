@@ -1,0 +1,200 @@
+"""Settings are read once, checked together, and wrong ones are named by their variable."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from queue_run.errors import SettingsError
+from queue_run.settings import CUSTOMARY_NAMES, Settings, variable_name
+
+
+def refused(**environ: str) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_env(environ)
+    return caught.value.problems
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.namespace == "queue-run"
+    assert settings.expose_errors is False
+    assert settings.max_message_bytes == 1024 * 1024
+    assert settings.max_request_bytes == 64 * 1024
+
+
+def test_defaults_have_no_problem() -> None:
+    assert Settings().problems() == []
+
+
+def test_each_kind_of_value_is_read() -> None:
+    settings = Settings.from_env(
+        {
+            "REDIS_URL": "rediss://cache.example:6380/2",
+            "BROKER_URL": "amqp://rabbit.example",
+            "PORT": "9000",
+            "QUEUE_RUN_NAMESPACE": "shop.v2",
+            "QUEUE_RUN_DEADLINE_GRACE": "0.5",
+            "QUEUE_RUN_PING_INTERVAL": "30",
+            "QUEUE_RUN_REUSE_PORT": "yes",
+        }
+    )
+    assert settings == Settings(
+        redis_url="rediss://cache.example:6380/2",
+        broker_url="amqp://rabbit.example",
+        port=9000,
+        namespace="shop.v2",
+        deadline_grace=0.5,
+        ping_interval=30.0,
+        reuse_port=True,
+    )
+
+
+@pytest.mark.parametrize("text", ["1", "true", "TRUE", "Yes", "on"])
+def test_truth_is_spelled_in_many_ways(text: str) -> None:
+    assert Settings.from_env({"QUEUE_RUN_EXPOSE_ERRORS": text}).expose_errors is True
+
+
+@pytest.mark.parametrize("text", ["0", "false", "No", "OFF"])
+def test_untruth_is_spelled_in_many_ways(text: str) -> None:
+    assert Settings.from_env({"QUEUE_RUN_EXPOSE_ERRORS": text}).expose_errors is False
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t"])
+def test_an_empty_variable_counts_as_not_set(text: str) -> None:
+    environ = {variable_name(field.name): text for field in msgspec.structs.fields(Settings)}
+    assert Settings.from_env(environ) == Settings()
+
+
+def test_a_text_that_looks_like_a_number_stays_text() -> None:
+    assert Settings.from_env({"QUEUE_RUN_NAMESPACE": "7"}).namespace == "7"
+
+
+def test_space_around_a_value_is_cut_off() -> None:
+    assert Settings.from_env({"PORT": " 9000 "}).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "words"),
+    [
+        ("PORT", "http", "expected `int`"),
+        ("PORT", "80.5", "expected `int`"),
+        ("PORT", "-1", ">= 0"),
+        ("PORT", "65536", "<= 65535"),
+        ("REDIS_URL", "localhost:6379", "redis://"),
+        ("REDIS_URL", "http://localhost", "redis://"),
+        ("BROKER_URL", "rabbit", "amqp://"),
+        ("QUEUE_RUN_NAMESPACE", "my app", "letters, digits"),
+        ("QUEUE_RUN_NAMESPACE", "-x", "letters, digits"),
+        ("QUEUE_RUN_LOG_LEVEL", "verbose", "DEBUG, INFO, WARNING or ERROR"),
+        ("QUEUE_RUN_PUBLIC_DIR", "/no/such/folder", "there is no such folder"),
+        ("QUEUE_RUN_REUSE_PORT", "perhaps", "expected `bool`"),
+        ("QUEUE_RUN_MAX_MESSAGE_BYTES", "10", ">= 1024"),
+        ("QUEUE_RUN_MAX_LANE_REQUESTS", "0", ">= 1"),
+        ("QUEUE_RUN_DEADLINE_GRACE", "0", "> 0"),
+        ("QUEUE_RUN_DEADLINE_GRACE", "soon", "expected `float`"),
+        ("QUEUE_RUN_DEADLINE_GRACE", "Infinity", "expected `float`"),
+        ("QUEUE_RUN_SHUTDOWN_GRACE", "null", "expected `float`"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_its_variable(
+    variable: str, text: str, words: str
+) -> None:
+    [problem] = refused(**{variable: text})
+    assert problem.startswith(f"{variable}={text!r}: ")
+    assert words in problem
+
+
+def test_all_problems_are_reported_together() -> None:
+    problems = refused(
+        PORT="http",
+        REDIS_URL="localhost",
+        QUEUE_RUN_LOG_LEVEL="loud",
+        QUEUE_RUN_MAX_IN_FLIGHT="none",
+        QUEUE_RUN_NO_SUCH_THING="1",
+    )
+    assert sorted(problem.partition("=")[0].partition(":")[0] for problem in problems) == [
+        "PORT",
+        "QUEUE_RUN_LOG_LEVEL",
+        "QUEUE_RUN_MAX_IN_FLIGHT",
+        "QUEUE_RUN_NO_SUCH_THING",
+        "REDIS_URL",
+    ]
+
+
+def test_a_misspelled_variable_is_told_the_right_one() -> None:
+    assert refused(QUEUE_RUN_NAMESPCE="shop") == (
+        "QUEUE_RUN_NAMESPCE: did you mean QUEUE_RUN_NAMESPACE?",
+    )
+
+
+def test_a_variable_like_no_other_is_said_not_to_exist() -> None:
+    name = "QUEUE_RUN_WHATEVER_ELSE_ONE_THINKS_OF"
+    assert refused(**{name: "1"}) == (f"{name}: there is no such setting",)
+
+
+@pytest.mark.xfail(reason="the prefix that all names share counts as likeness")
+def test_a_shared_prefix_makes_no_likeness() -> None:
+    assert refused(QUEUE_RUN_XYZZY="1") == ("QUEUE_RUN_XYZZY: there is no such setting",)
+
+
+@pytest.mark.xfail(reason="the nearest name is offered, not the customary one")
+@pytest.mark.parametrize("name", CUSTOMARY_NAMES.values())
+def test_a_customary_name_with_the_prefix_is_told_to_do_without(name: str) -> None:
+    [problem] = refused(**{f"QUEUE_RUN_{name}": "1"})
+    assert problem == f"QUEUE_RUN_{name}: did you mean {name}?"
+
+
+def test_variables_of_others_and_of_the_tests_are_not_ours_to_judge() -> None:
+    environ = {"QUEUE_RUN_TEST_REQUIRE_ALL": "1", "HOME": "/root", "queue_run_port": "x"}
+    assert Settings.from_env(environ) == Settings()
+
+
+def test_customary_variables_carry_no_prefix() -> None:
+    assert variable_name("redis_url") == "REDIS_URL"
+    assert variable_name("broker_url") == "BROKER_URL"
+    assert variable_name("port") == "PORT"
+    assert variable_name("ping_interval") == "QUEUE_RUN_PING_INTERVAL"
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "broker_url", "broker"),
+    [
+        ("redis://one/0", "", "redis://one/0"),
+        ("redis://one/0", "amqp://two", "amqp://two"),
+        ("unix:///run/redis.sock?db=1", "", "redis+socket:///run/redis.sock?db=1"),
+        ("redis://one/0", "unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+    ],
+)
+def test_the_broker_is_redis_unless_another_is_named_and_in_celerys_spelling(
+    redis_url: str, broker_url: str, broker: str
+) -> None:
+    assert Settings(redis_url=redis_url, broker_url=broker_url).broker == broker
+
+
+def test_a_process_counts_as_dead_after_three_missed_heartbeats_but_not_before_two_seconds() -> (
+    None
+):
+    assert Settings(heartbeat_interval=5.0).heartbeat_expiry == 15
+    assert Settings(heartbeat_interval=0.1).heartbeat_expiry == 2
+
+
+def test_the_application_folder_is_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert Settings(app_dir="app").app_path == (tmp_path / "app").resolve()
+    assert Settings(app_dir="~/app").app_path == (tmp_path / "home" / "app").resolve()
+
+
+def test_a_public_folder_that_exists_is_taken(tmp_path: Path) -> None:
+    assert Settings.from_env({"QUEUE_RUN_PUBLIC_DIR": str(tmp_path)}).public_dir == str(tmp_path)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(AttributeError):
+        Settings().port = 1  # type: ignore[misc]

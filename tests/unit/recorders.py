@@ -1,0 +1,138 @@
+"""Stand-ins for a neighbour: each keeps what it is given, so that a test can look at it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+from push_server.connections import Connection
+from push_server.lanes import Lane
+from queue_run.channel.listener import Entry, Listener, Offset
+from queue_run.channel.publisher import Publisher
+from queue_run.channel.receipts import Receipt
+from queue_run.dispatch import Dispatcher
+from queue_run.envelopes import ChannelEnvelope, Turn, Work, decode
+from queue_run.ids import ConnectionId, UserId
+from queue_run.manifest import Manifest, RouteFacts
+from queue_run.messages import encode_json
+from queue_run.routing import Router
+
+import msgspec  # isort: skip
+
+
+class Published(NamedTuple):
+    stream: str
+    envelope: ChannelEnvelope
+    max_entries: int
+    create: bool
+    #: "publish" blocks until the entry is there, "submit" does not.
+    way: str
+
+
+class RecordingPublisher(Publisher):
+    """A publisher whose stream is a list. Each entry gets the next offset: 1-0, 2-0, …"""
+
+    def __init__(self, *, confirms: bool = True) -> None:
+        #: False leaves receipts open, until `confirm`.
+        self.confirms = confirms
+        self.published: list[Published] = []
+        self.receipts: list[Receipt] = []
+        self.flushed = 0
+        self.closed = 0
+
+    def publish(
+        self, stream: str, data: bytes, *, max_entries: int, create: bool = True
+    ) -> Receipt:
+        return self._take(stream, data, max_entries, create, "publish")
+
+    def submit(self, stream: str, data: bytes, *, max_entries: int, create: bool = True) -> Receipt:
+        return self._take(stream, data, max_entries, create, "submit")
+
+    def confirm(self) -> None:
+        """Complete the receipts that are open."""
+        for number, receipt in enumerate(self.receipts, start=1):
+            if not receipt.done:
+                receipt.complete(f"{number}-0")
+
+    @property
+    def envelopes(self) -> list[ChannelEnvelope]:
+        return [each.envelope for each in self.published]
+
+    def flush(self) -> None:
+        self.flushed += 1
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def _take(
+        self, stream: str, data: bytes, max_entries: int, create: bool, way: str
+    ) -> Receipt:
+        self.published.append(Published(stream, decode(data), max_entries, create, way))
+        receipt = Receipt()
+        self.receipts.append(receipt)
+        if self.confirms:
+            receipt.complete(f"{len(self.receipts)}-0")
+        return receipt
+
+
+class RecordingTransport:
+    """A socket that keeps its frames."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.pings = 0
+        self.closed: list[tuple[int, str]] = []
+        self.aborted: list[str] = []
+
+    def write(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed.append((code, reason))
+
+    def abort(self, why: str) -> None:
+        self.aborted.append(why)
+
+
+class RecordingDispatcher(Dispatcher):
+    """A dispatcher without a broker."""
+
+    def __init__(self) -> None:
+        self.work: list[Work] = []
+
+    def submit(self, work: Work) -> None:
+        self.work.append(work)
+
+    @property
+    def turns(self) -> list[list[str | bytes]]:
+        """What each turn carries."""
+        return [[each.data for each in turn.requests] for turn in self.whole_turns]
+
+    @property
+    def whole_turns(self) -> list[Turn]:
+        return [each for each in self.work if isinstance(each, Turn)]
+
+
+class BatchListener(Listener):
+    """Gives out the batches that a test puts in."""
+
+    def __init__(self, positions: dict[str, Offset]) -> None:
+        self._positions = positions
+        self._batches: asyncio.Queue[list[Entry]] = asyncio.Queue()
+
+    def put(self, batch: Sequence[Entry]) -> None:
+        self._batches.put_nowait(list(batch))
+
+    async def batches(self) -> AsyncIterator[list[Entry]]:
+        while True:
+            batch = await self._batches.get()
+            for entry in batch:
+                self._positions[entry.stream] = entry.offset
+            yield batch
+            self._batches.task_done()
+
+    async def given_out(self) -> None:
+        """Return when every batch has been delivered."""
+        await self._batches.join()
