@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from http.client import responses
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import msgspec
 from tornado import web
@@ -169,6 +170,10 @@ class SocketHandler(WebSocketHandler):
             self._services.connections.remove(connection)
             self._services.forwarder.forget(connection)
             log.debug("%s: closed (%s)", connection, self.close_code or "no close frame")
+
+    def check_origin(self, origin: str) -> bool:
+        """A page may connect to the server that it came from; other origins may not."""
+        return urlsplit(origin).netloc.lower() == self.request.host.lower()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A refusal as a line of plain text."""

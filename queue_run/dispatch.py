@@ -64,11 +64,12 @@ class Dispatcher:
         while not (self._closing and not self._waiting):
             try:
                 self._publish_until_closed()
-            except self._passing_errors() as error:
-                log.warning("lost the broker, trying again: %s", str(error) or type(error))
-            except Exception:
-                # The thread serves every connection: one failure must not end it.
-                log.exception("publishing to the broker failed unexpectedly")
+            except Exception as error:
+                # The thread serves every connection: no failure may end it.
+                if self._is_passing(error):
+                    log.warning("lost the broker, trying again: %s", str(error) or type(error))
+                else:
+                    log.exception("publishing to the broker failed unexpectedly")
             if self._waiting:
                 time.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -76,9 +77,11 @@ class Dispatcher:
             else:
                 pause = FIRST_PAUSE
 
-    def _passing_errors(self) -> tuple[type[BaseException], ...]:
+    def _is_passing(self, error: Exception) -> bool:
+        if isinstance(error, OSError | KombuError):
+            return True
         connection = self._app.connection_for_write()
-        return (*connection.connection_errors, *connection.channel_errors, OSError, KombuError)
+        return isinstance(error, connection.connection_errors + connection.channel_errors)
 
     def _publish_until_closed(self) -> None:
         """Publish over one connection, until it breaks or the dispatcher closes."""

@@ -8,13 +8,11 @@ from functools import partial
 from typing import Any
 
 import msgspec
-import redis
 from kombu.exceptions import OperationalError
 
 from queue_run import context, runtime
-from queue_run.errors import DispatchUnavailable, InvalidEnvelope, UnknownQueue
+from queue_run.errors import DispatchUnavailable
 from queue_run.keys import JOB_TASK_PREFIX
-from queue_run.manifest import Manifest
 from queue_run.messages import encode_json
 
 __all__ = ["PushedJob", "Queue", "get"]
@@ -89,8 +87,9 @@ class Queue:
         return job_id
 
     def _publish(self, job_id: str, argument: Any, facts: JobFacts) -> None:
-        _known.check(self.name)
-        runtime.current().celery.send_task(
+        here = runtime.current()
+        here.known_queues.check(self.name)
+        here.celery.send_task(
             JOB_TASK_PREFIX + self.name,
             args=[argument],
             task_id=str(job_id),
@@ -104,46 +103,6 @@ class Queue:
 def get(name: str) -> Queue:
     """The queue of this name: `queues/<name>.py`, or `a.b` for `queues/a/b.py`."""
     return Queue(name)
-
-
-class _KnownQueues:
-    """The queues that workers offer, as far as this process has heard."""
-
-    #: Seconds before an unknown name makes it look again.
-    REFRESH = 1.0
-
-    def __init__(self) -> None:
-        self._names: frozenset[str] | None = None
-        self._read_at = float("-inf")
-
-    def check(self, name: str) -> None:
-        """
-        Raises:
-            UnknownQueue: when workers have said what they offer, and this is not among it.
-        """
-        if self._names is not None and name in self._names:
-            return
-        if time.monotonic() - self._read_at >= self.REFRESH:
-            self._names = self._read()
-            self._read_at = time.monotonic()
-        # No worker has ever started: the job waits for one.
-        if self._names is not None and name not in self._names:
-            raise UnknownQueue(name, self._names)
-
-    def _read(self) -> frozenset[str] | None:
-        here = runtime.current()
-        try:
-            with redis.Redis.from_url(
-                here.settings.redis_url, socket_timeout=here.settings.publish_timeout
-            ) as client:
-                data = client.get(here.keys.manifest)
-            return frozenset(Manifest.decode(data).queues) if isinstance(data, bytes) else None
-        except (redis.RedisError, InvalidEnvelope):
-            # The manifest only helps to say no early; the broker decides.
-            return self._names
-
-
-_known = _KnownQueues()
 
 
 def _facts() -> JobFacts:

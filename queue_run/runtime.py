@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from queue_run.channel.publisher import Publisher
 from queue_run.keys import Keys
+from queue_run.known_queues import KnownQueues
 from queue_run.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ class Runtime:
     @cached_property
     def publisher(self) -> Publisher:
         return Publisher(self.settings.redis_url, timeout=self.settings.publish_timeout)
+
+    @cached_property
+    def known_queues(self) -> KnownQueues:
+        return KnownQueues(self.settings)
 
     @property
     def celery(self) -> "Celery":

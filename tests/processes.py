@@ -42,6 +42,7 @@ class Process:
     def __init__(
         self, command: Sequence[str], *, environ: Mapping[str, str], cwd: Path = ROOT
     ) -> None:
+        self._kept = ""
         self._log = tempfile.NamedTemporaryFile(prefix="queue-run-test-", suffix=".log")  # noqa: SIM115
         self.command = list(command)
         self._popen = subprocess.Popen(
@@ -57,7 +58,8 @@ class Process:
 
     @property
     def output(self) -> str:
-        return Path(self._log.name).read_text(errors="replace")
+        """All that it has printed."""
+        return self._kept or Path(self._log.name).read_text(errors="replace")
 
     @property
     def running(self) -> bool:
@@ -98,7 +100,9 @@ class Process:
                 self._popen.wait(DEADLINE)
             except subprocess.TimeoutExpired:
                 self.kill()
-        self._log.close()
+        if not self._log.closed:
+            self._kept = self.output
+            self._log.close()
 
 
 class RedisServer:
@@ -160,7 +164,7 @@ class Stack:
 
     def push_server(self, **variables: str) -> "PushServerProcess":
         """Start a push server; it is ready when a worker is."""
-        server = PushServerProcess(self.environ(PORT="0", **variables))
+        server = PushServerProcess(self.environ(**{"PORT": "0", **variables}))
         self.push_servers.append(server)
         return server
 

@@ -181,8 +181,18 @@ async def test_a_user_without_an_id_is_refused_and_logged(stack: Stack) -> None:
     assert "on_authenticate must return an object with an id" in stack.logs()
 
 
-async def test_a_page_of_another_origin_is_refused(stack: Stack) -> None:
-    assert (await refusal(stack.ws("/"), origin="http://evil.example"))[0] == 403
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1", "http://{host}.evil"],
+)
+async def test_a_page_of_another_origin_is_refused(stack: Stack, origin: str) -> None:
+    origin = origin.format(host=stack.url.removeprefix("http://"))
+    assert await refusal(stack.ws("/"), origin=origin) == (403, "origin not allowed")
+
+
+async def test_a_page_of_the_same_origin_is_let_in(stack: Stack) -> None:
+    async with connected(stack.ws("/"), origin=stack.url) as client:
+        assert await client.ask("hello") == {"echo": "hello"}
 
 
 async def test_a_request_that_is_no_websocket_is_told_so(stack: Stack) -> None:

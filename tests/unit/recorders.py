@@ -4,19 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
-from push_server.connections import Connection
-from push_server.lanes import Lane
 from queue_run.channel.listener import Entry, Listener, Offset
 from queue_run.channel.publisher import Publisher
 from queue_run.channel.receipts import Receipt
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import ChannelEnvelope, Turn, Work, decode
-from queue_run.ids import ConnectionId, UserId
-from queue_run.manifest import Manifest, RouteFacts
-from queue_run.messages import encode_json
-from queue_run.routing import Router
-
-import msgspec  # isort: skip
 
 
 class Published(NamedTuple):
@@ -63,9 +55,7 @@ class RecordingPublisher(Publisher):
     def close(self) -> None:
         self.closed += 1
 
-    def _take(
-        self, stream: str, data: bytes, max_entries: int, create: bool, way: str
-    ) -> Receipt:
+    def _take(self, stream: str, data: bytes, max_entries: int, create: bool, way: str) -> Receipt:
         self.published.append(Published(stream, decode(data), max_entries, create, way))
         receipt = Receipt()
         self.receipts.append(receipt)

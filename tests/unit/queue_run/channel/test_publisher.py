@@ -11,7 +11,7 @@ from redis.exceptions import ReadOnlyError, ResponseError
 
 from queue_run.channel.publisher import PIPELINE_SIZE, Publisher
 from queue_run.errors import ChannelUnavailable
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, eventually
 
 Answer = Exception | None
 
@@ -178,9 +178,20 @@ def test_the_thread_outlives_a_failure_that_nobody_foresaw(
 ) -> None:
     server.script = [LookupError("unforeseen")]
     publisher.submit("stream", b"first", max_entries=100)
+    eventually(lambda: "failed unexpectedly" in caplog.text, what="the failure in the log")
     publisher.submit("stream", b"second", max_entries=100).wait(DEADLINE)
-    assert server.round_trips[-1] == [b"second"]
-    assert "failed unexpectedly" in caplog.text
+    assert server.round_trips == [[b"first"], [b"second"]]
+
+
+@pytest.mark.xfail(reason="its entries are forgotten: whoever awaits one of them waits for ever")
+def test_every_entry_has_an_end_even_after_a_failure_that_nobody_foresaw(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    server.script = [LookupError("unforeseen")]
+    [receipt] = submit_together(publisher, b"lost")
+    eventually(lambda: server.round_trips, what="the round trip")
+    publisher.close()
+    assert receipt.done
 
 
 def test_closing_writes_what_waits_and_ends_the_thread(
