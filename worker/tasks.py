@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import threading
 import time
 from typing import Any
 
@@ -70,7 +71,14 @@ def _register_job(app: Celery, queue: JobHandler, process: Process) -> None:
             intake = process.intake
             intake.background.submit(run_async_job(intake.runner, job, signal)).result()
         else:
-            run_sync_job(job, signal)
+            # Asks a job to stop that nothing can make stop: in a thread.
+            timer = threading.Timer(queue.timeout, signal.set)
+            timer.daemon = True
+            timer.start()
+            try:
+                run_sync_job(job, signal)
+            finally:
+                timer.cancel()
         log.info("%s[%s] finished in %.3f s", queue.name, job.id, time.monotonic() - started)
 
     task = app.task(

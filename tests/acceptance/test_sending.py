@@ -203,7 +203,7 @@ except UnknownQueue as error:
 """
     script = stack.script(code)
     assert await asyncio.to_thread(script.wait) == 0, script.output
-    expected = "no queue 'plain_jbo': the workers offer async_job, plain_job, typed"
+    expected = "no queue 'plain_jbo': the workers offer async_job, long_job, plain_job, typed"
     assert script.output.strip() == expected
 
 
@@ -228,3 +228,10 @@ asyncio.run(main())
             '{"type": "str", "size": 1}',
             '{"type": "str", "size": 2}',
         ]
+
+
+async def test_a_plain_job_is_told_by_its_signal_that_its_time_is_over(stack: Stack) -> None:
+    code = "from queue_run import queues; queues.get('long_job').push('long-ann')"
+    async with connected(stack.ws("/?user=long-ann")) as ann:
+        await run_script(stack, code)
+        await assert_hears_nothing_but(ann, {"stopped": True})
