@@ -35,7 +35,7 @@ from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
 from queue_run.ids import new_server_id
 from queue_run.keys import Keys
-from queue_run.settings import Settings
+from queue_run.settings import Settings, without_password
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class PushServer:
             await self._open_channel()
         except (RedisError, OSError) as error:
             raise CannotStart(
-                f"Redis at {self._settings.redis_url} does not answer ({error}): "
+                f"Redis at {without_password(self._settings.redis_url)} does not answer ({error}): "
                 "start it, or set REDIS_URL"
             ) from None
         sockets = self._bind()

@@ -38,6 +38,8 @@ def create_celery(settings: Settings) -> Celery:
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A job that runs when the broker goes away runs on.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_timeout=settings.publish_timeout,
         task_publish_retry_policy={
             "max_retries": max(1, round(settings.publish_timeout / 0.5)),

@@ -154,6 +154,11 @@ def variable_name(field: str) -> str:
     return CUSTOMARY_NAMES.get(field, PREFIX + field.upper())
 
 
+def without_password(url: str) -> str:
+    """A URL fit for a log."""
+    return re.sub(r"(://[^/@]*:)[^@]*@", r"\1***@", url)
+
+
 def _as_typed(text: str, wanted: Any) -> Any:
     """The text as the number or truth value that it spells, else unchanged."""
     if wanted is str:

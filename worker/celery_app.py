@@ -13,7 +13,7 @@ from queue_run import runtime
 from queue_run.celery_app import create_celery
 from queue_run.errors import UsageError
 from queue_run.keys import Keys
-from queue_run.settings import Settings
+from queue_run.settings import Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
 from worker.routes import Routes
@@ -99,9 +99,8 @@ def _require_redis(settings: Settings) -> None:
         ) as client:
             client.ping()
     except (RedisError, OSError) as error:
-        _exit(
-            f"Redis at {settings.redis_url} does not answer ({error}): start it, or set REDIS_URL"
-        )
+        url = without_password(settings.redis_url)
+        _exit(f"Redis at {url} does not answer ({error}): start it, or set REDIS_URL")
 
 
 def _exit(message: str) -> NoReturn:

@@ -7,7 +7,6 @@ import asyncio
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import socket
 import sys
@@ -26,6 +25,7 @@ from queue_run.cli.supervision.child import ChildProcess
 from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.policy import describe_exit
 from queue_run.cli.supervision.reporter import Program
+from queue_run.settings import without_password
 
 START_DEADLINE = 30.0
 #: Another process may take the free port before the server does.
@@ -153,11 +153,6 @@ async def check_redis(url: str) -> None:
             f"no Redis answers at REDIS_URL={without_password(url)} ({problem}): start it, "
             "correct the URL, or unset REDIS_URL and a private Redis is started"
         )
-
-
-def without_password(url: str) -> str:
-    """A URL fit for a log."""
-    return re.sub(r"(://[^/@]*:)[^@]*@", r"\1***@", url)
 
 
 async def _answers(url: str, child: ChildProcess) -> bool:

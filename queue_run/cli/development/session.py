@@ -15,7 +15,7 @@ from queue_run.cli.environment import for_development, is_set
 from queue_run.cli.errors import CommandError
 from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.supervisor import Supervisor
-from queue_run.settings import Settings
+from queue_run.settings import Settings, without_password
 
 #: Processes keep to `shutdown_grace` themselves; this much later, something hangs.
 STOP_MARGIN = 3.0
@@ -100,7 +100,7 @@ class Session:
                 host=host,
                 port=self._port,
                 app=self._settings.app_path,
-                redis_url=embedded_redis.without_password(redis_url),
+                redis_url=without_password(redis_url),
             )
         )
 

@@ -18,10 +18,10 @@ from queue_run.cli.development.embedded_redis import (
     fake,
     on_path,
     start_private_redis,
-    without_password,
 )
 from queue_run.cli.errors import CommandError
 from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.settings import without_password
 from tests.parts import require
 from tests.processes import RedisServer, environment, free_port
 
