@@ -57,7 +57,7 @@ class Forwarder:
         request = protocols.inbound(connection.next_request_id(), data)
         route = self._application.route(connection.path)
         if route is None:
-            connection.transport.write(protocols.error_frame(NOT_AVAILABLE))
+            _write(connection, protocols.error_frame(NOT_AVAILABLE))
         elif not route.ordered:
             connection.unordered.add(request.id)
             self._dispatch(connection, route, [request])
@@ -114,7 +114,7 @@ class Forwarder:
         self._disarm(outcome.request)
         frame = protocols.outcome_frame(outcome)
         if frame is not None:
-            connection.transport.write(frame)
+            _write(connection, frame)
         self._go_on(connection)
 
     def authenticated(self, answer: Authenticated) -> None:
@@ -180,7 +180,7 @@ class Forwarder:
     def _fail(self, connection: Connection, requests: list[RequestId], text: str) -> None:
         for request in requests:
             self._disarm(request)
-            connection.transport.write(protocols.error_frame(text))
+            _write(connection, protocols.error_frame(text))
 
     # The end of a connection, and of this process.
 
@@ -205,3 +205,9 @@ class Forwarder:
             connection.unordered.clear()
             self._fail(connection, unanswered, SHUTTING_DOWN)
             connection.close(1001, SHUTTING_DOWN)
+
+
+def _write(connection: Connection, frame: bytes) -> None:
+    """Send a frame, but none after the close frame (RFC 6455, 5.5.1)."""
+    if not connection.closing:
+        connection.transport.write(frame)

@@ -120,7 +120,13 @@ class Hub:
 
     def _is_due(self, envelope: ChannelEnvelope) -> bool:
         after = envelope.after if isinstance(envelope, Outcome) else None
-        return after is None or parse_offset(after) <= self._delivered
+        if after is None:
+            return True
+        try:
+            return parse_offset(after) <= self._delivered
+        except ValueError:
+            log.error("an outcome waits for the offset %r, which is none", after)
+            return True
 
     def _to_connection(self, envelope: ChannelEnvelope) -> None:
         if isinstance(envelope, Outcome):

@@ -213,9 +213,10 @@ def decode_batch(text: str) -> list[Work]:
     Raises:
         InvalidEnvelope: for another version or fields that do not fit.
     """
+    shown = text[:40].encode(errors="replace")
     if text[:2] != f"{VERSION}[":
-        raise InvalidEnvelope(text[:40].encode(), f"version {text[:1]!r} where {VERSION} is spoken")
+        raise InvalidEnvelope(shown, f"version {text[:1]!r} where {VERSION} is spoken")
     try:
         return _dispatch_decoder.decode(text[1:])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidEnvelope(text[:40].encode(), str(error)) from None
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        raise InvalidEnvelope(shown, str(error)) from None

@@ -4,7 +4,6 @@ import base64
 import threading
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -62,13 +61,17 @@ class ConnectionRequest:
 
     @cached_property
     def cookies(self) -> dict[str, str]:
-        """The cookies; empty when the header is malformed."""
-        jar: SimpleCookie = SimpleCookie()
-        try:
-            jar.load(self.headers.get("cookie", ""))
-        except CookieError:
-            return {}
-        return {name: morsel.value for name, morsel in jar.items()}
+        """The cookies (RFC 6265, 5.4); one that is malformed does not hide the others."""
+        found: dict[str, str] = {}
+        for pair in self.headers.get("cookie", "").split(";"):
+            name, equals, value = pair.strip().partition("=")
+            value = value.strip()
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            if equals and name.strip():
+                # Browsers send the cookie of the longest path first.
+                found.setdefault(name.strip(), value)
+        return found
 
     @property
     def origin(self) -> str | None:

@@ -5,6 +5,7 @@ same patterns, so the two never disagree.
 """
 
 import re
+import sys
 from typing import Generic, TypeVar
 from urllib.parse import unquote
 
@@ -35,14 +36,15 @@ class Router(Generic[T]):
         Raises:
             ValueError: for a pattern that is malformed, or taken already.
         """
-        pattern = normal(pattern)
+        pattern = normal(pattern.replace("%", "%25"))
         shape = _PARAMETER.sub("{}", pattern)
         if shape in self._exact or any(shape == taken for taken, _, _ in self._patterns):
             raise ValueError(f"the path {pattern} is taken already")
         if "{}" in shape:
             expression = compile_pattern(pattern)
             self._patterns.append((shape, expression, target))
-            self._patterns.sort(key=lambda each: (-each[0].index("{}"), each[0]))
+            # Literal text comes before a parameter, at every place.
+            self._patterns.sort(key=lambda each: each[0].replace("{}", chr(sys.maxunicode)))
         else:
             _refuse_braces(pattern, pattern)
             self._exact[pattern] = target
@@ -51,7 +53,7 @@ class Router(Generic[T]):
 
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
         """The target for a URL path, with the values of its parameters; None without a route."""
-        path = normal(path)
+        path = decoded(normal(path))
         if path in self._exact:
             return self._exact[path], {}
         for _, expression, target in self._patterns:
@@ -68,6 +70,13 @@ class Router(Generic[T]):
 def normal(path: str) -> str:
     """The path with one leading slash and no trailing one."""
     return "/" + path.strip("/")
+
+
+def decoded(path: str) -> str:
+    """The path with its percent-encoding undone, but for slashes (and percents) in a segment."""
+    return "/".join(
+        unquote(segment).replace("%", "%25").replace("/", "%2F") for segment in path.split("/")
+    )
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:

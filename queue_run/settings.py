@@ -180,7 +180,10 @@ def _unknown_variables(cls: type[Settings], environ: Mapping[str, str]) -> list[
     )
     found = []
     for name in unknown:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "there is no such setting"
+        # Without the prefix, which would make all names alike.
+        bare = name.removeprefix(PREFIX)
+        near = difflib.get_close_matches(bare, {each.removeprefix(PREFIX) for each in known}, n=1)
+        meant = [each for each in known if each.removeprefix(PREFIX) in near]
+        hint = f"did you mean {meant[0]}?" if meant else "there is no such setting"
         found.append(f"{name}: {hint}")
     return found

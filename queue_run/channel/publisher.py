@@ -130,6 +130,16 @@ class Publisher:
         batch: list[_Pending] = []
         while self._waiting and len(batch) < PIPELINE_SIZE:
             batch.append(self._waiting.popleft())
+        try:
+            self._write_all(batch)
+        except BaseException as error:
+            # Nobody may wait for ever for an entry that is not in the queue any more.
+            for pending in batch:
+                if not pending.receipt.done:
+                    pending.receipt.complete(None, ChannelUnavailable(f"not written: {error!r}"))
+            raise
+
+    def _write_all(self, batch: "list[_Pending]") -> None:
         pause = FIRST_PAUSE
         while batch:
             batch, error = self._attempt(batch)

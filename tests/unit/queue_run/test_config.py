@@ -36,7 +36,7 @@ def test_another_type_is_refused_with_those_that_exist(name: Any) -> None:
 
 def test_options_are_given_by_name() -> None:
     with pytest.raises(TypeError):
-        Config(10)  # type: ignore[misc]
+        Config(10)  # type: ignore[call-arg]
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -49,7 +49,7 @@ async def test_tasks_side_by_side_have_calls_of_their_own() -> None:
             found = context.current()
             return found and found.user_id
 
-    assert await asyncio.gather(run("ann"), run("bob")) == ["ann", "bob"]
+    assert tuple(await asyncio.gather(run("ann"), run("bob"))) == ("ann", "bob")
 
 
 def test_a_thread_sees_the_call_only_with_its_context() -> None:

@@ -1,6 +1,5 @@
 """Errors say what is wrong and what to do; the tree at the top of the module is the truth."""
 
-import inspect
 import pickle
 import re
 
@@ -44,7 +43,9 @@ def classes() -> dict[str, type[BaseException]]:
     return {
         name: each
         for name, each in vars(errors).items()
-        if inspect.isclass(each) and each.__module__ == errors.__name__
+        if isinstance(each, type)
+        and issubclass(each, BaseException)
+        and each.__module__ == errors.__name__
     }
 
 

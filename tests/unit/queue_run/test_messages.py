@@ -15,6 +15,7 @@ from queue_run.errors import MessageTooLarge, NotEncodable
 from queue_run.messages import Form, Message, encode, encode_json, error_message
 
 LIMIT = 1024
+FORMS = ("text", "bytes", "json")
 
 
 class Color(enum.Enum):
@@ -98,7 +99,7 @@ def test_none_has_a_json_form_all_the_same() -> None:
 
 
 def test_a_value_without_a_json_form_is_named_with_its_type() -> None:
-    with pytest.raises(NotEncodable, match="type Random cannot be sent: .*Random have no JSON"):
+    with pytest.raises(NotEncodable, match=r"type Random cannot be sent: .*Random have no JSON"):
         encode(type("Random", (), {})(), limit=LIMIT)
 
 
@@ -125,14 +126,14 @@ def test_half_a_character_is_refused(value: object) -> None:
         encode(value, limit=LIMIT)
 
 
-@pytest.mark.parametrize("value", ["x" * 101, b"x" * 101, ["x" * 97]], ids=["text", "bytes", "json"])
+@pytest.mark.parametrize("value", ["x" * 101, b"x" * 101, ["x" * 97]], ids=FORMS)
 def test_beyond_the_limit_both_numbers_are_told(value: object) -> None:
     with pytest.raises(MessageTooLarge) as caught:
         encode(value, limit=100)
     assert (caught.value.size, caught.value.limit) == (101, 100)
 
 
-@pytest.mark.parametrize("value", ["x" * 100, b"x" * 100, ["x" * 96]], ids=["text", "bytes", "json"])
+@pytest.mark.parametrize("value", ["x" * 100, b"x" * 100, ["x" * 96]], ids=FORMS)
 def test_at_the_limit_a_message_is_taken(value: object) -> None:
     assert len(encode(value, limit=100).data) == 100
 

@@ -29,7 +29,7 @@ def basic(text: str) -> str:
         ("a=1; b=2", {"a": "1", "b": "2"}),
         ('quoted="two words"', {"quoted": "two words"}),
         ("jwt=aaa.bbb-ccc_ddd==", {"jwt": "aaa.bbb-ccc_ddd=="}),
-        ("a=1; a=2", {"a": "2"}),
+        ("a=1; a=2", {"a": "1"}),
         ("empty=", {"empty": ""}),
         ("", {}),
     ],
@@ -47,7 +47,6 @@ def test_a_malformed_cookie_header_is_no_error(header: str) -> None:
     assert "token" not in asking(cookie=header).cookies
 
 
-@pytest.mark.xfail(reason="SimpleCookie stops at the first cookie it does not understand")
 @pytest.mark.parametrize("other", ['prefs={"a":1}', "a[b]=1", "flag", "näme=1", "path=/"])
 def test_a_cookie_of_another_kind_does_not_hide_the_rest(other: str) -> None:
     assert asking(cookie=f"{other}; token=abc").cookies.get("token") == "abc"

@@ -71,7 +71,6 @@ def test_values_of_parameters_are_decoded() -> None:
         assert made.match(path) == ("/rooms/{room}", {"room": value})
 
 
-@pytest.mark.xfail(reason="only the values of parameters are decoded")
 @pytest.mark.parametrize(
     ("pattern", "path"),
     [("/räume", "/r%C3%A4ume"), ("/two words", "/two%20words"), ("/räume/{x}", "/r%C3%A4ume/1")],
@@ -101,7 +100,6 @@ def test_literal_text_wins_over_a_parameter_at_the_same_place(order: int) -> Non
     assert target(made, "/rooms/1/users") == "/rooms/{room}/users"
 
 
-@pytest.mark.xfail(reason="a brace sorts before these characters")
 @pytest.mark.parametrize("name", ["~ann", "über"])
 def test_literal_text_of_any_letters_wins_over_a_parameter(name: str) -> None:
     made = router("/rooms/{room}/{x}", f"/rooms/{{room}}/{name}")
@@ -150,7 +148,7 @@ def test_a_path_is_taken_once(first: str, second: str) -> None:
     "pattern", ["/{", "/}", "/{}", "/{a", "/a}", "/{a-b}", "/{1}", "/{{a}}", "/{a}/{", "/{a b}"]
 )
 def test_braces_that_are_no_parameter_are_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match="has braces that are no parameter, like {name}"):
+    with pytest.raises(ValueError, match=r"has braces that are no parameter, like \{name\}"):
         router(pattern)
 
 

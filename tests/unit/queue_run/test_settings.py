@@ -136,12 +136,10 @@ def test_a_variable_like_no_other_is_said_not_to_exist() -> None:
     assert refused(**{name: "1"}) == (f"{name}: there is no such setting",)
 
 
-@pytest.mark.xfail(reason="the prefix that all names share counts as likeness")
 def test_a_shared_prefix_makes_no_likeness() -> None:
     assert refused(QUEUE_RUN_XYZZY="1") == ("QUEUE_RUN_XYZZY: there is no such setting",)
 
 
-@pytest.mark.xfail(reason="the nearest name is offered, not the customary one")
 @pytest.mark.parametrize("name", CUSTOMARY_NAMES.values())
 def test_a_customary_name_with_the_prefix_is_told_to_do_without(name: str) -> None:
     [problem] = refused(**{f"QUEUE_RUN_{name}": "1"})

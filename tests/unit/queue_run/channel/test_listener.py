@@ -52,8 +52,8 @@ def entry(offset: bytes, data: bytes) -> Raw:
 
 
 def test_offsets_compare_as_the_stream_does() -> None:
-    texts = ["8-11", "9-9", "9-10", "10-0"]
-    assert sorted(reversed(texts), key=parse_offset) == texts
+    shuffled = ["9-10", "10-0", "8-11", "9-9"]
+    assert sorted(shuffled, key=parse_offset) == ["8-11", "9-9", "9-10", "10-0"]
 
 
 @pytest.mark.parametrize("text", ["0-0", "1700000000000-3"])
@@ -69,9 +69,7 @@ def test_an_offset_without_a_number_is_the_first_of_its_millisecond() -> None:
 async def test_opening_takes_the_ends_of_the_streams_as_places_to_start_from() -> None:
     server = ScriptedRedis(xrevrange=[[entry(b"7-1", b"old")], []])
     reader = listener(server, "a", "b")
-    assert not reader.connected
     await reader.open()
-    assert reader.connected
     assert (reader.position("a"), reader.position("b")) == ((7, 1), (0, 0))
 
 

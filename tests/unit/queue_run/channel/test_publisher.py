@@ -53,9 +53,7 @@ class ScriptedPipeline:
         if isinstance(answers, Exception):
             raise answers
         success = f"{len(server.round_trips)}-".encode()
-        return [
-            answer or success + str(number).encode() for number, answer in enumerate(answers)
-        ]
+        return [answer or success + str(number).encode() for number, answer in enumerate(answers)]
 
 
 @pytest.fixture
@@ -183,7 +181,6 @@ def test_the_thread_outlives_a_failure_that_nobody_foresaw(
     assert server.round_trips == [[b"first"], [b"second"]]
 
 
-@pytest.mark.xfail(reason="its entries are forgotten: whoever awaits one of them waits for ever")
 def test_every_entry_has_an_end_even_after_a_failure_that_nobody_foresaw(
     publisher: Publisher, server: ScriptedRedis
 ) -> None:

@@ -1,0 +1,131 @@
+"""The push server put together. What it does under load and faults is in tests/acceptance."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis
+from tornado.httpclient import AsyncHTTPClient
+
+from push_server.app import CannotStart, PushServer
+from queue_run.envelopes import Hello, decode
+from queue_run.keys import Keys
+from queue_run.manifest import Manifest
+from queue_run.settings import Settings
+from tests.clients import connected
+from tests.unit.push_server.building import INDEX
+from tests.waiting import DEADLINE, eventually_async
+
+GRACE = 3.0
+
+
+@pytest.fixture
+def settings(fake_redis_url: str, namespace: str, tmp_path: Path) -> Settings:
+    (tmp_path / "index.html").write_text("<p>the page")
+    return Settings(
+        redis_url=fake_redis_url,
+        broker_url="memory://",
+        namespace=namespace,
+        port=0,
+        public_dir=str(tmp_path),
+        shutdown_grace=GRACE,
+        heartbeat_interval=0.05,
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[PushServer]:
+    server = PushServer(settings)
+    http = await server._start()
+    try:
+        yield server
+    finally:
+        async with asyncio.timeout(DEADLINE):
+            await server._stop(http)
+
+
+async def status(server: PushServer, path: str) -> tuple[int, bytes]:
+    url = f"http://127.0.0.1:{server.port}{path}"
+    response = await AsyncHTTPClient().fetch(url, raise_error=False)
+    return response.code, response.body
+
+
+def offer(settings: Settings) -> None:
+    """What workers leave in Redis."""
+    keys = Keys(settings.namespace)
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.set(keys.manifest, Manifest(routes=[INDEX]).encode())
+        client.set(keys.socket_workers, "1")
+
+
+async def test_without_redis_it_says_what_to_do() -> None:
+    with pytest.raises(CannotStart, match=r"does not answer .* start it, or set REDIS_URL"):
+        await PushServer(Settings(redis_url="redis://127.0.0.1:1/0"))._start()
+
+
+async def test_on_a_port_that_is_taken_it_says_what_to_do(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        unlucky = Settings(redis_url=settings.redis_url, namespace=settings.namespace, port=port)
+        with pytest.raises(CannotStart, match=f"port {port} of 127.0.0.1 .* set PORT"):
+            await PushServer(unlucky)._start()
+
+
+async def test_its_stream_is_there_while_it_runs(settings: Settings) -> None:
+    with redis.Redis.from_url(settings.redis_url) as client:
+        async with running(settings) as server:
+            stream = Keys(settings.namespace).server(server.id)
+            [(_, fields)] = client.xrange(stream)
+            assert isinstance(decode(fields[b"e"]), Hello)
+            assert 0 < int(client.ttl(stream)) <= settings.heartbeat_expiry
+        assert client.exists(stream) == 0
+
+
+async def test_a_stream_that_redis_has_lost_is_made_anew(settings: Settings) -> None:
+    with redis.Redis.from_url(settings.redis_url) as client:
+        async with running(settings) as server:
+            stream = Keys(settings.namespace).server(server.id)
+            client.delete(stream)
+            await eventually_async(lambda: client.exists(stream), what="the new stream")
+
+
+async def test_it_becomes_ready_when_workers_are_there(settings: Settings) -> None:
+    async with running(settings) as server:
+        assert (await status(server, "/readyz"))[0] == 503
+        await asyncio.to_thread(offer, settings)
+        await eventually_async(lambda: server._application.available, what="the workers")
+        assert (await status(server, "/readyz"))[0] == 200
+
+
+async def test_files_and_websockets_share_a_path(settings: Settings) -> None:
+    offer(settings)
+    async with running(settings) as server:
+        assert await status(server, "/") == (200, b"<p>the page")
+        assert (await status(server, "/no/such/file"))[0] == 404
+        async with connected(f"ws://127.0.0.1:{server.port}/"):
+            pass
+
+
+async def test_stopping_closes_connections_and_takes_no_new_ones(settings: Settings) -> None:
+    offer(settings)
+    server = PushServer(settings)
+    http = await server._start()
+    address = f"ws://127.0.0.1:{server.port}/"
+    async with connected(address) as client, asyncio.timeout(DEADLINE):
+        stopping = asyncio.create_task(server._stop(http))
+        assert await client.closed() == (1001, "the server is shutting down")
+        await stopping
+    with pytest.raises(ConnectionRefusedError):
+        async with connected(address):
+            pass
+
+
+async def test_after_a_gap_outcomes_that_waited_are_released(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(settings) as server:
+        server._on_gap(Keys(settings.namespace).broadcast)
+    assert "were lost before this server could read them" in caplog.text

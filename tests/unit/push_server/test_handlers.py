@@ -1,0 +1,415 @@
+"""The HTTP side, on a real server and with real clients; the test speaks for the workers."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado import web
+from tornado.httpclient import AsyncHTTPClient, HTTPResponse
+from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPHeaders
+from tornado.netutil import bind_sockets
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus
+
+from push_server.handlers import (
+    HealthHandler,
+    PublicFileHandler,
+    ReadyHandler,
+    Services,
+    SocketHandler,
+)
+from queue_run.envelopes import Authenticate, Authenticated, Outcome
+from queue_run.ids import ConnectionId, RequestId
+from queue_run.messages import Form, Message
+from tests.clients import connected
+from tests.unit.push_server.building import INDEX, SERVER, PushServerParts
+from tests.waiting import DEADLINE, eventually_async
+
+
+class Site:
+    """A push server's HTTP side on a port of its own."""
+
+    def __init__(self, parts: PushServerParts, public: Path) -> None:
+        self.parts = parts
+        self.services = Services(
+            parts.settings, SERVER, parts.connections, parts.application, parts.forwarder
+        )
+        self.services.channel_connected = lambda: True
+        self._server = HTTPServer(
+            web.Application(
+                [
+                    ("/healthz", HealthHandler),
+                    ("/readyz", ReadyHandler, {"services": self.services}),
+                    ("/public/(.*)", PublicFileHandler, {"path": str(public)}),
+                    ("/.*", SocketHandler, {"services": self.services}),
+                ],
+                websocket_max_message_size=parts.settings.max_request_bytes,
+            )
+        )
+        sockets = bind_sockets(0, "127.0.0.1")
+        self._server.add_sockets(sockets)
+        self.address = f"127.0.0.1:{sockets[0].getsockname()[1]}"
+
+    def ws(self, path: str = "/") -> str:
+        return f"ws://{self.address}{path}"
+
+    async def get(self, path: str) -> HTTPResponse:
+        return await AsyncHTTPClient().fetch(f"http://{self.address}{path}", raise_error=False)
+
+    async def end(self) -> None:
+        self._server.stop()
+        await self._server.close_all_connections()
+
+
+NewSite = Callable[..., "contextlib.AbstractAsyncContextManager[Site]"]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> NewSite:
+    @contextlib.asynccontextmanager
+    async def make(*, known: bool = True, **options: Any) -> AsyncIterator[Site]:
+        parts = PushServerParts(INDEX, **options)
+        if known:
+            await parts.application.refresh()
+        made = Site(parts, tmp_path)
+        try:
+            yield made
+        finally:
+            await made.end()
+
+    return make
+
+
+async def refusal(site: Site, path: str = "/", **options: Any) -> tuple[int, str]:
+    """Status and text with which a handshake is answered."""
+    with pytest.raises(InvalidStatus) as caught:
+        async with connected(site.ws(path), **options):
+            pass
+    response = caught.value.response
+    return response.status_code, (response.body or b"").decode()
+
+
+async def asked(site: Site) -> Authenticate:
+    """The next handshake that a worker is asked about."""
+    work = site.parts.dispatcher.work
+    await eventually_async(lambda: work, what="a question to the workers")
+    handshake = work.pop(0)
+    assert isinstance(handshake, Authenticate)
+    return handshake
+
+
+def reply(site: Site, request: RequestId, text: str) -> None:
+    site.parts.forwarder.settle(
+        Outcome(
+            connection=ConnectionId(request.rpartition("-")[0]),
+            request=request,
+            reply=Message(Form.TEXT, text.encode()),
+        )
+    )
+
+
+# Messages
+
+
+async def test_a_message_goes_to_the_workers_and_its_reply_comes_back(site: NewSite) -> None:
+    async with site() as here, connected(here.ws("/chat?room=1")) as client:
+        await client.send("hello")
+        dispatcher = here.parts.dispatcher
+        await eventually_async(lambda: dispatcher.work, what="the request")
+        [turn] = dispatcher.whole_turns
+        assert (turn.path, turn.query, turn.requests[0].data) == ("/chat", "room=1", "hello")
+        reply(here, turn.requests[0].id, "hi")
+        assert await client.receive_raw() == "hi"
+
+
+async def test_a_connection_is_known_while_it_is_open(site: NewSite) -> None:
+    async with site() as here:
+        connections = here.parts.connections
+        async with connected(here.ws()):
+            assert len(connections) == 1
+            assert [connection.id for connection in connections] == ["s1-1"]
+        await eventually_async(lambda: len(connections) == 0, what="the end of the connection")
+
+
+async def test_a_client_that_vanishes_is_forgotten_with_its_requests(site: NewSite) -> None:
+    async with site() as here:
+        async with connected(here.ws()) as client:
+            await client.send("hello")
+            await eventually_async(lambda: here.parts.dispatcher.work, what="the request")
+            client.connection.transport.abort()
+        parts = here.parts
+        await eventually_async(lambda: len(parts.connections) == 0, what="the end")
+        assert parts.forwarder._deadlines == {}
+
+
+async def test_a_connection_that_is_closed_from_here_tells_its_client_why(site: NewSite) -> None:
+    async with site() as here, connected(here.ws()) as client:
+        for connection in here.parts.connections:
+            connection.close(4001, "moved")
+        assert await client.closed() == (4001, "moved")
+        await eventually_async(lambda: len(here.parts.connections) == 0, what="the end")
+
+
+async def test_a_client_that_is_dropped_gets_no_close_frame(site: NewSite) -> None:
+    async with site() as here, connected(here.ws()) as client:
+        for connection in here.parts.connections:
+            connection.transport.abort("too slow")
+        assert (await client.closed())[0] == 1006
+
+
+async def test_a_ping_is_answered_and_noted(site: NewSite) -> None:
+    async with site() as here, connected(here.ws()):
+        [connection] = here.parts.connections
+        connection.heard = False
+        connection.transport.ping()
+        await eventually_async(lambda: connection.heard, what="the pong")
+
+
+async def test_a_ping_or_close_after_the_end_is_no_error(site: NewSite) -> None:
+    async with site() as here:
+        async with connected(here.ws()):
+            [connection] = here.parts.connections
+        await eventually_async(lambda: len(here.parts.connections) == 0, what="the end")
+        connection.transport.ping()
+        connection.transport.write(b"\x81\x02hi")
+        connection.transport.close(1000, "")
+
+
+async def test_while_a_lane_is_full_its_client_is_not_read(site: NewSite) -> None:
+    async with site(max_lane_requests=1) as here, connected(here.ws()) as client:
+        for number in range(5):
+            await client.send(str(number))
+        [connection] = here.parts.connections
+        await eventually_async(lambda: connection.paused, what="the pause")
+        dispatcher = here.parts.dispatcher
+        for number in range(5):
+            await eventually_async(lambda: dispatcher.work, what="the next turn")
+            [turn] = dispatcher.whole_turns
+            assert [each.data for each in turn.requests] == [str(number)]
+            dispatcher.work.clear()
+            reply(here, turn.requests[0].id, f"reply {number}")
+            assert await client.receive_raw() == f"reply {number}"
+
+
+async def test_a_message_beyond_the_limit_closes_with_1009(site: NewSite) -> None:
+    async with site(max_request_bytes=1024) as here, connected(here.ws()) as client:
+        await client.send("x" * 1025)
+        assert (await client.closed())[0] == 1009
+
+
+async def test_nothing_is_compressed(site: NewSite) -> None:
+    async with site() as here, connected(here.ws(), compression="deflate") as client:
+        assert client.connection.protocol.extensions == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "code"), [(b"\x03", 1002), (b"\x03\xed", 1002), (b"\x03\xe8\xff", 1007)]
+)
+async def test_a_malformed_close_frame_is_answered_by_the_letter(
+    site: NewSite, payload: bytes, code: int
+) -> None:
+    async with site() as here:
+        reader, writer = await asyncio.open_connection(*here.address.split(":"))
+        async with asyncio.timeout(DEADLINE):
+            writer.write(
+                f"GET / HTTP/1.1\r\nHost: {here.address}\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            await reader.readuntil(b"\r\n\r\n")
+            # A masked close frame, with a mask that changes nothing.
+            writer.write(bytes([0x88, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+            answer = await reader.readexactly(4)
+        assert answer[0] == 0x88
+        assert int.from_bytes(answer[2:4], "big") == code
+        writer.close()
+
+
+# Who is let in
+
+
+async def test_without_authentication_nobody_is_asked(site: NewSite) -> None:
+    async with site() as here, connected(here.ws()):
+        [connection] = here.parts.connections
+        assert connection.user_id is None
+        assert bytes(connection.user) == b"null"
+        assert here.parts.dispatcher.work == []
+
+
+async def test_a_worker_says_who_it_is(site: NewSite) -> None:
+    async with site(authenticates=True) as here:
+        connecting = asyncio.create_task(
+            hold(here, "/chat?token=x", additional_headers=[("Cookie", "a=1"), ("X-More", "yes")])
+        )
+        handshake = await asked(here)
+        assert (handshake.path, handshake.query) == ("/chat", "token=x")
+        assert handshake.server == SERVER
+        assert handshake.remote_ip == "127.0.0.1"
+        assert time.time() < handshake.expires
+        headers = {name.lower(): value for name, value in handshake.headers}
+        assert (headers["cookie"], headers["x-more"]) == ("a=1", "yes")
+        assert len(here.parts.connections) == 0
+        here.parts.forwarder.authenticated(
+            Authenticated(request=handshake.id, status=200, user=b'{"id":"ann","name":"Ann"}')
+        )
+        client = await connecting
+        [connection] = here.parts.connections
+        assert connection.user_id == "ann"
+        assert bytes(connection.user) == b'{"id":"ann","name":"Ann"}'
+        await client.close()
+
+
+async def test_a_worker_may_accept_an_anonymous_user(site: NewSite) -> None:
+    async with site(authenticates=True) as here:
+        connecting = asyncio.create_task(hold(here))
+        handshake = await asked(here)
+        here.parts.forwarder.authenticated(Authenticated(request=handshake.id, status=200))
+        client = await connecting
+        [connection] = here.parts.connections
+        assert connection.user_id is None
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "text"),
+    [
+        ({"status": 401, "reason": "who are you?"}, 401, "who are you?\n"),
+        ({"status": 403}, 403, "not authorized\n"),
+        ({"status": 200, "user": b'{"name":"x"}'}, 500, "internal error\n"),
+        ({"status": 200, "user": b"{"}, 500, "internal error\n"),
+    ],
+)
+async def test_a_worker_may_refuse(
+    site: NewSite, answer: dict[str, Any], status: int, text: str
+) -> None:
+    async with site(authenticates=True) as here:
+        refused = asyncio.create_task(refusal(here))
+        handshake = await asked(here)
+        here.parts.forwarder.authenticated(Authenticated(request=handshake.id, **answer))
+        assert await refused == (status, text)
+        assert len(here.parts.connections) == 0
+
+
+async def test_when_no_worker_answers_the_handshake_is_refused(site: NewSite) -> None:
+    async with site(authenticates=True, authenticate_timeout=0.05) as here:
+        assert await refusal(here) == (503, "no worker answered in time\n")
+
+
+async def test_when_no_worker_lives_nobody_is_asked(site: NewSite) -> None:
+    async with site(authenticates=True) as here:
+        await here.parts.lose_workers()
+        assert await refusal(here) == (503, "no worker is there\n")
+        assert here.parts.dispatcher.work == []
+
+
+async def test_before_any_worker_has_started_nobody_is_let_in(site: NewSite) -> None:
+    async with site(known=False) as here:
+        assert await refusal(here) == (503, "no worker is there yet\n")
+
+
+async def test_without_authentication_clients_are_let_in_while_workers_restart(
+    site: NewSite,
+) -> None:
+    async with site() as here:
+        await here.parts.lose_workers()
+        async with connected(here.ws()) as client:
+            assert await client.ask("hello") == {"error": "not available"}
+
+
+async def test_during_shutdown_nobody_is_let_in(site: NewSite) -> None:
+    async with site() as here:
+        here.services.closing = True
+        assert await refusal(here) == (503, "the server is shutting down\n")
+
+
+async def test_a_handshake_that_ends_during_shutdown_is_closed_at_once(site: NewSite) -> None:
+    async with site(authenticates=True) as here:
+        connecting = asyncio.create_task(until_closed(here))
+        handshake = await asked(here)
+        here.services.closing = True
+        here.parts.forwarder.authenticated(Authenticated(request=handshake.id, status=200))
+        assert await connecting == (1001, "the server is shutting down")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://{host}.evil"])
+async def test_a_page_of_another_origin_is_refused(site: NewSite, origin: str) -> None:
+    async with site() as here:
+        origin = origin.format(host=here.address)
+        assert await refusal(here, origin=origin) == (403, "origin not allowed\n")
+
+
+async def test_a_page_of_the_same_origin_is_let_in(site: NewSite) -> None:
+    async with site() as here, connected(here.ws(), origin=f"http://{here.address}"):
+        assert len(here.parts.connections) == 1
+
+
+async def test_a_request_that_is_no_websocket_is_told_so(site: NewSite) -> None:
+    async with site() as here:
+        response = await here.get("/chat")
+        assert (response.code, response.body) == (426, b"this address speaks WebSocket\n")
+
+
+async def test_tokens_in_the_query_are_not_logged(
+    site: NewSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site(known=False) as here:
+        with caplog.at_level("DEBUG", logger="push_server"):
+            await refusal(here, "/chat?token=hush")
+    ours = [each.getMessage() for each in caplog.records if each.name.startswith("push_server")]
+    assert any("/chat" in line for line in ours)
+    assert not any("hush" in line for line in ours)
+
+
+# Health, and files
+
+
+async def test_health_says_that_the_process_answers(site: NewSite) -> None:
+    async with site(known=False) as here:
+        response = await here.get("/healthz")
+        assert (response.code, response.body) == (200, b'{"status": "ok"}')
+
+
+async def test_readiness_says_that_messages_can_be_answered(site: NewSite) -> None:
+    async with site() as here:
+        response = await here.get("/readyz")
+        assert (response.code, response.body) == (200, b'{"status": "ok", "missing": []}')
+
+
+async def test_readiness_names_all_that_is_missing(site: NewSite) -> None:
+    async with site(known=False) as here:
+        here.services.closing = True
+        here.services.channel_connected = lambda: False
+        response = await here.get("/readyz")
+        assert response.code == 503
+        assert response.body == (
+            b'{"status": "not ready", "missing": ["shutting down", "Redis", "workers"]}'
+        )
+
+
+async def test_files_of_development_are_always_asked_for_again(
+    site: NewSite, tmp_path: Path
+) -> None:
+    (tmp_path / "page.html").write_text("<p>hello")
+    async with site() as here:
+        response = await here.get("/public/page.html")
+        headers: HTTPHeaders = response.headers
+        assert (response.code, response.body) == (200, b"<p>hello")
+        assert headers["Cache-Control"] == "no-cache"
+
+
+async def hold(site: Site, path: str = "/", **options: Any) -> ClientConnection:
+    """A connection that stays open."""
+    stack = contextlib.AsyncExitStack()
+    client = await stack.enter_async_context(connected(site.ws(path), **options))
+    stack.pop_all()
+    return client.connection
+
+
+async def until_closed(site: Site) -> tuple[int, str]:
+    async with connected(site.ws()) as client:
+        return await client.closed()

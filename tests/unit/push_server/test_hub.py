@@ -1,0 +1,473 @@
+"""From the channel to the connections."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from push_server.hub import BYTES_AT_ONCE, RECENT_IDS, WRITES_AT_ONCE, Hub
+from push_server.protocols import error_frame, message_frame
+from queue_run.channel.listener import Entry, Offset
+from queue_run.envelopes import (
+    ApplicationChanged,
+    Authenticate,
+    Authenticated,
+    ChannelEnvelope,
+    CloseConnection,
+    CloseUsers,
+    Hello,
+    Outcome,
+    ToConnection,
+    ToUsers,
+    encode,
+)
+from queue_run.ids import ConnectionId, RequestId, UserId
+from queue_run.messages import Form, Message
+from tests.unit.push_server.building import KEYS, SERVER, Client, PushServerParts, push_server
+from tests.unit.recorders import BatchListener
+from tests.waiting import DEADLINE
+
+BROADCAST = KEYS.broadcast
+OWN = KEYS.server(SERVER)
+
+
+def text(data: str) -> Message:
+    return Message(Form.TEXT, data.encode())
+
+
+def frames(*data: str) -> list[bytes]:
+    return [message_frame(text(each)) for each in data]
+
+
+def to_users(data: str, *users: str) -> ToUsers:
+    return ToUsers(users=[UserId(user) for user in users], message=text(data))
+
+
+class Running:
+    """A hub that delivers what the test gives to its listener."""
+
+    def __init__(self, server: PushServerParts, position: Offset) -> None:
+        self.server = server
+        self.listener = BatchListener({BROADCAST: position, OWN: (0, 0)})
+        self.changes = 0
+        self.hub = Hub(
+            self.listener,
+            server.connections,
+            server.forwarder,
+            broadcast=BROADCAST,
+            on_application_changed=self._changed,
+        )
+        self._number = 0
+
+    async def broadcast(self, *envelopes: ChannelEnvelope, at: int | None = None) -> None:
+        """Deliver entries of the broadcast stream, at 1-0, 2-0, … or from another offset on."""
+        for envelope in envelopes:
+            self._number = at if at is not None else self._number + 1
+            await self.deliver([Entry(BROADCAST, (self._number, 0), encode(envelope))])
+
+    async def own(self, *envelopes: ChannelEnvelope) -> None:
+        """Deliver entries of this server's own stream."""
+        await self.deliver([Entry(OWN, (1, 0), encode(envelope)) for envelope in envelopes])
+
+    async def deliver(self, batch: list[Entry]) -> None:
+        self.listener.put(batch)
+        async with asyncio.timeout(DEADLINE):
+            await self.listener.given_out()
+
+    async def _changed(self) -> None:
+        self.changes += 1
+
+
+@pytest.fixture
+async def server() -> PushServerParts:
+    return await push_server()
+
+
+@pytest.fixture
+async def hub(server: PushServerParts) -> AsyncIterator[Running]:
+    running = Running(server, (0, 0))
+    task = asyncio.create_task(running.hub.run())
+    yield running
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def ask(server: PushServerParts, client: Client, *data: str) -> None:
+    for each in data:
+        server.forwarder.receive(client.connection, each)
+
+
+def outcome(client: Client, request: int, reply: str, after: str | None = None) -> Outcome:
+    return Outcome(
+        connection=client.connection.id,
+        request=RequestId(f"{client.connection.id}-{request}"),
+        reply=text(reply),
+        after=after,
+    )
+
+
+# Messages
+
+
+async def test_a_message_reaches_all_connections_of_its_users_and_nobody_else(
+    server: PushServerParts, hub: Running
+) -> None:
+    phone, laptop, bob, eve, nobody = (
+        server.connect(user=user) for user in ("ann", "ann", "bob", "eve", None)
+    )
+    await hub.broadcast(to_users("hi", "ann", "bob", "somewhere else"))
+    assert [client.frames for client in (phone, laptop, bob)] == [frames("hi")] * 3
+    assert [client.frames for client in (eve, nobody)] == [[], []]
+
+
+async def test_messages_keep_their_order(server: PushServerParts, hub: Running) -> None:
+    client = server.connect(user="ann")
+    await hub.deliver(
+        [
+            Entry(BROADCAST, (number, 0), encode(to_users(str(number), "ann")))
+            for number in range(1, 101)
+        ]
+    )
+    assert client.frames == frames(*map(str, range(1, 101)))
+
+
+async def test_a_message_to_a_connection_reaches_it_alone(
+    server: PushServerParts, hub: Running
+) -> None:
+    client, other = server.connect(user="ann"), server.connect(user="ann")
+    await hub.own(ToConnection(connection=client.connection.id, message=text("hi")))
+    assert client.frames == frames("hi")
+    assert other.frames == []
+
+
+async def test_a_message_to_a_connection_that_left_is_dropped(hub: Running) -> None:
+    await hub.own(
+        ToConnection(connection=ConnectionId("s1-99"), message=text("hi")),
+        CloseConnection(connection=ConnectionId("s1-99"), code=1000, reason=""),
+    )
+
+
+async def test_a_connection_that_is_closing_gets_no_more(
+    server: PushServerParts, hub: Running
+) -> None:
+    client, other = server.connect(user="ann"), server.connect(user="ann")
+    client.connection.close(1000, "")
+    await hub.broadcast(to_users("hi", "ann"))
+    await hub.own(ToConnection(connection=client.connection.id, message=text("hi")))
+    assert client.frames == []
+    assert other.frames == frames("hi")
+
+
+async def test_a_large_fan_out_reaches_everyone_and_lets_other_work_go_on(
+    server: PushServerParts, hub: Running
+) -> None:
+    clients = [server.connect(user="ann") for _ in range(2 * WRITES_AT_ONCE)]
+    between: set[int] = set()
+    async with asyncio.TaskGroup() as group:
+        delivery = group.create_task(hub.broadcast(to_users("hi", "ann")))
+        while not delivery.done():
+            between.add(sum(bool(client.frames) for client in clients))
+            await asyncio.sleep(0)
+    assert WRITES_AT_ONCE in between
+    assert all(client.frames == frames("hi") for client in clients)
+
+
+async def test_many_large_messages_at_once_let_other_work_go_on(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect(user="ann")
+    large = "x" * (BYTES_AT_ONCE // 4)
+    batch = [
+        Entry(BROADCAST, (number, 0), encode(to_users(large, "ann"))) for number in range(1, 9)
+    ]
+    between: set[int] = set()
+    async with asyncio.TaskGroup() as group:
+        delivery = group.create_task(hub.deliver(batch))
+        while not delivery.done():
+            between.add(len(client.frames))
+            await asyncio.sleep(0)
+    assert {4, 8} <= between
+    assert not between & {1, 2, 3, 5, 6, 7}
+
+
+async def test_connections_that_leave_during_a_fan_out_disturb_nobody(
+    server: PushServerParts, hub: Running
+) -> None:
+    clients = [server.connect(user="ann") for _ in range(2 * WRITES_AT_ONCE)]
+
+    def leave() -> None:
+        for client in clients:
+            client.connection.closing = True
+            server.connections.remove(client.connection)
+
+    loop = asyncio.get_running_loop()
+    for client in clients:
+        write = client.transport.write
+
+        def write_and_leave(frame: bytes, write: Callable[[bytes], None] = write) -> None:
+            write(frame)
+            loop.call_soon(leave)
+
+        client.transport.write = write_and_leave  # type: ignore[method-assign]
+    await hub.broadcast(to_users("hi", "ann"))
+    assert sum(len(client.frames) for client in clients) == WRITES_AT_ONCE
+    other = server.connect(user="bob")
+    await hub.broadcast(to_users("next", "bob"))
+    assert other.frames == frames("next")
+
+
+# Closing
+
+
+async def test_all_connections_of_users_are_closed(server: PushServerParts, hub: Running) -> None:
+    phone, laptop, bob = (server.connect(user=user) for user in ("ann", "ann", "bob"))
+    await hub.broadcast(CloseUsers(users=[UserId("ann")], code=4001, reason="bye"))
+    assert [client.transport.closed for client in (phone, laptop)] == [[(4001, "bye")]] * 2
+    assert bob.transport.closed == []
+
+
+async def test_one_connection_is_closed(server: PushServerParts, hub: Running) -> None:
+    client, other = server.connect(user="ann"), server.connect(user="ann")
+    await hub.own(CloseConnection(connection=client.connection.id, code=1000, reason="done"))
+    assert client.transport.closed == [(1000, "done")]
+    assert other.transport.closed == []
+
+
+# Outcomes and what they wait for
+
+
+async def test_an_outcome_goes_to_its_request(server: PushServerParts, hub: Running) -> None:
+    client = server.connect()
+    ask(server, client, "a")
+    await hub.own(outcome(client, 1, "A"))
+    assert client.frames == frames("A")
+
+
+async def test_an_outcome_waits_for_what_its_handler_sent(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect(user="ann")
+    ask(server, client, "a")
+    await hub.own(outcome(client, 1, "reply", after="2-0"))
+    assert client.frames == []
+    await hub.broadcast(to_users("one", "ann"))
+    assert client.frames == frames("one")
+    await hub.broadcast(to_users("two", "ann"))
+    assert client.frames == frames("one", "two", "reply")
+
+
+async def test_an_outcome_whose_messages_have_been_delivered_waits_for_nothing(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect(user="ann")
+    ask(server, client, "a")
+    await hub.broadcast(to_users("one", "ann"))
+    await hub.own(outcome(client, 1, "reply", after="1-0"))
+    assert client.frames == frames("one", "reply")
+
+
+async def test_what_was_on_the_channel_before_the_start_counts_as_delivered(
+    server: PushServerParts,
+) -> None:
+    running = Running(server, (7, 0))
+    task = asyncio.create_task(running.hub.run())
+    client = server.connect()
+    ask(server, client, "a")
+    await running.own(outcome(client, 1, "reply", after="7-0"))
+    assert client.frames == frames("reply")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_everything_behind_an_outcome_that_waits_waits_too(
+    server: PushServerParts, hub: Running
+) -> None:
+    ann, bob = server.connect(user="ann"), server.connect(user="bob")
+    ask(server, ann, "a")
+    ask(server, bob, "b")
+    await hub.own(
+        outcome(ann, 1, "for ann", after="1-0"),
+        ToConnection(connection=ann.connection.id, message=text("behind")),
+        outcome(bob, 1, "for bob"),
+        CloseConnection(connection=bob.connection.id, code=1000, reason=""),
+    )
+    assert (ann.frames, bob.frames, bob.transport.closed) == ([], [], [])
+    await hub.broadcast(to_users("first", "ann"))
+    assert ann.frames == frames("first", "for ann", "behind")
+    assert bob.frames == frames("for bob")
+    assert bob.transport.closed == [(1000, "")]
+
+
+async def test_outcomes_that_wait_for_different_offsets_go_one_by_one(
+    server: PushServerParts, hub: Running
+) -> None:
+    ann, bob = server.connect(user="ann"), server.connect(user="bob")
+    ask(server, ann, "a")
+    ask(server, bob, "b")
+    await hub.own(outcome(ann, 1, "A", after="2-0"), outcome(bob, 1, "B", after="1-0"))
+    await hub.broadcast(to_users("x", "nobody"))
+    # Bob's is due, and stands behind Ann's.
+    assert (ann.frames, bob.frames) == ([], [])
+    await hub.broadcast(to_users("x", "nobody"))
+    assert (ann.frames, bob.frames) == (frames("A"), frames("B"))
+
+
+async def test_an_entry_that_is_passed_over_counts_as_delivered(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect()
+    ask(server, client, "a")
+    await hub.own(outcome(client, 1, "A", after="1-0"))
+    await hub.deliver([Entry(BROADCAST, (1, 0), b"not an envelope")])
+    assert client.frames == frames("A")
+
+
+async def test_after_a_gap_everything_that_waited_goes(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect()
+    ask(server, client, "a", "b")
+    await hub.own(outcome(client, 1, "A", after="5-0"))
+    hub.hub.release()
+    assert client.frames == frames("A")
+    await hub.own(outcome(client, 2, "B"))
+    assert client.frames == frames("A", "B")
+
+
+async def test_after_a_gap_delivery_goes_on_in_order(server: PushServerParts, hub: Running) -> None:
+    client = server.connect(user="ann")
+    ask(server, client, "a")
+    hub.hub.release()
+    await hub.own(outcome(client, 1, "A", after="1-0"))
+    assert client.frames == []
+    await hub.broadcast(to_users("one", "ann"))
+    assert client.frames == frames("one", "A")
+
+
+# Handshakes and the application
+
+
+async def test_the_answer_to_a_handshake_waits_for_nothing(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect()
+    ask(server, client, "a")
+    asked = Authenticate(
+        id=RequestId("s1-2-0"),
+        server=SERVER,
+        path="/",
+        headers=[],
+        remote_ip="127.0.0.1",
+        expires=1.0,
+    )
+    handshake = asyncio.create_task(server.forwarder.authenticate(asked))
+    await asyncio.sleep(0)
+    await hub.own(outcome(client, 1, "A", after="9-0"), Authenticated(request=asked.id, status=401))
+    async with asyncio.timeout(DEADLINE):
+        assert (await handshake).status == 401
+    assert client.frames == []
+
+
+async def test_a_change_of_the_application_is_passed_on(hub: Running) -> None:
+    await hub.broadcast(ApplicationChanged(version="abc"))
+    assert hub.changes == 1
+
+
+async def test_the_first_entry_of_a_stream_means_nothing(hub: Running) -> None:
+    await hub.own(Hello())
+
+
+# Second copies and broken entries
+
+
+async def test_the_second_copy_of_an_envelope_is_dropped(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect(user="ann")
+    repeated = to_users("once", "ann")
+    await hub.broadcast(repeated, repeated, to_users("next", "ann"), repeated)
+    assert client.frames == frames("once", "next")
+
+
+async def test_the_same_message_sent_twice_is_delivered_twice(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect(user="ann")
+    await hub.broadcast(to_users("again", "ann"), to_users("again", "ann"))
+    assert client.frames == frames("again", "again")
+
+
+async def test_a_second_copy_counts_as_delivered(server: PushServerParts, hub: Running) -> None:
+    client = server.connect(user="ann")
+    ask(server, client, "a")
+    repeated = to_users("once", "ann")
+    await hub.broadcast(repeated)
+    await hub.own(outcome(client, 1, "A", after="2-0"))
+    await hub.broadcast(repeated)
+    assert client.frames == frames("once", "A")
+
+
+async def test_ids_are_remembered_up_to_a_bound(hub: Running) -> None:
+    for number in range(RECENT_IDS + 10):
+        hub.hub._is_new(number.to_bytes(8, "big"))
+    assert len(hub.hub._recent) == RECENT_IDS
+    assert not hub.hub._is_new((RECENT_IDS + 9).to_bytes(8, "big"))
+    assert hub.hub._is_new((0).to_bytes(8, "big"))
+
+
+@pytest.mark.parametrize("broken", [b"", b"\x02later version", b"\x01\xc1", b"\x01\x92\xa5hello"])
+async def test_an_invalid_envelope_is_logged_and_the_next_delivered(
+    server: PushServerParts, hub: Running, broken: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = server.connect(user="ann")
+    await hub.deliver(
+        [Entry(BROADCAST, (1, 0), broken), Entry(BROADCAST, (2, 0), encode(to_users("x", "ann")))]
+    )
+    assert client.frames == frames("x")
+    assert f"{BROADCAST}: not an envelope" in caplog.text
+
+
+async def test_a_connection_that_fails_does_not_end_delivery(
+    server: PushServerParts, hub: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, other = server.connect(user="ann"), server.connect(user="bob")
+    broken.connection.transport = Exploding()  # type: ignore[assignment]
+    with caplog.at_level(logging.ERROR):
+        await hub.broadcast(to_users("x", "ann"), to_users("y", "bob"))
+    assert other.frames == frames("y")
+    assert "could not be delivered" in caplog.text
+
+
+async def test_an_outcome_that_waits_for_nonsense_holds_nobody_up_for_ever(
+    server: PushServerParts, hub: Running
+) -> None:
+    ann, bob = server.connect(), server.connect()
+    ask(server, ann, "a")
+    ask(server, bob, "b")
+    await hub.own(outcome(ann, 1, "A", after="1-0"), outcome(bob, 1, "B", after="nonsense"))
+    await hub.broadcast(to_users("x", "nobody"), to_users("x", "nobody"))
+    await hub.own(ToConnection(connection=ann.connection.id, message=text("next")))
+    assert ann.frames == frames("A", "next")
+
+
+async def test_an_error_of_a_worker_reaches_its_client(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect()
+    ask(server, client, "a")
+    await hub.own(
+        Outcome(
+            connection=client.connection.id,
+            request=RequestId(f"{client.connection.id}-1"),
+            error="failed",
+        )
+    )
+    assert client.frames == [error_frame("failed")]
+
+
+class Exploding:
+    """A transport with a defect."""
+
+    def write(self, frame: bytes) -> None:
+        raise LookupError("a defect")

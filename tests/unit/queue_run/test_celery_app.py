@@ -1,0 +1,62 @@
+"""The Celery application that all processes share."""
+
+from queue_run.celery_app import VISIBILITY_TIMEOUT, create_celery
+from queue_run.settings import Settings
+
+REDIS = Settings(redis_url="redis://127.0.0.1:1/0", namespace="shop")
+
+
+def test_requests_and_jobs_have_queues_of_their_own() -> None:
+    queues = {queue.name: queue for queue in create_celery(REDIS).conf.task_queues}
+    assert queues.keys() == {"shop.sockets", "shop.jobs"}
+
+
+def test_requests_are_not_acknowledged_and_jobs_are() -> None:
+    queues = {queue.name: queue for queue in create_celery(REDIS).conf.task_queues}
+    assert queues["shop.sockets"].no_ack
+    assert not queues["shop.jobs"].no_ack
+
+
+def test_a_task_goes_to_the_jobs_unless_it_carries_requests() -> None:
+    router = create_celery(REDIS).amqp.router
+    assert router.route({}, "queues.mail")["queue"].name == "shop.jobs"
+    assert router.route({}, "some.shared.task")["queue"].name == "shop.jobs"
+    assert router.route({}, "queue_run.requests")["queue"].name == "shop.sockets"
+
+
+def test_only_json_is_written_and_read() -> None:
+    conf = create_celery(REDIS).conf
+    assert conf.accept_content == ["json"]
+    assert conf.task_serializer == "json"
+    assert conf.task_ignore_result is True
+
+
+def test_the_broker_is_that_of_the_settings() -> None:
+    settings = Settings(redis_url="unix:///run/redis.sock")
+    assert create_celery(settings).conf.broker_url == "redis+socket:///run/redis.sock"
+
+
+def test_it_is_not_the_current_application_of_the_process() -> None:
+    import celery
+
+    assert celery.current_app.main != create_celery(REDIS).main
+
+
+def test_applications_that_share_a_redis_do_not_take_each_others_jobs() -> None:
+    one, two = (
+        create_celery(Settings(namespace=name)).conf.broker_transport_options
+        for name in ("one", "two")
+    )
+    for key in ("unacked_key", "unacked_index_key", "unacked_mutex_key"):
+        assert one[key] != two[key]
+    assert one["visibility_timeout"] == VISIBILITY_TIMEOUT
+
+
+def test_a_broker_other_than_redis_gets_no_options_of_redis() -> None:
+    settings = Settings(broker_url="amqp://rabbit.example", namespace="shop")
+    assert create_celery(settings).conf.broker_transport_options == {}
+
+
+def test_remote_control_of_several_applications_stays_apart() -> None:
+    conf = create_celery(REDIS).conf
+    assert (conf.control_exchange, conf.event_exchange) == ("shop.control", "shop.events")

@@ -1,0 +1,203 @@
+"""The dispatcher, on a broker in memory. What it promises on real ones is in
+tests/contract/test_dispatch.py."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from celery import Celery
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+from queue_run import dispatch
+from queue_run.celery_app import create_celery
+from queue_run.dispatch import BATCH_SIZE, Dispatcher
+from queue_run.envelopes import Authenticate, Inbound, Turn, Work, decode_batch
+from queue_run.ids import ConnectionId, RequestId, ServerId
+from queue_run.keys import Keys
+from queue_run.settings import Settings
+from tests.waiting import DEADLINE, eventually
+
+
+def turn(number: int, *, requests: int = 1, expires_in: float = 3600) -> Turn:
+    return Turn(
+        connection=ConnectionId(f"s-{number}"),
+        path="/",
+        requests=[Inbound(id=RequestId(f"{number}-{i}"), text="x") for i in range(requests)],
+        expires=time.time() + expires_in,
+    )
+
+
+def authentication(number: int) -> Authenticate:
+    return Authenticate(
+        id=RequestId(f"s-{number}-0"),
+        server=ServerId("s"),
+        path="/",
+        headers=[],
+        remote_ip="127.0.0.1",
+        expires=time.time() + 3600,
+    )
+
+
+def names(batch: list[Work]) -> list[str]:
+    return [each.connection if isinstance(each, Turn) else each.id for each in batch]
+
+
+class Broker:
+    """A broker in this process's memory, and a dispatcher that writes to it."""
+
+    def __init__(self, namespace: str) -> None:
+        self.app: Celery = create_celery(Settings(broker_url="memory://", namespace=namespace))
+        self.queue = Keys(namespace).sockets_queue
+        self.dispatcher = Dispatcher(self.app, self.queue)
+
+    def batches(self, count: int) -> list[list[str]]:
+        """The next tasks, each with the names of its work."""
+        with self.app.connection_for_read() as connection:
+            queue = self.app.amqp.queues[self.queue](connection.default_channel)
+            got: list[list[str]] = []
+
+            def take() -> bool:
+                message = queue.get(no_ack=True)
+                if message is not None:
+                    got.append(names(decode_batch(message.payload[0][0])))
+                return len(got) >= count
+
+            eventually(take, what=f"{count} tasks")
+        return got
+
+
+@pytest.fixture
+def broker(namespace: str) -> Iterator[Broker]:
+    broker = Broker(namespace)
+    # The queue must exist before anything is published to it.
+    with broker.app.connection_for_write() as connection:
+        broker.app.amqp.queues[broker.queue](connection.default_channel).declare()
+    yield broker
+    if broker.dispatcher._thread.ident is not None:
+        broker.dispatcher.close(DEADLINE)
+
+
+def test_what_waits_leaves_together_in_its_order(broker: Broker) -> None:
+    broker.dispatcher.submit(turn(1))
+    broker.dispatcher.submit(authentication(2))
+    broker.dispatcher.submit(turn(3))
+    broker.dispatcher.start()
+    assert broker.batches(1) == [["s-1", "s-2-0", "s-3"]]
+
+
+def test_a_batch_has_its_size_and_a_turn_is_never_split(broker: Broker) -> None:
+    broker.dispatcher.submit(turn(1, requests=BATCH_SIZE - 1))
+    broker.dispatcher.submit(turn(2, requests=BATCH_SIZE))
+    broker.dispatcher.submit(turn(3))
+    broker.dispatcher.start()
+    assert broker.batches(2) == [["s-1", "s-2"], ["s-3"]]
+
+
+def test_what_comes_later_is_published_as_it_comes(broker: Broker) -> None:
+    broker.dispatcher.start()
+    broker.dispatcher.submit(turn(1))
+    assert broker.batches(1) == [["s-1"]]
+    broker.dispatcher.submit(turn(2))
+    assert broker.batches(1) == [["s-2"]]
+
+
+def test_what_has_expired_is_not_published(broker: Broker) -> None:
+    broker.dispatcher.submit(turn(1, expires_in=-1))
+    broker.dispatcher.submit(turn(2))
+    broker.dispatcher.start()
+    assert broker.batches(1) == [["s-2"]]
+
+
+class BreakingDispatcher(Dispatcher):
+    """Fails some times before it publishes."""
+
+    def __init__(self, app: Celery, queue_name: str, failures: list[Exception]) -> None:
+        super().__init__(app, queue_name)
+        self.failures = failures
+
+    def _publish_until_closed(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        super()._publish_until_closed()
+
+
+@pytest.mark.parametrize(
+    ("failure", "logged"),
+    [
+        (OperationalError("away"), "lost the broker, trying again: away"),
+        (ConnectionRefusedError("refused"), "lost the broker, trying again: refused"),
+        (LookupError("unforeseen"), "publishing to the broker failed unexpectedly"),
+    ],
+    ids=repr,
+)
+def test_a_failure_is_logged_and_the_work_tried_again(
+    broker: Broker, failure: Exception, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatcher = BreakingDispatcher(broker.app, broker.queue, [failure])
+    dispatcher.submit(turn(1))
+    dispatcher.submit(turn(2))
+    dispatcher.start()
+    assert broker.batches(1) == [["s-1", "s-2"]]
+    assert logged in caplog.text
+    dispatcher.close(DEADLINE)
+
+
+class CutBroker(Dispatcher):
+    """Loses its connection while it publishes the first batch."""
+
+    def __init__(self, app: Celery, queue_name: str) -> None:
+        super().__init__(app, queue_name)
+        self.cut = False
+
+    def _publish(self, *arguments: object) -> None:
+        if not self.cut:
+            self.cut = True
+            raise ConnectionResetError("cut")
+        super()._publish(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_batch_that_was_cut_off_goes_first_when_the_broker_is_back(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "BATCH_SIZE", 2)
+    dispatcher = CutBroker(broker.app, broker.queue)
+    for number in range(4):
+        dispatcher.submit(turn(number))
+    dispatcher.start()
+    assert broker.batches(2) == [["s-0", "s-1"], ["s-2", "s-3"]]
+    dispatcher.close(DEADLINE)
+
+
+def test_while_the_broker_is_away_what_has_expired_is_let_go(broker: Broker) -> None:
+    dispatcher = broker.dispatcher
+    for number, expires_in in enumerate((3600, -1, 3600)):
+        dispatcher.submit(turn(number, expires_in=expires_in))
+    dispatcher._drop_expired()
+    assert names(list(dispatcher._waiting)) == ["s-0", "s-2"]
+
+
+def test_closing_publishes_what_waits_and_ends_the_thread(broker: Broker) -> None:
+    broker.dispatcher.start()
+    broker.dispatcher.submit(turn(1))
+    broker.dispatcher.close(DEADLINE)
+    assert broker.batches(1) == [["s-1"]]
+    assert "queue-run-dispatch" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_closing_tells_what_never_reached_the_broker(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    dispatcher = BreakingDispatcher(broker.app, broker.queue, [OSError("away")] * 1000)
+    dispatcher.submit(turn(1))
+    dispatcher.start()
+    dispatcher.close(0.1)
+    assert "1 pieces of work never reached the broker" in caplog.text
+    dispatcher.failures.clear()
+    dispatcher.close(DEADLINE)
+
+
+def test_a_memory_broker_is_what_these_tests_use(broker: Broker) -> None:
+    connection: Connection = broker.app.connection_for_write()
+    assert connection.transport_cls == "memory"

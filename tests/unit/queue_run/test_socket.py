@@ -1,0 +1,279 @@
+"""`socket.send` and its kin: what reaches the channel, and what is refused before it."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from queue_run import MessageTooLarge, NotEncodable, OutsideCall, context, socket
+from queue_run.channel.receipts import Receipt
+from queue_run.context import Call
+from queue_run.envelopes import CloseConnection, CloseUsers, ToConnection, ToUsers
+from queue_run.ids import ConnectionId, UserId
+from queue_run.messages import Form, Message
+from queue_run.runtime import Runtime
+from queue_run.socket import SERVER_ENTRIES
+from tests.unit.recorders import RecordingPublisher
+
+pytestmark = pytest.mark.usefixtures("process")
+
+CONNECTION = ConnectionId("s1-7")
+HELLO = Message(Form.TEXT, b"hello")
+
+
+def request_of(user: str | None) -> Call:
+    return Call(
+        user={"id": user} if user else None,
+        user_id=UserId(user) if user else None,
+        connection=CONNECTION,
+    )
+
+
+def job_of(user: str | None) -> Call:
+    return Call(user={"id": user} if user else None, user_id=UserId(user) if user else None)
+
+
+# To users
+
+
+def test_a_message_to_a_user_goes_to_all_push_servers(
+    publisher: RecordingPublisher, process: Runtime
+) -> None:
+    socket.to("ann").send("hello")
+    [sent] = publisher.published
+    assert isinstance(sent.envelope, ToUsers)
+    assert (sent.envelope.users, sent.envelope.message) == (["ann"], HELLO)
+    assert sent.stream == "test:broadcast"
+    assert sent.create
+    assert sent.max_entries == process.settings.broadcast_entries
+
+
+def test_many_users_are_one_entry_and_each_of_them_once(publisher: RecordingPublisher) -> None:
+    socket.to(name for name in ("ann", 7, "bob", "7", "ann")).send([1])
+    [envelope] = publisher.envelopes
+    assert isinstance(envelope, ToUsers)
+    assert envelope.users == ["ann", "7", "bob"]
+    assert envelope.message == Message(Form.JSON, b"[1]")
+
+
+@pytest.mark.parametrize("nobody", [[], (), set()])
+def test_to_nobody_nothing_is_sent(publisher: RecordingPublisher, nobody: Any) -> None:
+    assert socket.to(nobody).send("hello").done
+    assert socket.to(nobody).close().done
+    assert publisher.published == []
+
+
+async def test_to_nobody_may_be_awaited(publisher: RecordingPublisher) -> None:
+    await socket.to([]).send("hello")
+    assert publisher.published == []
+
+
+def test_to_nobody_a_wrong_message_is_wrong_all_the_same() -> None:
+    with pytest.raises(NotEncodable):
+        socket.to([]).send(object())
+
+
+@pytest.mark.parametrize("wrong", ["", None, ["ann", None], [True]])
+def test_a_wrong_user_id_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        socket.to(wrong)
+
+
+def test_recipients_may_be_sent_to_again(publisher: RecordingPublisher) -> None:
+    recipients = socket.to("ann")
+    recipients.send("one")
+    recipients.send("two")
+    assert [each.message.data for each in publisher.envelopes if isinstance(each, ToUsers)] == [
+        b"one",
+        b"two",
+    ]
+
+
+# To whoever the current call belongs to
+
+
+@pytest.mark.parametrize("call", [request_of("ann"), job_of("ann")], ids=["request", "job"])
+def test_send_reaches_all_connections_of_the_calls_user(
+    publisher: RecordingPublisher, call: Call
+) -> None:
+    with context.running(call):
+        socket.send("hello")
+    [envelope] = publisher.envelopes
+    assert isinstance(envelope, ToUsers)
+    assert (envelope.users, envelope.message) == (["ann"], HELLO)
+
+
+def test_without_a_user_send_reaches_the_connection(publisher: RecordingPublisher) -> None:
+    with context.running(request_of(None)):
+        socket.send("hello")
+    [sent] = publisher.published
+    assert isinstance(sent.envelope, ToConnection)
+    assert (sent.envelope.connection, sent.envelope.message) == (CONNECTION, HELLO)
+    assert sent.stream == "test:server:s1"
+    assert sent.max_entries == SERVER_ENTRIES
+
+
+def test_the_stream_of_a_push_server_that_is_gone_is_not_made_anew(
+    publisher: RecordingPublisher,
+) -> None:
+    with context.running(request_of(None)):
+        socket.send("hello")
+        socket.close()
+    assert [each.create for each in publisher.published] == [False, False]
+
+
+@pytest.mark.parametrize("function", [lambda: socket.send("hello"), socket.close])
+@pytest.mark.parametrize("call", [None, job_of(None)], ids=["no call", "job without a user"])
+def test_where_there_is_nobody_the_error_says_to_name_the_users(
+    publisher: RecordingPublisher, function: Callable[[], Receipt], call: Call | None
+) -> None:
+    def run() -> None:
+        with pytest.raises(OutsideCall, match=r"socket\.to\(user_id\)"):
+            function()
+
+    if call is None:
+        run()
+    else:
+        with context.running(call):
+            run()
+    assert publisher.published == []
+
+
+def test_a_thread_of_its_own_is_outside_the_call() -> None:
+    errors: list[Exception] = []
+
+    def send() -> None:
+        try:
+            socket.send("hello")
+        except OutsideCall as error:
+            errors.append(error)
+
+    with context.running(request_of("ann")):
+        thread = threading.Thread(target=send)
+        thread.start()
+        thread.join()
+    assert len(errors) == 1
+
+
+def test_what_a_call_sends_to_users_is_noted_so_that_its_reply_comes_after_it() -> None:
+    with context.running(request_of("ann")) as call:
+        first = socket.send("one")
+        second = socket.to("bob").send("two")
+        third = socket.to("bob").close()
+    assert call.sent == [first, second, third]
+
+
+# Both worlds
+
+
+def test_synchronous_code_has_the_message_on_the_channel_when_send_returns(
+    publisher: RecordingPublisher,
+) -> None:
+    receipt = socket.to("ann").send("hello")
+    assert publisher.published[0].way == "publish"
+    assert receipt.offset == "1-0"
+
+
+async def test_asynchronous_code_is_never_blocked(publisher: RecordingPublisher) -> None:
+    publisher.confirms = False
+    receipt = socket.to("ann").send("hello")
+    assert publisher.published[0].way == "submit"
+    assert not receipt.done
+    publisher.confirm()
+    assert (await receipt).offset == "1-0"
+
+
+async def test_a_thread_beside_a_loop_is_synchronous(publisher: RecordingPublisher) -> None:
+    await asyncio.to_thread(socket.to("ann").send, "hello")
+    assert publisher.published[0].way == "publish"
+
+
+# Sizes and forms
+
+
+@pytest.mark.parametrize(
+    "send", [socket.send, lambda message: socket.to("ann").send(message)], ids=["send", "to"]
+)
+@pytest.mark.parametrize("user", ["ann", None])
+def test_a_message_beyond_the_limit_never_reaches_the_channel(
+    publisher: RecordingPublisher, send: Callable[[object], Receipt], user: str | None
+) -> None:
+    with context.running(request_of(user)):
+        send("x" * 2048)
+        with pytest.raises(MessageTooLarge, match=r"2,049 bytes exceeds the limit of 2,048"):
+            send("x" * 2049)
+    assert len(publisher.published) == 1
+
+
+def test_a_value_without_a_json_form_is_refused(publisher: RecordingPublisher) -> None:
+    with pytest.raises(NotEncodable):
+        socket.to("ann").send({"key": object()})
+    with pytest.raises(NotEncodable, match="None is no message"):
+        socket.to("ann").send(None)
+    assert publisher.published == []
+
+
+# Closing
+
+
+def test_close_ends_the_current_connection_alone(publisher: RecordingPublisher) -> None:
+    with context.running(request_of("ann")):
+        socket.close(4001, "moved")
+    [sent] = publisher.published
+    assert isinstance(sent.envelope, CloseConnection)
+    assert (sent.envelope.connection, sent.envelope.code, sent.envelope.reason) == (
+        CONNECTION,
+        4001,
+        "moved",
+    )
+    assert sent.stream == "test:server:s1"
+
+
+def test_close_in_a_job_ends_all_connections_of_its_user(publisher: RecordingPublisher) -> None:
+    with context.running(job_of("ann")):
+        socket.close()
+    [envelope] = publisher.envelopes
+    assert isinstance(envelope, CloseUsers)
+    assert (envelope.users, envelope.code, envelope.reason) == (["ann"], 1000, "")
+
+
+def test_close_ends_all_connections_of_named_users(publisher: RecordingPublisher) -> None:
+    socket.to(["ann", "bob", "ann"]).close(4000, "bye")
+    [envelope] = publisher.envelopes
+    assert isinstance(envelope, CloseUsers)
+    assert (envelope.users, envelope.code, envelope.reason) == (["ann", "bob"], 4000, "bye")
+
+
+CLOSES: list[Callable[..., Receipt]] = [socket.close, socket.to("ann").close, socket.to([]).close]
+
+
+@pytest.mark.parametrize("close", CLOSES, ids=["current", "users", "nobody"])
+@pytest.mark.parametrize("code", [0, 999, 1001, 1005, 1006, 1015, 2999, 5000, -1])
+def test_codes_that_an_application_may_not_send_are_refused(
+    publisher: RecordingPublisher, close: Callable[..., Receipt], code: int
+) -> None:
+    with (
+        context.running(request_of("ann")),
+        pytest.raises(ValueError, match=f"1000 or 3000 to 4999, not {code}"),
+    ):
+        close(code)
+    assert publisher.published == []
+
+
+@pytest.mark.parametrize("code", [1000, 3000, 4999])
+def test_codes_that_an_application_may_send_are_sent(
+    publisher: RecordingPublisher, code: int
+) -> None:
+    socket.to("ann").close(code)
+    assert len(publisher.published) == 1
+
+
+@pytest.mark.parametrize("close", CLOSES, ids=["current", "users", "nobody"])
+def test_a_reason_that_fits_no_close_frame_is_refused(close: Callable[..., Receipt]) -> None:
+    with context.running(request_of("ann")):
+        close(1000, "x" * 123)
+        for reason in ("x" * 124, "ü" * 62):
+            with pytest.raises(ValueError, match="at most 123 bytes"):
+                close(1000, reason)
