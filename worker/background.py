@@ -1,10 +1,13 @@
 """The event loop of a worker process: one thread, on which asynchronous handlers and jobs run."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -14,6 +17,7 @@ class BackgroundLoop:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="queue-run-handlers", daemon=True)
 
     def start(self) -> None:
@@ -21,18 +25,24 @@ class BackgroundLoop:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Run on the loop, from any other thread."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+        return asyncio.run_coroutine_threadsafe(_contained(work), self.loop)
 
     def stop(self) -> None:
         """End the loop; what still runs on it is cancelled."""
         self.submit(self._cancel_all()).result()
+        self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._stopping:
+            try:
+                self.loop.run_forever()
+            except SystemExit as error:
+                # Of a task that a handler has left behind; asyncio lets it end the loop.
+                log.error("sys.exit(%s) on the loop of the handlers ends nothing", error.code)
 
     async def _cancel_all(self) -> None:
         others = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
@@ -40,3 +50,11 @@ class BackgroundLoop:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self.loop.shutdown_asyncgens()
+
+
+async def _contained(work: Coroutine[Any, Any, T]) -> T:
+    """The work, whose exit is a failure like any other."""
+    try:
+        return await work
+    except SystemExit as error:
+        raise RuntimeError(f"sys.exit({error.code}) was called") from error

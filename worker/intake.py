@@ -39,12 +39,12 @@ class Intake:
     def accept(self, batch: list[Work]) -> None:
         """Take requests over; blocks while `max_in_flight` of them run, so that Celery takes no
         more for this process than it can answer."""
-        now = time.time()
         for work in batch:
-            if work.expires < now:
+            self._room.acquire()
+            if work.expires < time.time():
+                self._room.release()
                 log.warning("%s came too late and is dropped", _name(work))
                 continue
-            self._room.acquire()
             with self._changed:
                 self._open += 1
             self.background.loop.call_soon_threadsafe(self._start, work)

@@ -6,6 +6,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -77,19 +78,26 @@ class _Load:
         root = self._folder / kind
         if not root.is_dir():
             return
-        _make_package(kind, root)
-        for path in sorted(root.rglob("*.py")):
+        self._import(f"{kind}/__init__.py", lambda: _make_package(kind, root))
+        # A folder's own file first: `sockets/chat.py` before those in `sockets/chat/`.
+        for path in sorted(root.rglob("*.py"), key=lambda each: (len(each.parts), each)):
             relative = path.relative_to(self._folder)
             if path.name == "__init__.py" or "__pycache__" in relative.parts:
                 continue
-            name = ".".join(relative.with_suffix("").parts)
-            try:
-                yield str(relative), importlib.import_module(name)
-            except BaseException as error:
-                # Whatever a file does while it is imported, the others are still looked at.
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                self._problems.append(f"{relative}: {_import_failure(error, self._folder)}")
+            module = self._import(str(relative), partial(_import_file, path, root))
+            if module is not None:
+                yield str(relative), module
+
+    def _import(self, file: str, load: Callable[[], ModuleType]) -> ModuleType | None:
+        """What `load` gives; None when it fails, which is noted."""
+        try:
+            return load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # Whatever a file does while it is imported, the others are still looked at.
+            self._problems.append(f"{file}: {_import_failure(error, self._folder)}")
+            return None
 
     def _each(self, modules: dict[str, ModuleType], make: Callable[[str, ModuleType], Any]) -> Any:
         found = []
@@ -129,17 +137,29 @@ class _Load:
         return None
 
 
-def _make_package(name: str, root: Path) -> None:
+def _import_file(path: Path, root: Path) -> ModuleType:
+    """Import a file by its place below `sockets` or `queues`."""
+    module = importlib.import_module(
+        ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
+    )
+    folder = path.with_suffix("")
+    if folder.is_dir() and not hasattr(module, "__path__"):
+        # A file and a folder of one name: the file's module is also the folder's package.
+        module.__path__ = [str(folder)]
+    return module
+
+
+def _make_package(name: str, root: Path) -> ModuleType:
     """Make `sockets` or `queues` the package of this folder, whatever else has that name."""
     for loaded in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
         del sys.modules[loaded]
     if (root / "__init__.py").exists():
-        importlib.import_module(name)
-        return
+        return importlib.import_module(name)
     package = ModuleType(name)
     package.__path__ = [str(root)]
     package.__spec__ = importlib.util.spec_from_loader(name, loader=None, is_package=True)
     sys.modules[name] = package
+    return package
 
 
 def _route(file: str, module: ModuleType) -> Route:

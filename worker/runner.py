@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from queue_run import context
+from queue_run.channel.receipts import Receipt
 from queue_run.config import DataType
 from queue_run.context import Call
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
@@ -61,7 +62,8 @@ class Runner:
         reply, error = None, None
         try:
             value = await self._answer(turn, inbound, call)
-            if value is not None:
+            # A handler may end with `return socket.send(...)`: it has said what it had to say.
+            if value is not None and not isinstance(value, Receipt):
                 reply = encode_message(value, limit=self._max_message_bytes)
         except BaseException as failure:
             if _ends_the_process(failure):
@@ -92,8 +94,10 @@ class Runner:
         except Refuse as refusal:
             log.info("%s: refused with %d %s", asked.path, refusal.status, refusal.reason)
             return Authenticated(request=asked.id, status=refusal.status, reason=refusal.reason)
-        except Exception:
-            log.exception("%s: on_authenticate failed", asked.path)
+        except BaseException as failure:
+            if _ends_the_process(failure):
+                raise
+            log.error("%s: on_authenticate failed", asked.path, exc_info=failure)
             return Authenticated(request=asked.id, status=500, reason=INTERNAL_ERROR)
         return Authenticated(request=asked.id, status=200, user=encoded)
 
@@ -201,7 +205,11 @@ class Job:
 
 
 def run_sync_job(job: Job, signal: Signal) -> Any:
-    """Run a plain job in this thread; what it sent is on the channel when this returns."""
+    """Run a plain job in this thread; what it sent is on the channel when this returns.
+
+    Returns:
+        What the handler returned: to be awaited where a plain function wraps an asynchronous one.
+    """
     with context.running(job.call()):
         return job.queue.handler(job.payload, **job.arguments(signal))
 
@@ -212,14 +220,23 @@ async def run_async_job(runner: Runner, job: Job, signal: Signal) -> Any:
     Raises:
         HandlerTimeout: when it took longer than its queue's timeout.
     """
+    return await finish_job(
+        runner, job, lambda: job.queue.handler(job.payload, **job.arguments(signal)), signal
+    )
+
+
+async def finish_job(
+    runner: Runner, job: Job, run: Callable[[], Awaitable[Any]], signal: Signal
+) -> Any:
+    """Run what a job gives to be awaited, on this event loop.
+
+    Raises:
+        HandlerTimeout: when it took longer than its queue's timeout.
+    """
     call = job.call()
     try:
         with context.running(call):
-            return await runner.limited(
-                lambda: job.queue.handler(job.payload, **job.arguments(signal)),
-                job.queue.timeout,
-                signal,
-            )
+            return await runner.limited(run, job.queue.timeout, signal)
     finally:
         await call.last_offset()
 

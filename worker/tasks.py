@@ -1,5 +1,6 @@
 """The Celery side of the worker, kept thin: tasks that hand over to the intake and the runner."""
 
+import inspect
 import logging
 import math
 import os
@@ -18,7 +19,7 @@ from queue_run.queues import JOB_HEADER, JobFacts
 from queue_run.requests import Signal
 from worker.intake import Intake
 from worker.routes import JobHandler, Routes
-from worker.runner import Job, run_async_job, run_sync_job
+from worker.runner import Job, finish_job, run_async_job, run_sync_job
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +30,20 @@ class Process:
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
         self._intake: Intake | None = None
-        self._pid = 0
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
 
     @property
     def intake(self) -> Intake:
-        if self._intake is None or self._pid != os.getpid():
-            self._intake = Intake(self._routes, runtime.current())
+        if self._pid != os.getpid():
+            # A fork has copied the parent's lock, which one of its threads may have held.
+            self._lock = threading.Lock()
+            self._intake = None
             self._pid = os.getpid()
-        return self._intake
+        with self._lock:
+            if self._intake is None:
+                self._intake = Intake(self._routes, runtime.current())
+            return self._intake
 
     def drain(self) -> None:
         """Finish what this process has accepted, and send what waits."""
@@ -49,7 +56,7 @@ class Process:
 def register(app: Celery, routes: Routes, process: Process) -> None:
     """Make the application's queues, and the task that carries requests, Celery tasks."""
 
-    @app.task(name=REQUESTS_TASK, ignore_result=True)
+    @app.task(name=REQUESTS_TASK, ignore_result=True, shared=False)
     def requests(batch: str) -> None:
         try:
             work = decode_batch(batch)
@@ -76,14 +83,19 @@ def _register_job(app: Celery, queue: JobHandler, process: Process) -> None:
             timer.daemon = True
             timer.start()
             try:
-                run_sync_job(job, signal)
+                result = run_sync_job(job, signal)
             finally:
                 timer.cancel()
+            if inspect.isawaitable(result):
+                intake = process.intake
+                finish = finish_job(intake.runner, job, lambda: result, signal)
+                intake.background.submit(finish).result()
         log.info("%s[%s] finished in %.3f s", queue.name, job.id, time.monotonic() - started)
 
     task = app.task(
         name=JOB_TASK_PREFIX + queue.name,
         bind=True,
+        shared=False,
         ignore_result=True,
         # A job is lost with its worker unless it is acknowledged at its end.
         acks_late=True,

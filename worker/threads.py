@@ -50,6 +50,11 @@ class HandlerThreads(Executor):
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(call())
+                except StopIteration as error:
+                    # No future can carry it (PEP 479).
+                    failure = RuntimeError("the handler raised StopIteration")
+                    failure.__cause__ = error
+                    future.set_exception(failure)
                 except BaseException as error:
                     # The caller decides: also about a handler that calls sys.exit.
                     future.set_exception(error)

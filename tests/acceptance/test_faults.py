@@ -85,9 +85,7 @@ async def test_sigterm_to_a_worker_under_load_leaves_no_request_without_its_outc
         askers = [
             await group.create_task(start_asker(stack, group, number, stop)) for number in range(20)
         ]
-        await eventually_async(
-            lambda: all(len(asker.answers) > 3 for asker in askers), what="load"
-        )
+        await eventually_async(lambda: all(len(asker.answers) > 3 for asker in askers), what="load")
         started = time.monotonic()
         stack.workers[0].send(signal.SIGTERM)
         assert await asyncio.to_thread(stack.workers[0].wait) == 0
@@ -150,9 +148,7 @@ async def test_sigterm_to_a_push_server_under_load_lets_every_outcome_out(stack:
             await group.create_task(start_asker(stack, group, number, asyncio.Event()))
             for number in range(20)
         ]
-        await eventually_async(
-            lambda: all(len(asker.answers) > 3 for asker in askers), what="load"
-        )
+        await eventually_async(lambda: all(len(asker.answers) > 3 for asker in askers), what="load")
         started = time.monotonic()
         stack.push_servers[0].send(signal.SIGTERM)
         assert await asyncio.to_thread(stack.push_servers[0].wait) == 0
@@ -284,9 +280,7 @@ def cut_links(redis_server: RedisServer, stack: Stack) -> None:
                 admin.client_kill_filter(_type=kind, skipme=True)
 
 
-async def test_redis_may_go_away_and_come_back(
-    own_redis: RedisServer, new_stack: NewStack
-) -> None:
+async def test_redis_may_go_away_and_come_back(own_redis: RedisServer, new_stack: NewStack) -> None:
     """The processes stay up, readiness says 503, connections stay open, and work resumes."""
     stack = new_stack(own_redis, MESSAGES_APP, QUEUE_RUN_DEADLINE_GRACE=GRACE)
     server = stack.push_server()

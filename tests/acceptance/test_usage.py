@@ -47,9 +47,7 @@ def test_a_redis_that_is_not_there_is_told(command: tuple[str, ...]) -> None:
 
 
 def test_a_port_that_is_taken_is_told(redis_server: RedisServer) -> None:
-    said = refuse_to_start(
-        PUSH_SERVER, REDIS_URL=redis_server.url, PORT=str(redis_server.port)
-    )
+    said = refuse_to_start(PUSH_SERVER, REDIS_URL=redis_server.url, PORT=str(redis_server.port))
     assert f"port {redis_server.port} of 127.0.0.1 cannot be opened" in said
     assert said.endswith("set PORT to another one")
 
@@ -156,9 +154,7 @@ async def test_a_worker_without_a_queue_serves_requests_and_jobs_in_the_default_
             "async def handler(job, user):\n    await socket.send({'job': job, 'user': user})\n",
         }
     )
-    environ = environment(
-        REDIS_URL=redis_server.url, PORT="0", QUEUE_RUN_NAMESPACE=new_namespace()
-    )
+    environ = environment(REDIS_URL=redis_server.url, PORT="0", QUEUE_RUN_NAMESPACE=new_namespace())
     server = PushServerProcess(environ)
     celery = shutil.which("celery", path=str(Path(sys.executable).parent))
     assert celery is not None

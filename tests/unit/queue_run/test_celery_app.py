@@ -1,5 +1,7 @@
 """The Celery application that all processes share."""
 
+import pytest
+
 from queue_run.celery_app import VISIBILITY_TIMEOUT, create_celery
 from queue_run.settings import Settings
 
@@ -55,6 +57,30 @@ def test_applications_that_share_a_redis_do_not_take_each_others_jobs() -> None:
 def test_a_broker_other_than_redis_gets_no_options_of_redis() -> None:
     settings = Settings(broker_url="amqp://rabbit.example", namespace="shop")
     assert create_celery(settings).conf.broker_transport_options == {}
+
+
+def test_a_broker_that_is_away_is_waited_for_and_jobs_run_on_meanwhile() -> None:
+    conf = create_celery(REDIS).conf
+    assert conf.broker_connection_retry_on_startup is True
+    assert conf.broker_connection_max_retries is None
+    assert conf.worker_cancel_long_running_tasks_on_connection_loss is False
+
+
+@pytest.mark.parametrize(("seconds", "retries"), [(5.0, 10), (0.1, 1)])
+def test_a_push_is_tried_for_as_long_as_the_settings_say(seconds: float, retries: int) -> None:
+    conf = create_celery(Settings(publish_timeout=seconds)).conf
+    assert conf.broker_connection_timeout == seconds
+    assert conf.task_publish_retry_policy["max_retries"] == retries
+
+
+def test_what_a_killed_worker_held_is_looked_for_every_second() -> None:
+    options = create_celery(REDIS).conf.broker_transport_options
+    assert options["unacked_restore_interval"] == 1
+    assert options["unacked_restore_throttle"] == 1
+
+
+def test_tasks_send_no_events_unless_asked() -> None:
+    assert create_celery(REDIS).conf.worker_send_task_events is False
 
 
 def test_remote_control_of_several_applications_stays_apart() -> None:

@@ -160,7 +160,8 @@ def test_a_loop_that_has_closed_does_not_disturb_the_others() -> None:
 
 def failed() -> Receipt:
     receipt = Receipt()
-    receipt.complete(None, GONE)
+    # An error of its own: an error that was raised holds on to all that it passed through.
+    receipt.complete(None, ChannelUnavailable("Redis took no message"))
     return receipt
 
 

@@ -1,0 +1,237 @@
+"""A file imports only from its own layer and from lower ones (docs/architecture.md).
+
+Imports are read, not executed; those inside functions and under TYPE_CHECKING count too.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import queue_run
+from tests.unit.imports import (
+    APPLICATION,
+    PACKAGES,
+    imported_by,
+    is_within,
+    modules,
+    resolve,
+    tree,
+)
+
+#: Lowest first. A name stands for itself, `name.*` for everything below it.
+LAYERS: dict[str, list[list[str]]] = {
+    "queue_run": [
+        ["errors", "settings", "ids", "keys", "config"],
+        ["messages", "envelopes", "routing", "manifest", "requests"],
+        ["channel", "channel.*", "celery_app", "dispatch", "known_queues"],
+        ["runtime", "context"],
+        ["socket", "queues"],
+        ["", "cli", "cli.*"],
+        ["__main__"],
+    ],
+    "push_server": [
+        ["", "connections", "lanes", "protocols", "close_frames"],
+        ["application"],
+        ["forwarder", "outbox"],
+        ["hub", "liveness"],
+        ["handlers"],
+        ["app"],
+        ["__main__"],
+    ],
+    "worker": [
+        ["routes"],
+        ["loader", "threads", "background"],
+        ["runner"],
+        ["intake", "announcer"],
+        ["tasks"],
+        ["celery_app"],
+        [""],
+    ],
+}
+
+#: Entry points, which may look at the environment.
+ENTRY_POINTS = ("push_server.__main__", "worker.celery_app", "queue_run.runtime")
+READERS = (*ENTRY_POINTS, "queue_run.cli")
+
+OURS = [name for name in modules() if name.partition(".")[0] in PACKAGES]
+APPLICATIONS = [name for name in modules() if name.partition(".")[0] in APPLICATION]
+
+
+def layer(module: str) -> int | None:
+    """The layer of a module within its package; None when the table does not place it."""
+    package, _, name = module.partition(".")
+    for number, names in enumerate(LAYERS[package]):
+        for entry in names:
+            if name == entry or (entry.endswith(".*") and name.startswith(entry[:-1])):
+                return number
+    return None
+
+
+def test_the_modules_are_found() -> None:
+    assert {name.partition(".")[0] for name in modules()} == {*PACKAGES, *APPLICATION}
+    assert len(OURS) > 30
+
+
+# Layers
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_every_module_has_its_layer(module: str) -> None:
+    assert layer(module) is not None, (
+        f"{module} is new: place it in LAYERS of {Path(__file__).name}, above all that it imports"
+    )
+
+
+def test_the_table_places_nothing_that_is_gone() -> None:
+    placed = {
+        f"{package}.{name}".rstrip(".")
+        for package, layers in LAYERS.items()
+        for names in layers
+        for name in names
+        if not name.endswith(".*")
+    }
+    assert placed <= set(OURS)
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_a_module_imports_only_from_its_own_layer_and_lower_ones(module: str) -> None:
+    package = module.partition(".")[0]
+    higher = [
+        other
+        for other in imported_by(module)
+        if is_within(other, package) and (layer(other) or 0) > (layer(module) or 0)
+    ]
+    assert higher == []
+
+
+# Packages
+
+#: Which of our packages and folders each of them may import, beside itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "queue_run": set(),
+    "push_server": {"queue_run"},
+    "worker": {"queue_run"},
+    "sockets": {"queue_run"},
+    "queues": {"queue_run"},
+}
+
+
+@pytest.mark.parametrize("module", [*OURS, *APPLICATIONS])
+def test_a_module_imports_only_the_packages_that_it_may(module: str) -> None:
+    package = module.partition(".")[0]
+    others = {name.partition(".")[0] for name in imported_by(module)}
+    forbidden = {*MAY_IMPORT, "tests", "benchmarks"} - MAY_IMPORT[package] - {package}
+    assert others & forbidden == set()
+
+
+@pytest.mark.parametrize("module", APPLICATIONS)
+def test_applications_import_what_is_public(module: str) -> None:
+    # The demo keeps its data in the Redis of the runtime; applications have their own store.
+    public = {"runtime", *queue_run.__all__}
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.ImportFrom) and is_within(node.module or "", "queue_run"):
+            assert node.module == "queue_run", f"line {node.lineno}"
+            assert {alias.name for alias in node.names} <= public, f"line {node.lineno}"
+        elif isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+            assert not any(name.startswith("queue_run.") for name in names), f"line {node.lineno}"
+
+
+# Cycles
+
+
+def cycle(graph: dict[str, frozenset[str]]) -> list[str]:
+    """The modules of one cycle; empty without any."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> list[str]:
+        if module in path:
+            return [*path[path.index(module) :], module]
+        if module in done:
+            return []
+        for other in sorted(graph.get(module, ())):
+            found = visit(other, [*path, module])
+            if found:
+                return found
+        done.add(module)
+        return []
+
+    return next(filter(None, (visit(module, []) for module in sorted(graph))), [])
+
+
+def test_no_imports_form_a_cycle() -> None:
+    assert cycle({module: imported_by(module) for module in modules()}) == []
+
+
+# The environment
+
+
+def environment_uses(source: ast.AST) -> list[int]:
+    """Lines that look at the environment."""
+    names = {"environ", "environb", "getenv", "getenvb", "putenv"}
+    return [
+        node.lineno
+        for node in ast.walk(source)
+        if (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "os"
+            and node.attr in names
+        )
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and names & {alias.name for alias in node.names}
+        )
+    ]
+
+
+@pytest.mark.parametrize("module", [*OURS, *APPLICATIONS])
+def test_only_entry_points_look_at_the_environment(module: str) -> None:
+    if not any(is_within(module, reader) for reader in READERS):
+        assert environment_uses(tree(module)) == []
+
+
+@pytest.mark.parametrize("module", ENTRY_POINTS)
+def test_entry_points_read_settings_from_the_environment(module: str) -> None:
+    assert environment_uses(tree(module)) != []
+
+
+# The checks themselves
+
+
+def imports(text: str) -> frozenset[str]:
+    known = frozenset({"queue_run", "queue_run.context", "queue_run.runtime"})
+    return resolve(ast.parse(text), "queue_run.socket", known)
+
+
+def test_a_module_of_a_package_is_told_from_a_name_in_it() -> None:
+    assert imports("from queue_run import context, Config") == {"queue_run.context", "queue_run"}
+    assert imports("import queue_run.runtime as r") == {"queue_run.runtime"}
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    text = "def f():\n    import asyncio\nif TYPE_CHECKING:\n    from celery import Celery\n"
+    assert imports(text) == {"asyncio", "celery"}
+
+
+def test_a_relative_import_is_refused() -> None:
+    with pytest.raises(AssertionError, match="a relative import; name the package"):
+        imports("from . import context")
+
+
+def test_a_cycle_is_found() -> None:
+    graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"os"}, "d": {"b"}}
+    assert cycle({name: frozenset(others) for name, others in graph.items()}) == ["b", "d", "b"]
+
+
+@pytest.mark.parametrize(
+    "text", ["os.environ['X']", "x = os.getenv('X')", "from os import environ", "os.environ.get(1)"]
+)
+def test_a_look_at_the_environment_is_found(text: str) -> None:
+    assert environment_uses(ast.parse(text)) == [1]
+
+
+def test_a_parameter_of_that_name_is_no_look_at_the_environment() -> None:
+    assert environment_uses(ast.parse("def from_env(environ): return environ.get('X')")) == []

@@ -1,0 +1,83 @@
+"""Routes and queues around functions of a test, as the loader makes them from files."""
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from queue_run.envelopes import Authenticate, Inbound, Turn
+from queue_run.ids import ConnectionId, RequestId, ServerId
+from queue_run.messages import encode_json
+from worker.loader import JOB_PARAMETERS, REQUEST_PARAMETERS
+from worker.routes import JobHandler, Route
+
+CONNECTION = ConnectionId("s1-1")
+REQUEST = RequestId("s1-1-1")
+
+
+def route(handler: Callable[..., Any], pattern: str = "/", **options: Any) -> Route:
+    names = tuple(inspect.signature(handler).parameters)
+    takes_request = len(names) == 1 and names[0] not in REQUEST_PARAMETERS
+    return Route(
+        file=f"sockets{pattern}.py",
+        pattern=pattern,
+        fallback=False,
+        handler=handler,
+        parameters=() if takes_request else names,
+        takes_request=takes_request,
+        is_async=inspect.iscoroutinefunction(handler),
+        **options,
+    )
+
+
+def queue(handler: Callable[..., Any], name: str = "mail", **options: Any) -> JobHandler:
+    names = tuple(inspect.signature(handler).parameters)[1:]
+    assert set(names) <= set(JOB_PARAMETERS)
+    return JobHandler(
+        file=f"queues/{name}.py",
+        name=name,
+        handler=handler,
+        parameters=names,
+        is_async=inspect.iscoroutinefunction(handler),
+        **options,
+    )
+
+
+def inbound(data: str | bytes = "x", request: RequestId = REQUEST) -> Inbound:
+    if isinstance(data, bytes):
+        return Inbound(id=request, binary=data)
+    return Inbound(id=request, text=data)
+
+
+def turn(
+    *requests: Inbound,
+    path: str = "/",
+    query: str = "",
+    user: object = None,
+    connection: ConnectionId = CONNECTION,
+    expires_in: float = 600,
+) -> Turn:
+    return Turn(
+        connection=connection,
+        path=path,
+        query=query,
+        user=msgspec.Raw(encode_json(user)),
+        requests=list(requests or [inbound()]),
+        expires=time.time() + expires_in,
+    )
+
+
+def handshake(
+    *headers: tuple[str, str], path: str = "/", query: str = "", expires_in: float = 600
+) -> Authenticate:
+    return Authenticate(
+        id=RequestId("s1-1-0"),
+        server=ServerId("s1"),
+        path=path,
+        query=query,
+        headers=list(headers),
+        remote_ip="192.0.2.1",
+        expires=time.time() + expires_in,
+    )

@@ -1,0 +1,101 @@
+"""The event loop of a worker process."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.waiting import DEADLINE, eventually
+from worker.background import BackgroundLoop
+
+
+@pytest.fixture
+def background() -> Iterator[BackgroundLoop]:
+    background = BackgroundLoop()
+    background.start()
+    yield background
+    if not background.loop.is_closed():
+        background.stop()
+
+
+def test_work_runs_on_a_thread_of_its_own(background: BackgroundLoop) -> None:
+    async def work() -> tuple[str, bool]:
+        return threading.current_thread().name, asyncio.get_running_loop() is background.loop
+
+    assert background.submit(work()).result(DEADLINE) == ("queue-run-handlers", True)
+
+
+def test_a_failure_is_given_to_whoever_submitted(background: BackgroundLoop) -> None:
+    async def fail() -> None:
+        raise LookupError("x")
+
+    assert isinstance(background.submit(fail()).exception(DEADLINE), LookupError)
+
+
+def test_work_runs_side_by_side(background: BackgroundLoop) -> None:
+    together = asyncio.Barrier(2)
+
+    async def work() -> int:
+        async with asyncio.timeout(DEADLINE):
+            return await together.wait()
+
+    futures = [background.submit(work()) for _ in range(2)]
+    assert {future.result(DEADLINE) for future in futures} == {0, 1}
+
+
+def test_stopping_cancels_what_still_runs_and_lets_it_clean_up(background: BackgroundLoop) -> None:
+    events: list[str] = []
+
+    async def work() -> None:
+        events.append("started")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            events.append("cleaned up")
+
+    future = background.submit(work())
+    eventually(lambda: events, what="the start")
+    background.stop()
+    assert events == ["started", "cleaned up"]
+    assert future.cancelled()
+    assert background.loop.is_closed()
+    assert not background._thread.is_alive()
+
+
+def test_stopping_ends_asynchronous_generators(background: BackgroundLoop) -> None:
+    ended: list[bool] = []
+
+    async def numbers():  # type: ignore[no-untyped-def]
+        try:
+            yield 1
+        finally:
+            ended.append(True)
+
+    generator = numbers()  # type: ignore[no-untyped-call]
+
+    async def begin() -> None:
+        await anext(generator)
+
+    background.submit(begin()).result(DEADLINE)
+    background.stop()
+    assert ended == [True]
+
+
+def test_work_that_calls_sys_exit_does_not_end_the_loop() -> None:
+    background = BackgroundLoop()
+    # A task that nobody can ask any more tells its loop of its failure.
+    background.loop.set_exception_handler(lambda loop, facts: None)
+    background.start()
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    future = background.submit(leave())
+    eventually(
+        lambda: future.done() or not background._thread.is_alive(), what="the end of the work"
+    )
+    assert background._thread.is_alive()
+    assert isinstance(future.exception(DEADLINE), RuntimeError)
+    background.stop()

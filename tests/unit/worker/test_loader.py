@@ -1,0 +1,457 @@
+"""Loading an application: files become routes, and all that is wrong is told at once."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_run import ApplicationError
+from tests.unit.worker.conftest import Load
+from worker.loader import JOB_PARAMETERS, REQUEST_PARAMETERS
+from worker.routes import Route, Routes
+
+HANDLER = "def handler(data): return data\n"
+JOB = "def handler(job): pass\n"
+CONFIG = "from queue_run import Config\n"
+
+
+def problems(load: Load, files: dict[str, str]) -> list[str]:
+    with pytest.raises(ApplicationError) as caught:
+        load(files)
+    return list(caught.value.problems)
+
+
+def problem(load: Load, file: str, text: str) -> str:
+    """What is wrong with a file, without its name."""
+    [found] = problems(load, {file: text})
+    name, colon, sentence = found.partition(": ")
+    assert (name, colon) == (file, ": ")
+    return sentence
+
+
+def by_pattern(routes: Routes) -> dict[str, Route]:
+    return {route.pattern: route for route in routes.sockets}
+
+
+def only_route(load: Load, text: str) -> Route:
+    [route] = load({"sockets/a.py": text}).sockets
+    return route
+
+
+# Routes
+
+
+def test_the_place_of_a_file_is_its_path(load: Load) -> None:
+    files = ["index", "chat", "rooms/index", "rooms/users", "a/b/c"]
+    routes = load({f"sockets/{name}.py": HANDLER for name in files})
+    assert {pattern: route.file for pattern, route in by_pattern(routes).items()} == {
+        "/": "sockets/index.py",
+        "/chat": "sockets/chat.py",
+        "/rooms": "sockets/rooms/index.py",
+        "/rooms/users": "sockets/rooms/users.py",
+        "/a/b/c": "sockets/a/b/c.py",
+    }
+
+
+def test_an_index_also_answers_below_itself(load: Load) -> None:
+    routes = load(
+        {"sockets/index.py": HANDLER, "sockets/chat.py": HANDLER, "sockets/rooms/index.py": HANDLER}
+    )
+    assert {pattern for pattern, route in by_pattern(routes).items() if route.fallback} == {
+        "/",
+        "/rooms",
+    }
+
+
+def test_a_path_of_its_own_takes_the_place_of_the_files(load: Load) -> None:
+    route = only_route(load, f"path = '/rooms/{{room}}'\n{HANDLER}")
+    assert (route.pattern, route.fallback) == ("/rooms/{room}", False)
+
+
+def test_an_index_with_a_path_of_its_own_answers_that_path_alone(load: Load) -> None:
+    [route] = load({"sockets/index.py": f"path = '/start'\n{HANDLER}"}).sockets
+    assert (route.pattern, route.fallback) == ("/start", False)
+
+
+def test_files_that_begin_with_an_underscore_are_no_routes(load: Load) -> None:
+    routes = load(
+        {
+            "sockets/_store.py": "value = 1",
+            "sockets/__init__.py": "",
+            "sockets/index.py": f"from sockets._store import value\n{HANDLER}",
+        }
+    )
+    assert [route.file for route in routes.sockets] == ["sockets/index.py"]
+
+
+def test_other_files_are_left_alone(load: Load) -> None:
+    routes = load(
+        {
+            "sockets/index.py": HANDLER,
+            "sockets/notes.txt": "no python",
+            "sockets/__pycache__/old.py": "syntax error (",
+        }
+    )
+    assert len(routes.sockets) == 1
+
+
+def test_a_handler_may_be_plain_or_asynchronous(load: Load) -> None:
+    routes = load({"sockets/a.py": HANDLER, "sockets/b.py": f"async {HANDLER}"})
+    assert [route.is_async for route in routes.sockets] == [False, True]
+
+
+def test_options_come_from_config(load: Load) -> None:
+    route = only_route(
+        load, f"{CONFIG}config = Config(timeout=2, type='json', ordered=False)\n{HANDLER}"
+    )
+    assert (route.timeout, route.type, route.ordered) == (2, "json", False)
+
+
+def test_without_config_options_have_their_defaults(load: Load) -> None:
+    route = only_route(load, HANDLER)
+    assert (route.timeout, route.type, route.ordered) == (10.0, "auto", True)
+
+
+def test_config_sets_what_it_names_and_nothing_else(load: Load) -> None:
+    route = only_route(load, f"{CONFIG}config = Config(ordered=False)\n{HANDLER}")
+    assert (route.timeout, route.type, route.ordered) == (10.0, "auto", False)
+
+
+# Parameters
+
+
+@pytest.mark.parametrize("name", REQUEST_PARAMETERS)
+def test_a_handler_may_take_each_of_the_known_parameters(load: Load, name: str) -> None:
+    route = only_route(load, f"def handler({name}): pass")
+    assert (route.parameters, route.takes_request) == ((name,), False)
+
+
+def test_a_handler_may_take_all_of_them(load: Load) -> None:
+    route = only_route(load, f"async def handler(*, {', '.join(REQUEST_PARAMETERS)}): pass")
+    assert route.parameters == REQUEST_PARAMETERS
+
+
+def test_a_handler_may_take_nothing(load: Load) -> None:
+    route = only_route(load, "def handler(): pass")
+    assert (route.parameters, route.takes_request) == ((), False)
+
+
+@pytest.mark.parametrize("signature", ["message", "message, /", "self_chosen_name=None"])
+def test_a_single_parameter_of_another_name_gets_the_whole_request(
+    load: Load, signature: str
+) -> None:
+    route = only_route(load, f"def handler({signature}): pass")
+    assert (route.parameters, route.takes_request) == ((), True)
+
+
+def test_an_unknown_parameter_is_named_with_the_list_of_those_that_exist(load: Load) -> None:
+    sentence = problem(load, "sockets/chat.py", "def handler(data, usr): pass")
+    assert sentence == (
+        "handler has an unknown parameter 'usr': it may take "
+        "connection, data, request_id, user, path, params, signal, request"
+    )
+
+
+def test_an_unknown_parameter_with_a_default_is_the_authors_own(load: Load) -> None:
+    assert only_route(load, "def handler(data, clock=None): pass").parameters == ("data",)
+
+
+@pytest.mark.parametrize("signature", ["data, *rest", "data, **rest", "*rest", "**rest"])
+def test_parameters_without_names_are_refused(load: Load, signature: str) -> None:
+    sentence = problem(load, "sockets/a.py", f"def handler({signature}): pass")
+    assert sentence.startswith("handler takes its parameters by name: *")
+
+
+def test_parameters_without_use_of_their_names_are_refused(load: Load) -> None:
+    sentence = problem(load, "sockets/a.py", "def handler(data, user, /): pass")
+    assert sentence == "handler's parameter 'data' must not be positional-only"
+
+
+# Queues
+
+
+def test_a_file_in_queues_is_a_queue(load: Load) -> None:
+    routes = load({"queues/mail.py": JOB, "queues/mail_out/welcome.py": f"async {JOB}"})
+    assert {name: job.is_async for name, job in routes.queues.items()} == {
+        "mail": False,
+        "mail_out.welcome": True,
+    }
+    assert routes.queues["mail_out.welcome"].file == "queues/mail_out/welcome.py"
+
+
+def test_a_job_takes_its_payload_first_and_known_parameters_after_it(load: Load) -> None:
+    text = f"def handler(anything, *, {', '.join(JOB_PARAMETERS)}): pass"
+    assert load({"queues/mail.py": text}).queues["mail"].parameters == JOB_PARAMETERS
+
+
+def test_a_job_has_a_timeout_of_its_own(load: Load) -> None:
+    routes = load(
+        {"queues/long.py": f"{CONFIG}config = Config(timeout=900)\n{JOB}", "queues/mail.py": JOB}
+    )
+    assert {name: job.timeout for name, job in routes.queues.items()} == {
+        "long": 900,
+        "mail": 300.0,
+    }
+
+
+@pytest.mark.parametrize("signature", ["", "*, job", "*jobs", "**job"])
+def test_a_job_without_a_payload_is_refused(load: Load, signature: str) -> None:
+    sentence = problem(load, "queues/mail.py", f"def handler({signature}): pass")
+    assert sentence.startswith("handler must take the payload as its first parameter")
+
+
+def test_an_unknown_parameter_of_a_job_is_named_with_the_list(load: Load) -> None:
+    sentence = problem(load, "queues/mail.py", "def handler(job, *, connection): pass")
+    assert sentence == (
+        "handler has an unknown parameter 'connection': it may take "
+        "user, job_id, queue_name, queued_at, attempt, signal"
+    )
+
+
+@pytest.mark.parametrize("option", ["type='json'", "ordered=False", "ordered=True"])
+def test_options_for_sockets_alone_are_refused_in_queues(load: Load, option: str) -> None:
+    sentence = problem(load, "queues/mail.py", f"{CONFIG}config = Config({option})\n{JOB}")
+    assert sentence == f"Config({option.partition('=')[0]}=…) is for files in sockets/ only"
+
+
+def test_a_file_in_queues_without_a_handler_may_hold_plain_celery_tasks(load: Load) -> None:
+    text = "from celery import shared_task\n@shared_task\ndef tidy_up(): pass\n"
+    assert load({"queues/tidy.py": text, "queues/_shared.py": ""}).queues == {}
+
+
+def test_a_celery_task_as_a_handler_is_what_it_runs(load: Load) -> None:
+    text = "from celery import shared_task\n@shared_task\ndef handler(job): return job + 1\n"
+    assert load({"queues/mail.py": text}).queues["mail"].handler(1) == 2
+
+
+# Authentication
+
+
+HOOK = "def on_authenticate(request): return {!r}\n"
+
+
+def test_on_authenticate_comes_from_the_index(load: Load) -> None:
+    routes = load(
+        {
+            "sockets/index.py": HOOK.format("index") + HANDLER,
+            "sockets/_middleware.py": HOOK.format("middleware"),
+        }
+    )
+    assert routes.authenticate is not None
+    assert routes.authenticate(None) == "index"
+
+
+def test_on_authenticate_comes_from_the_middleware_when_the_index_has_none(load: Load) -> None:
+    routes = load(
+        {"sockets/index.py": HANDLER, "sockets/_middleware.py": HOOK.format("middleware")}
+    )
+    assert routes.authenticate is not None
+    assert routes.authenticate(None) == "middleware"
+
+
+def test_none_in_the_index_switches_it_off(load: Load) -> None:
+    routes = load(
+        {
+            "sockets/index.py": f"on_authenticate = None\n{HANDLER}",
+            "sockets/_middleware.py": HOOK.format("middleware"),
+        }
+    )
+    assert routes.authenticate is None
+
+
+def test_on_authenticate_of_any_other_file_does_not_count(load: Load) -> None:
+    routes = load(
+        {
+            "sockets/index.py": HANDLER,
+            "sockets/chat.py": HOOK.format("chat") + HANDLER,
+            "sockets/rooms/_middleware.py": HOOK.format("rooms"),
+            "queues/_middleware.py": HOOK.format("queues"),
+        }
+    )
+    assert routes.authenticate is None
+
+
+@pytest.mark.parametrize(
+    "hook", ["on_authenticate = 3", "def on_authenticate(): pass", "def on_authenticate(a, b): 1"]
+)
+def test_on_authenticate_takes_the_request(load: Load, hook: str) -> None:
+    [found] = problems(load, {"sockets/_middleware.py": hook, "sockets/index.py": HANDLER})
+    assert found == "sockets/_middleware.py: on_authenticate takes one argument, the request"
+
+
+# What is wrong with a file
+
+
+def test_a_syntax_error_is_told_with_its_line(load: Load) -> None:
+    sentence = problem(load, "sockets/chat.py", "x = 1\ndef handler(data:\n    pass\n")
+    assert sentence.startswith("line 2: ")
+
+
+def test_a_failing_import_is_told_with_its_line(load: Load) -> None:
+    sentence = problem(load, "sockets/chat.py", f"\n\nimport no_such_module\n{HANDLER}")
+    assert sentence == "line 3: ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_a_failure_deeper_in_the_application_is_told_with_the_line_there(load: Load) -> None:
+    found = problems(
+        load,
+        {
+            "sockets/_store.py": "def connect():\n    raise LookupError('no database')\n",
+            "sockets/chat.py": f"from sockets._store import connect\nconnect()\n{HANDLER}",
+        },
+    )
+    assert found == ["sockets/chat.py: line 2: LookupError: no database"]
+
+
+def test_a_failure_in_the_standard_library_is_told_with_the_applications_line(load: Load) -> None:
+    sentence = problem(load, "sockets/chat.py", f"import json\n\njson.loads('{{')\n{HANDLER}")
+    assert sentence.startswith("line 3: JSONDecodeError: ")
+
+
+@pytest.mark.parametrize("exit_", ["sys.exit(4)", "raise SystemExit(4)"])
+def test_a_file_that_exits_stops_nothing(load: Load, exit_: str) -> None:
+    found = problems(
+        load, {"sockets/a.py": f"import sys\n{exit_}", "sockets/b.py": "handler = None"}
+    )
+    assert found[0] == "sockets/a.py: line 2: SystemExit: 4"
+    assert found[1].startswith("sockets/b.py: ")
+
+
+def test_a_file_in_sockets_without_a_handler_is_told_what_to_do(load: Load) -> None:
+    sentence = problem(load, "sockets/store.py", "value = 1")
+    assert sentence == "it has no function named handler (name a file that is no route _…)"
+
+
+def test_a_handler_that_is_no_function_is_refused(load: Load) -> None:
+    sentence = problem(load, "sockets/chat.py", "handler = {'a': 1}")
+    assert sentence == "handler must be a function, not {'a': 1}"
+
+
+@pytest.mark.parametrize("kind", ["sockets", "queues"])
+def test_a_config_of_another_type_is_refused(load: Load, kind: str) -> None:
+    sentence = problem(load, f"{kind}/a.py", "config = {'timeout': 1}\ndef handler(data): pass")
+    assert sentence == "config must be a queue_run.Config, not dict"
+
+
+def test_a_config_that_cannot_be_made_is_told_with_its_line(load: Load) -> None:
+    sentence = problem(load, "sockets/a.py", f"{CONFIG}\nconfig = Config(timeout=0)\n{HANDLER}")
+    assert sentence == "line 3: ValueError: timeout is a number of seconds above 0, not 0"
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("'chat'", "path = 'chat' must begin with a slash"),
+        ("3", "path must be a text like '/rooms/{room}', not 3"),
+        ("'/{'", "the path /{ has braces that are no parameter, like {name}"),
+        ("'/{a}/{a}'", "the path /{a}/{a} names a parameter twice"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_refused(load: Load, path: str, sentence: str) -> None:
+    assert problem(load, "sockets/a.py", f"path = {path}\n{HANDLER}") == sentence
+
+
+def test_a_path_is_taken_once(load: Load) -> None:
+    found = problems(
+        load, {"sockets/chat.py": HANDLER, "sockets/talk.py": f"path = '/chat/'\n{HANDLER}"}
+    )
+    assert found == ["sockets/talk.py: the path /chat is taken already"]
+
+
+def test_all_problems_are_told_together(load: Load) -> None:
+    found = problems(
+        load,
+        {
+            "sockets/_middleware.py": "on_authenticate = 3",
+            "sockets/a.py": "import no_such_module",
+            "sockets/b.py": "def handler(usr, data): pass",
+            "sockets/c.py": "def handler(",
+            "sockets/fine.py": HANDLER,
+            "queues/d.py": "def handler(): pass",
+            "queues/e.py": "1/0",
+        },
+    )
+    assert sorted(each.partition(":")[0] for each in found) == [
+        "queues/d.py",
+        "queues/e.py",
+        "sockets/_middleware.py",
+        "sockets/a.py",
+        "sockets/b.py",
+        "sockets/c.py",
+    ]
+
+
+def test_a_failure_of_the_package_itself_is_told_too(load: Load) -> None:
+    found = problems(load, {"sockets/__init__.py": "1/0", "sockets/index.py": HANDLER})
+    assert found[0].startswith("sockets/__init__.py: line 1: ZeroDivisionError")
+
+
+def test_a_file_and_a_folder_may_share_a_name(load: Load) -> None:
+    routes = load({"sockets/chat.py": HANDLER, "sockets/chat/history.py": HANDLER})
+    assert by_pattern(routes).keys() == {"/chat", "/chat/history"}
+
+
+# Folders
+
+
+def test_a_folder_that_holds_no_application_is_told_what_to_do(load: Load, tmp_path: Path) -> None:
+    [found] = problems(load, {"main.py": ""})
+    assert found == (
+        f"{tmp_path / 'app'} has neither sockets/ nor queues/: "
+        "start in its folder, or set QUEUE_RUN_APP_DIR"
+    )
+
+
+@pytest.mark.parametrize("kind", ["sockets", "queues"])
+def test_one_of_the_two_folders_is_enough(load: Load, kind: str) -> None:
+    routes = load({f"{kind}/a.py": "def handler(data): pass"})
+    assert len(routes.sockets) + len(routes.queues) == 1
+
+
+def test_files_import_modules_beside_the_two_folders(load: Load) -> None:
+    routes = load(
+        {
+            "beside_the_app.py": "answer = 42",
+            "sockets/index.py": "from beside_the_app import answer\ndef handler(): return answer\n",
+        }
+    )
+    assert routes.sockets[0].handler() == 42
+
+
+def answers(routes: Routes) -> Any:
+    [route] = routes.sockets
+    return route.handler()
+
+
+@pytest.mark.parametrize("init", [{}, {"sockets/__init__.py": ""}], ids=["plain", "package"])
+def test_the_next_application_sees_nothing_of_the_last(load: Load, init: dict[str, str]) -> None:
+    def application(name: str) -> dict[str, str]:
+        return {
+            **init,
+            "sockets/_store.py": f"name = {name!r}",
+            "sockets/index.py": "from sockets._store import name\ndef handler(): return name\n",
+            **({"sockets/_more.py": ""} if name == "first" else {}),
+        }
+
+    assert answers(load(application("first"), folder="first")) == "first"
+    assert answers(load(application("second"), folder="second")) == "second"
+
+
+def test_a_handler_keeps_working_after_another_application_was_loaded(load: Load) -> None:
+    first = load({"sockets/index.py": "name = 'first'\ndef handler(): return name"}, folder="a")
+    load({"sockets/index.py": "name = 'second'\ndef handler(): return name"}, folder="b")
+    assert answers(first) == "first"
+
+
+def test_the_queues_of_the_last_application_are_gone(load: Load) -> None:
+    load({"queues/mail.py": JOB}, folder="first")
+    assert load({"sockets/index.py": HANDLER}, folder="second").queues == {}
+
+
+def test_the_lists_of_parameters_are_those_of_the_request() -> None:
+    """What a handler may ask for by name, the runner must be able to give."""
+    from queue_run import Request
+
+    fields = set(inspect.signature(Request).parameters)
+    assert set(REQUEST_PARAMETERS) - {"request"} <= fields

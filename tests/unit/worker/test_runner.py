@@ -1,0 +1,743 @@
+"""Running one request, one handshake or one job."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from queue_run import ClientError, HandlerTimeout, Refuse, Request, Signal, context, socket
+from queue_run.envelopes import Authenticated, Outcome, ToUsers
+from queue_run.ids import ConnectionId, RequestId, UserId
+from queue_run.messages import Form, Message
+from queue_run.requests import ConnectionRequest
+from queue_run.runtime import Runtime
+from tests.unit.recorders import RecordingPublisher
+from tests.unit.worker.building import (
+    CONNECTION,
+    REQUEST,
+    handshake,
+    inbound,
+    queue,
+    route,
+    turn,
+)
+from tests.waiting import DEADLINE, eventually_async
+from worker.routes import Route, Routes
+from worker.runner import Job, Runner, decode_data, run_async_job, run_sync_job
+from worker.threads import HandlerThreads
+
+#: A timeout that passes at once.
+SOON = 0.02
+
+
+class Application:
+    """Handlers, and a runner for them."""
+
+    def __init__(self, threads: HandlerThreads) -> None:
+        self._threads = threads
+        self.expose_errors = False
+
+    def runner(self, *routes: Route, authenticate: Callable[..., Any] | None = None) -> Runner:
+        return Runner(
+            Routes(sockets=routes, authenticate=authenticate),
+            threads=self._threads,
+            max_message_bytes=2048,
+            expose_errors=self.expose_errors,
+        )
+
+    async def ask(
+        self,
+        handler: Callable[..., Any],
+        data: str | bytes = "x",
+        *,
+        user: object = None,
+        path: str = "/",
+        query: str = "",
+        **options: Any,
+    ) -> Outcome:
+        """Run a handler once."""
+        pattern = options.pop("pattern", "/")
+        runner = self.runner(route(handler, pattern, **options))
+        asked = turn(inbound(data), user=user, path=path, query=query)
+        async with asyncio.timeout(DEADLINE):
+            return await runner.run_request(asked, asked.requests[0])
+
+    async def authenticate(
+        self, hook: Callable[..., Any] | None, *headers: tuple[str, str], **asked: Any
+    ) -> Authenticated:
+        """Run `on_authenticate` once; nothing that it does may come out of the runner."""
+        runner = self.runner(authenticate=hook)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await runner.authenticate(handshake(*headers, **asked))
+        except BaseException as failure:
+            raise AssertionError(f"came out of the runner: {failure!r}") from None
+
+
+@pytest.fixture
+def app(threads: HandlerThreads) -> Application:
+    return Application(threads)
+
+
+def both(function: Callable[..., Any]) -> list[Any]:
+    """A plain handler, and the asynchronous one that does the same."""
+
+    async def asynchronous(data: Any) -> Any:
+        return function(data)
+
+    return [function, asynchronous]
+
+
+# Replies
+
+
+@dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("text", Message(Form.TEXT, b"text")),
+        ("", Message(Form.TEXT, b"")),
+        (b"\x00", Message(Form.BINARY, b"\x00")),
+        ({"a": 1}, Message(Form.JSON, b'{"a":1}')),
+        ([], Message(Form.JSON, b"[]")),
+        (0, Message(Form.JSON, b"0")),
+        (False, Message(Form.JSON, b"false")),
+        (Point(1), Message(Form.JSON, b'{"x":1}')),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_what_a_handler_returns_is_the_reply(
+    app: Application, value: object, message: Message, kind: int
+) -> None:
+    outcome = await app.ask(both(lambda data: value)[kind])
+    assert (outcome.connection, outcome.request) == (CONNECTION, REQUEST)
+    assert (outcome.reply, outcome.error) == (message, None)
+
+
+@pytest.mark.parametrize("handler", both(lambda data: None), ids=["plain", "async"])
+async def test_a_handler_that_returns_nothing_has_an_outcome_without_a_reply(
+    app: Application, handler: Callable[..., Any]
+) -> None:
+    outcome = await app.ask(handler)
+    assert (outcome.reply, outcome.error, outcome.after) == (None, None, None)
+
+
+async def test_what_a_plain_handler_gives_to_await_is_awaited(app: Application) -> None:
+    async def later() -> str:
+        return "later"
+
+    def handler(data: object) -> Any:
+        return later()
+
+    assert (await app.ask(handler)).reply == Message(Form.TEXT, b"later")
+
+
+@pytest.mark.parametrize("value", [object(), {1j: 1}, "x" * 2049], ids=["kind", "key", "size"])
+async def test_a_reply_that_cannot_be_sent_is_an_error(
+    app: Application, value: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = await app.ask(lambda data: value)
+    assert (outcome.reply, outcome.error) == (None, f"internal error ({REQUEST})")
+    assert f"{REQUEST} at / failed" in caplog.text
+
+
+# Parameters
+
+
+async def test_a_handler_gets_what_it_asks_for_by_name(app: Application) -> None:
+    got: dict[str, Any] = {}
+
+    async def handler(
+        connection: Any,
+        data: Any,
+        request_id: Any,
+        user: Any,
+        path: Any,
+        params: Any,
+        signal: Any,
+        request: Any,
+    ) -> None:
+        got.update(
+            connection=connection,
+            data=data,
+            request_id=request_id,
+            user=user,
+            path=path,
+            params=params,
+            signal=signal,
+            request=request,
+        )
+
+    await app.ask(
+        handler,
+        '{"n": 1}',
+        user={"id": "ann"},
+        path="/rooms/a%20b",
+        query="x=1&x=2",
+        pattern="/rooms/{room}",
+    )
+    assert (got["connection"], got["data"], got["request_id"]) == (CONNECTION, {"n": 1}, REQUEST)
+    assert (got["user"], got["path"], got["params"]) == (
+        {"id": "ann"},
+        "/rooms/a%20b",
+        {"room": "a b"},
+    )
+    assert isinstance(got["signal"], Signal)
+    assert isinstance(got["request"], Request)
+    assert got["request"].query == {"x": "2"}
+    assert got["request"].signal is got["signal"]
+
+
+async def test_a_single_parameter_of_another_name_gets_the_whole_request(app: Application) -> None:
+    def handler(message: Request) -> object:
+        return [message.data, message.user]
+
+    assert (await app.ask(handler, "hi")).reply == Message(Form.JSON, b'["hi",null]')
+
+
+async def test_a_handler_may_ask_for_nothing(app: Application) -> None:
+    assert (await app.ask(lambda: "hi")).reply == Message(Form.TEXT, b"hi")
+
+
+async def test_a_plain_handler_runs_in_a_thread_and_an_asynchronous_one_does_not(
+    app: Application,
+) -> None:
+    names: list[str] = []
+
+    def plain() -> None:
+        names.append(threading.current_thread().name)
+
+    async def asynchronous() -> None:
+        names.append(threading.current_thread().name)
+
+    await app.ask(plain)
+    await app.ask(asynchronous)
+    assert names == ["queue-run-handler-1", threading.current_thread().name]
+
+
+async def test_the_nearest_route_answers(app: Application) -> None:
+    runner = app.runner(route(lambda: "chat", "/chat"), route(lambda: "index", "/"))
+    asked = turn(path="/chat")
+    outcome = await runner.run_request(asked, asked.requests[0])
+    assert outcome.reply == Message(Form.TEXT, b"chat")
+
+
+async def test_a_path_without_a_route_is_not_available(app: Application) -> None:
+    outcome = await app.ask(lambda: "index", path="/else")
+    assert (outcome.reply, outcome.error) == (None, "not available")
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "value"),
+    [
+        ('{"a": 1}', "auto", {"a": 1}),
+        ("7", "auto", 7),
+        ("null", "auto", None),
+        ("hello", "auto", "hello"),
+        ("", "auto", ""),
+        ("[" * 100_000, "auto", "[" * 100_000),
+        ("NaN", "auto", "NaN"),
+        (b'{"a": 1}', "auto", b'{"a": 1}'),
+        ('{"a": 1}', "json", {"a": 1}),
+        ('{"a": 1}', "text", '{"a": 1}'),
+        (b"\x00", "binary", b"\x00"),
+    ],
+)
+def test_a_frame_becomes_what_the_route_wants(data: str | bytes, wanted: Any, value: Any) -> None:
+    assert decode_data(data, wanted) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "text"),
+    [
+        ("hello", "json", "this path takes JSON: "),
+        ("[" * 100_000, "json", "this path takes JSON: "),
+        (b"{}", "json", "this path takes json, not binary messages"),
+        (b"hello", "text", "this path takes text, not binary messages"),
+        ("hello", "binary", "this path takes binary messages, not text"),
+    ],
+)
+def test_a_frame_that_does_not_fit_is_the_clients_error(
+    data: str | bytes, wanted: Any, text: str
+) -> None:
+    with pytest.raises(ClientError, match=text):
+        decode_data(data, wanted)
+
+
+async def test_a_frame_that_does_not_fit_never_reaches_the_handler(app: Application) -> None:
+    called: list[object] = []
+    outcome = await app.ask(called.append, b"\x00", type="text")
+    assert outcome.error == "this path takes text, not binary messages"
+    assert called == []
+
+
+# Failures
+
+
+def raising(failure: BaseException) -> list[Any]:
+    def function(data: object) -> None:
+        raise failure
+
+    return both(function)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ValueError("secret"),
+        SystemExit("secret"),
+        asyncio.CancelledError("secret"),
+        TimeoutError("secret"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+async def test_a_failure_is_an_error_that_tells_nothing(
+    app: Application, failure: BaseException, kind: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = await app.ask(raising(failure)[kind])
+    assert (outcome.reply, outcome.error) == (None, f"internal error ({REQUEST})")
+    [record] = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_a_client_error_is_told_and_logged_without_a_traceback(
+    app: Application, kind: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcome = await app.ask(raising(ClientError("send a number"))[kind])
+    assert outcome.error == "send a number"
+    [record] = caplog.records
+    assert (record.levelno, record.exc_info) == (logging.WARNING, None)
+
+
+async def test_a_client_error_without_a_text_has_its_name(app: Application) -> None:
+    assert (await app.ask(raising(ClientError())[1])).error == "ClientError"
+
+
+async def test_errors_are_told_when_the_setting_says_so(app: Application) -> None:
+    app.expose_errors = True
+    assert (await app.ask(raising(ValueError("secret"))[1])).error == "secret"
+    assert (await app.ask(raising(ValueError())[1])).error == "ValueError"
+    assert "None is" not in str((await app.ask(lambda data: object())).error)
+    assert "no JSON form" in str((await app.ask(lambda data: object())).error)
+
+
+async def test_a_handler_that_awaits_what_was_cancelled_has_failed(app: Application) -> None:
+    async def handler(data: object) -> None:
+        inner = asyncio.create_task(asyncio.Event().wait())
+        inner.cancel()
+        await inner
+
+    assert (await app.ask(handler)).error == f"internal error ({REQUEST})"
+
+
+async def test_a_keyboard_interrupt_is_the_processs_own(app: Application) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        await app.ask(raising(KeyboardInterrupt())[1])
+
+
+async def test_the_end_of_the_process_is_no_outcome(app: Application) -> None:
+    """A task that is cancelled from outside ends: its client has had its answer from elsewhere."""
+    started = asyncio.Event()
+
+    async def handler(data: object) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(app.ask(handler))
+    async with asyncio.timeout(DEADLINE):
+        await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+# Time limits
+
+
+async def test_an_asynchronous_handler_past_its_timeout_is_cancelled(app: Application) -> None:
+    cleaned_up: list[bool] = []
+
+    async def handler(signal: Signal) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned_up.append(signal.is_set())
+
+    outcome = await app.ask(handler, timeout=SOON)
+    assert outcome.error == "no answer within 0.02 seconds"
+    assert cleaned_up == [False]
+
+
+async def test_a_plain_handler_past_its_timeout_is_told_by_its_signal(app: Application) -> None:
+    told: list[bool] = []
+    ended = threading.Event()
+
+    def handler(signal: Signal) -> str:
+        told.append(signal.wait(DEADLINE))
+        ended.set()
+        return "too late"
+
+    outcome = await app.ask(handler, timeout=SOON)
+    assert (outcome.reply, outcome.error) == (None, "no answer within 0.02 seconds")
+    assert await asyncio.to_thread(ended.wait, DEADLINE)
+    assert told == [True]
+
+
+async def test_a_timeout_is_logged_without_a_traceback(
+    app: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler() -> None:
+        await asyncio.Event().wait()
+
+    await app.ask(handler, timeout=SOON)
+    assert [(each.levelno, each.exc_info) for each in caplog.records] == [(logging.WARNING, None)]
+
+
+async def test_a_handler_in_time_has_a_signal_that_is_not_set(app: Application) -> None:
+    assert (await app.ask(lambda signal: signal.is_set())).reply == Message(Form.JSON, b"false")
+
+
+async def test_at_the_end_everything_that_runs_can_be_told(app: Application) -> None:
+    signals: list[Signal] = []
+
+    def handler(signal: Signal) -> bool:
+        signals.append(signal)
+        return signal.wait(DEADLINE)
+
+    runner = app.runner(route(handler))
+    asked = turn()
+    running = [asyncio.create_task(runner.run_request(asked, inbound())) for _ in range(2)]
+    await eventually_async(lambda: len(signals) == 2, what="two handlers")
+    runner.signal_all()
+    async with asyncio.timeout(DEADLINE):
+        outcomes = await asyncio.gather(*running)
+    assert [each.reply for each in outcomes] == [Message(Form.JSON, b"true")] * 2
+    assert runner._running == set()
+
+
+async def test_handlers_run_side_by_side(app: Application) -> None:
+    together = asyncio.Barrier(2)
+
+    async def handler() -> None:
+        await together.wait()
+
+    runner = app.runner(route(handler, timeout=DEADLINE))
+    outcomes = await asyncio.gather(*(runner.run_request(turn(), inbound()) for _ in range(2)))
+    assert [each.error for each in outcomes] == [None, None]
+
+
+# The current call, and what it sends
+
+
+async def test_a_handler_runs_in_its_call(app: Application) -> None:
+    calls: list[context.Call | None] = []
+    look = both(lambda data: calls.append(context.current()))
+    for handler in look:
+        await app.ask(handler, user={"id": "ann"})
+        await app.ask(handler)
+    assert [(each.user_id, each.connection) for each in calls if each] == [
+        (UserId("ann"), CONNECTION),
+        (None, CONNECTION),
+    ] * 2
+    assert context.current() is None
+
+
+async def test_an_outcome_names_the_offset_of_the_last_message_sent(
+    app: Application, process: Runtime
+) -> None:
+    async def asynchronous() -> str:
+        await socket.to("bob").send("one")
+        await socket.send("two")
+        return "reply"
+
+    def plain() -> str:
+        socket.to("bob").send("three")
+        socket.send("four")
+        return "reply"
+
+    assert (await app.ask(asynchronous, user={"id": "ann"})).after == "2-0"
+    assert (await app.ask(plain, user={"id": "ann"})).after == "4-0"
+
+
+async def test_an_outcome_waits_for_messages_that_the_handler_did_not_await(
+    app: Application, process: Runtime, publisher: RecordingPublisher
+) -> None:
+    publisher.confirms = False
+
+    async def handler() -> str:
+        socket.to("bob").send("forgotten")
+        return "reply"
+
+    running = asyncio.create_task(app.ask(handler))
+    await eventually_async(lambda: publisher.published, what="the message")
+    await asyncio.sleep(0)
+    assert not running.done()
+    publisher.confirm()
+    assert (await running).after == "1-0"
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_a_failing_handlers_messages_come_before_its_error(
+    app: Application, process: Runtime, kind: int
+) -> None:
+    def function(data: object) -> None:
+        socket.to("bob").send("before")
+        raise LookupError
+
+    outcome = await app.ask(both(function)[kind])
+    assert outcome.error is not None
+    assert outcome.after == "1-0"
+
+
+async def test_a_message_that_failed_does_not_fail_the_request(
+    app: Application, process: Runtime, publisher: RecordingPublisher
+) -> None:
+    publisher.confirms = False
+
+    async def handler() -> str:
+        socket.to("bob").send("lost")
+        return "reply"
+
+    running = asyncio.create_task(app.ask(handler))
+    await eventually_async(lambda: publisher.receipts, what="the message")
+    receipt = publisher.receipts[0]
+    receipt.complete(None, LookupError("gone"))
+    outcome = await running
+    assert (outcome.error, outcome.after) == (None, None)
+    with pytest.raises(LookupError):
+        receipt.raise_error()
+
+
+async def test_a_message_to_the_own_connection_needs_no_offset(
+    app: Application, process: Runtime
+) -> None:
+    async def handler() -> None:
+        await socket.send("same stream as the reply")
+
+    assert (await app.ask(handler)).after is None
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_a_handler_that_returns_what_send_gave_it_replies_nothing(
+    app: Application, process: Runtime, kind: int
+) -> None:
+    async def asynchronous() -> object:
+        return await socket.to("bob").send("hi")
+
+    def plain() -> object:
+        return socket.to("bob").send("hi")
+
+    outcome = await app.ask([plain, asynchronous][kind])
+    assert (outcome.reply, outcome.error) == (None, None)
+
+
+# Authentication
+
+
+def user_of(answer: Authenticated) -> Any:
+    assert answer.user is not None
+    return msgspec.json.decode(answer.user)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_the_user_is_what_on_authenticate_returns(app: Application, kind: int) -> None:
+    answer = await app.authenticate(both(lambda request: {"id": "ann", "n": 1})[kind])
+    assert (answer.request, answer.status, answer.reason) == (RequestId("s1-1-0"), 200, "")
+    assert user_of(answer) == {"id": "ann", "n": 1}
+
+
+async def test_an_id_that_is_a_number_becomes_text(app: Application) -> None:
+    assert user_of(await app.authenticate(lambda request: {"id": 7})) == {"id": "7"}
+
+
+async def test_a_user_may_be_any_object_with_an_id(app: Application) -> None:
+    @dataclass
+    class User:
+        id: int
+        email: str
+
+    answer = await app.authenticate(lambda request: User(7, "ann@example.com"))
+    assert user_of(answer) == {"id": "7", "email": "ann@example.com"}
+
+
+@pytest.mark.parametrize("hook", [None, lambda request: None])
+async def test_without_a_user_the_connection_is_anonymous(
+    app: Application, hook: Callable[..., Any] | None
+) -> None:
+    answer = await app.authenticate(hook)
+    assert (answer.status, answer.user) == (200, None)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+@pytest.mark.parametrize("raised", [True, False], ids=["raised", "returned"])
+async def test_a_refusal_is_its_status_and_reason(
+    app: Application, kind: int, raised: bool
+) -> None:
+    def hook(request: object) -> object:
+        refusal = Refuse(403, "members only")
+        if raised:
+            raise refusal
+        return refusal
+
+    answer = await app.authenticate(both(hook)[kind])
+    assert (answer.status, answer.reason, answer.user) == (403, "members only", None)
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_a_failure_refuses_without_its_text(
+    app: Application, kind: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await app.authenticate(raising(LookupError("secret"))[kind])
+    assert (answer.status, answer.reason, answer.user) == (500, "internal error", None)
+    assert "on_authenticate failed" in caplog.text
+    assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+@pytest.mark.parametrize("failure", [SystemExit(3), asyncio.CancelledError()], ids=repr)
+async def test_an_exit_refuses_like_any_other_failure(
+    app: Application, kind: int, failure: BaseException
+) -> None:
+    answer = await app.authenticate(raising(failure)[kind])
+    assert (answer.status, answer.reason) == (500, "internal error")
+
+
+@pytest.mark.parametrize("user", [{"name": "ann"}, "ann", 7, [], {"id": None}, {"id": ""}])
+async def test_a_user_without_an_id_is_refused_and_told_to_the_author(
+    app: Application, user: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = await app.authenticate(lambda request: user)
+    assert (answer.status, answer.reason) == (500, "internal error")
+    assert "on_authenticate must return an object with an id" in caplog.text
+
+
+async def test_a_user_without_a_json_form_is_refused(app: Application) -> None:
+    answer = await app.authenticate(lambda request: {"id": "ann", "x": object()})
+    assert answer.status == 500
+
+
+async def test_on_authenticate_sees_the_handshake(app: Application) -> None:
+    seen: list[ConnectionRequest] = []
+    await app.authenticate(
+        seen.append,
+        ("Cookie", "a=1"),
+        ("COOKIE", "b=2"),
+        ("X-Forwarded-For", "192.0.2.7"),
+        ("x-forwarded-for", "192.0.2.8"),
+        ("Authorization", "Bearer token"),
+        path="/chat",
+        query="room=1",
+    )
+    [request] = seen
+    assert (request.path, request.query, request.remote_ip) == (
+        "/chat",
+        {"room": "1"},
+        "192.0.2.1",
+    )
+    assert request.cookies == {"a": "1", "b": "2"}
+    assert request.headers["x-forwarded-for"] == "192.0.2.7, 192.0.2.8"
+    assert request.bearer_token == "token"
+
+
+# Jobs
+
+
+def job(handler: Callable[..., Any], payload: Any = "payload", **facts: Any) -> Job:
+    options = {name: facts.pop(name) for name in ("timeout",) if name in facts}
+    given = {"id": "job-1", "user": None, "queued_at": 17.5, "attempt": 1, **facts}
+    return Job(queue=queue(handler, **options), payload=payload, **given)
+
+
+def test_a_plain_job_gets_its_payload_and_what_it_asks_for() -> None:
+    def handler(
+        anything: Any, user: Any, job_id: Any, queue_name: Any, queued_at: Any, attempt: Any
+    ) -> Any:
+        return anything, user, job_id, queue_name, queued_at, attempt
+
+    result = run_sync_job(job(handler, {"n": 1}, user={"id": "ann"}, attempt=2), Signal())
+    assert result == ({"n": 1}, {"id": "ann"}, "job-1", "mail", 17.5, 2)
+
+
+def test_a_job_gets_its_signal() -> None:
+    signal = Signal()
+    assert run_sync_job(job(lambda payload, signal: signal), signal) is signal
+
+
+def test_a_plain_jobs_failure_is_celerys() -> None:
+    def handler(payload: object) -> None:
+        raise LookupError("x")
+
+    with pytest.raises(LookupError):
+        run_sync_job(job(handler), Signal())
+    assert context.current() is None
+
+
+def test_a_job_belongs_to_its_user(process: Runtime, publisher: RecordingPublisher) -> None:
+    run_sync_job(job(lambda payload: socket.send("hi"), user={"id": "ann"}), Signal())
+    [envelope] = publisher.envelopes
+    assert isinstance(envelope, ToUsers)
+    assert envelope.users == ["ann"]
+
+
+async def test_an_asynchronous_job_gives_its_result(app: Application) -> None:
+    async def handler(payload: str, *, job_id: str) -> str:
+        found = context.current()
+        assert found is not None
+        assert found.connection is None
+        return f"{payload} {job_id} {found.user_id}"
+
+    result = await run_async_job(app.runner(), job(handler, user={"id": "ann"}), Signal())
+    assert result == "payload job-1 ann"
+
+
+async def test_an_asynchronous_job_past_its_timeout_is_cancelled_and_told(
+    app: Application,
+) -> None:
+    async def handler(payload: object) -> None:
+        await asyncio.Event().wait()
+
+    signal = Signal()
+    with pytest.raises(HandlerTimeout, match=r"no answer within 0\.02 seconds"):
+        await run_async_job(app.runner(), job(handler, timeout=SOON), signal)
+    assert signal.is_set()
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_an_asynchronous_job_ends_when_its_messages_are_on_the_channel(
+    app: Application, process: Runtime, publisher: RecordingPublisher, fails: bool
+) -> None:
+    publisher.confirms = False
+
+    async def handler(payload: object) -> None:
+        socket.to("bob").send("forgotten")
+        if fails:
+            raise LookupError
+
+    running = asyncio.create_task(run_async_job(app.runner(), job(handler), Signal()))
+    await eventually_async(lambda: publisher.published, what="the message")
+    await asyncio.sleep(0)
+    assert not running.done()
+    publisher.confirm()
+    await asyncio.wait([running])
+    assert isinstance(running.exception(), LookupError) == fails
+
+
+async def test_a_connection_id_is_what_the_handler_sees(app: Application) -> None:
+    asked = turn(connection=ConnectionId("s9-3"))
+    runner = app.runner(route(lambda connection: connection))
+    outcome = await runner.run_request(asked, asked.requests[0])
+    assert outcome.reply == Message(Form.TEXT, b"s9-3")

@@ -1,0 +1,143 @@
+"""Threads for plain handlers."""
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+
+from tests.processes import environment
+from tests.waiting import DEADLINE, eventually
+from worker.threads import HandlerThreads
+
+
+class Gate:
+    """Holds those that enter until it is opened."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._lock = threading.Lock()
+        self.inside = 0
+        self.most = 0
+
+    def enter(self) -> str:
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        self._open.wait(DEADLINE)
+        with self._lock:
+            self.inside -= 1
+        return threading.current_thread().name
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def results(futures: list["Future[Any]"]) -> list[Any]:
+    return [future.result(DEADLINE) for future in futures]
+
+
+def test_a_call_runs_in_a_thread_and_gives_its_result(threads: HandlerThreads) -> None:
+    future = threads.submit(lambda a, *, b: (a, b, threading.current_thread().name), 1, b=2)
+    assert future.result(DEADLINE) == (1, 2, "queue-run-handler-1")
+
+
+@pytest.mark.parametrize("failure", [LookupError("x"), SystemExit(3), KeyboardInterrupt()])
+def test_a_failure_is_the_callers_and_the_thread_goes_on(
+    threads: HandlerThreads, failure: BaseException
+) -> None:
+    def fail() -> None:
+        raise failure
+
+    assert threads.submit(fail).exception(DEADLINE) is failure
+    assert threads.submit(threading.get_ident).result(DEADLINE)
+
+
+def test_a_stop_iteration_becomes_a_failure_that_can_be_awaited(threads: HandlerThreads) -> None:
+    """As in a coroutine (PEP 479)."""
+    failure = threads.submit(next, iter(())).exception(DEADLINE)
+    assert isinstance(failure, RuntimeError)
+    assert isinstance(failure.__cause__, StopIteration)
+
+
+def test_no_more_run_at_once_than_its_size() -> None:
+    threads, gate = HandlerThreads(3), Gate()
+    futures = [threads.submit(gate.enter) for _ in range(10)]
+    eventually(lambda: gate.inside == 3, what="three calls side by side")
+    gate.open()
+    assert len(set(results(futures))) <= 3
+    assert gate.most == 3
+    threads.shutdown()
+
+
+def test_it_grows_only_when_all_threads_are_busy() -> None:
+    threads = HandlerThreads(8)
+    for _ in range(20):
+        threads.submit(lambda: None).result(DEADLINE)
+        # The thread tells that it is idle after it has given its result.
+        eventually(lambda: threads._idle._value == 1, what="an idle thread")
+    assert len(threads._threads) == 1
+    threads.shutdown()
+
+
+def test_without_work_it_has_no_threads() -> None:
+    assert HandlerThreads(8)._threads == []
+
+
+def test_what_waits_runs_in_its_order() -> None:
+    threads, gate = HandlerThreads(1), Gate()
+    order: list[int] = []
+    futures = [threads.submit(gate.enter)]
+    futures += [threads.submit(order.append, number) for number in range(20)]
+    gate.open()
+    results(futures)
+    assert order == list(range(20))
+    threads.shutdown()
+
+
+def test_a_call_that_was_cancelled_before_its_turn_does_not_run() -> None:
+    threads, gate = HandlerThreads(1), Gate()
+    ran: list[str] = []
+    first = threads.submit(gate.enter)
+    eventually(lambda: gate.inside, what="the first call")
+    cancelled, last = threads.submit(ran.append, "cancelled"), threads.submit(ran.append, "last")
+    assert cancelled.cancel()
+    gate.open()
+    results([first, last])
+    assert ran == ["last"]
+    threads.shutdown()
+
+
+def test_shutting_down_lets_what_is_queued_run_and_the_threads_end() -> None:
+    threads, gate = HandlerThreads(2), Gate()
+    futures = [threads.submit(gate.enter) for _ in range(6)]
+    threads.shutdown()
+    gate.open()
+    results(futures)
+    for thread in threads._threads:
+        thread.join(DEADLINE)
+        assert not thread.is_alive()
+
+
+def test_a_handler_that_hangs_does_not_keep_the_interpreter_alive() -> None:
+    code = (
+        "import threading\n"
+        "from worker.threads import HandlerThreads\n"
+        "started = threading.Event()\n"
+        "def hang():\n"
+        "    started.set()\n"
+        "    threading.Event().wait()\n"
+        "HandlerThreads(2).submit(hang)\n"
+        "started.wait()\n"
+        "print('the end')\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "the end\n")
