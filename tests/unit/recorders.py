@@ -115,6 +115,10 @@ class BatchListener(Listener):
     def put(self, batch: Sequence[Entry]) -> None:
         self._batches.put_nowait(list(batch))
 
+    def pass_over(self, stream: str, offset: Offset) -> None:
+        """Go to a place further on, as after a gap."""
+        self._positions[stream] = offset
+
     async def batches(self) -> AsyncIterator[list[Entry]]:
         while True:
             batch = await self._batches.get()

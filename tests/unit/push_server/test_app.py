@@ -6,14 +6,16 @@ import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 from tornado.httpclient import AsyncHTTPClient
 
 from push_server.app import CannotStart, PushServer
-from queue_run.envelopes import Hello, decode
+from queue_run.envelopes import Hello, ToConnection, decode, encode
 from queue_run.keys import Keys
 from queue_run.manifest import Manifest
+from queue_run.messages import Form, Message
 from queue_run.settings import Settings
 from tests.clients import connected
 from tests.unit.push_server.building import INDEX
@@ -45,6 +47,10 @@ async def running(settings: Settings) -> AsyncIterator[PushServer]:
     finally:
         async with asyncio.timeout(DEADLINE):
             await server._stop(http)
+
+
+def address(server: PushServer) -> str:
+    return f"ws://127.0.0.1:{server.port}/"
 
 
 async def status(server: PushServer, path: str) -> tuple[int, bytes]:
@@ -105,7 +111,7 @@ async def test_files_and_websockets_share_a_path(settings: Settings) -> None:
     async with running(settings) as server:
         assert await status(server, "/") == (200, b"<p>the page")
         assert (await status(server, "/no/such/file"))[0] == 404
-        async with connected(f"ws://127.0.0.1:{server.port}/"):
+        async with connected(address(server)):
             pass
 
 
@@ -113,19 +119,62 @@ async def test_stopping_closes_connections_and_takes_no_new_ones(settings: Setti
     offer(settings)
     server = PushServer(settings)
     http = await server._start()
-    address = f"ws://127.0.0.1:{server.port}/"
-    async with connected(address) as client, asyncio.timeout(DEADLINE):
+    async with connected(address(server)) as client, asyncio.timeout(DEADLINE):
         stopping = asyncio.create_task(server._stop(http))
         assert await client.closed() == (1001, "the server is shutting down")
         await stopping
     with pytest.raises(ConnectionRefusedError):
-        async with connected(address):
+        async with connected(address(server)):
             pass
 
 
+async def test_what_is_on_its_stream_reaches_its_clients(settings: Settings) -> None:
+    offer(settings)
+    async with running(settings) as server, connected(address(server)) as client:
+        [connection] = server._connections
+        envelope = ToConnection(connection=connection.id, message=Message(Form.TEXT, b"hi"))
+        stream = Keys(settings.namespace).server(server.id)
+        with redis.Redis.from_url(settings.redis_url) as writer:
+            await asyncio.to_thread(writer.xadd, stream, {"e": encode(envelope)})
+        assert await client.receive_raw() == "hi"
+
+
+async def test_a_client_that_answers_no_ping_is_dropped(settings: Settings) -> None:
+    offer(settings)
+    async with running(msgspec.structs.replace(settings, ping_interval=0.05)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        async with asyncio.timeout(DEADLINE):
+            await reader.readuntil(b"\r\n\r\n")
+            # One ping, and then the end.
+            assert await reader.read() == b"\x89\x00"
+        writer.close()
+
+
 async def test_after_a_gap_outcomes_that_waited_are_released(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[bool] = []
+    async with running(settings) as server:
+        monkeypatch.setattr(server._hub, "release", lambda: released.append(True))
+        server._on_gap(Keys(settings.namespace).broadcast)
+    assert released == [True]
+    assert "were lost before this server could read them" in caplog.text
+
+
+async def test_work_that_ends_unexpectedly_is_told(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    async def fail() -> None:
+        raise LookupError("a defect")
+
     async with running(settings) as server:
-        server._on_gap(Keys(settings.namespace).broadcast)
-    assert "were lost before this server could read them" in caplog.text
+        server._background(fail(), "the hub")
+        await eventually_async(lambda: caplog.text, what="the failure in the log")
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage()) == ("CRITICAL", "the hub ended unexpectedly")
+    assert "a defect" in caplog.text

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from push_server.connections import Connection, Connections
+from queue_run.envelopes import Inbound
 from queue_run.ids import ConnectionId, ServerId, UserId
 from tests.unit.push_server.building import new_connection
 from tests.unit.recorders import RecordingTransport
@@ -129,6 +130,13 @@ def test_requests_are_numbered_within_their_connection(connections: Connections)
     connection = connect(connections)
     assert connection.next_request_id() == f"{connection.id}-1"
     assert connection.next_request_id() == f"{connection.id}-2"
+
+
+def test_a_connection_is_idle_when_no_outcome_is_due(connections: Connections) -> None:
+    idle, ordered, unordered = (connect(connections) for _ in range(3))
+    ordered.lane.add(Inbound(id=ordered.next_request_id(), text="x"))
+    unordered.unordered.add(unordered.next_request_id())
+    assert [each.idle for each in (idle, ordered, unordered)] == [True, False, False]
 
 
 async def test_a_pause_lasts_until_it_is_ended(connections: Connections) -> None:

@@ -335,6 +335,17 @@ async def test_after_a_gap_everything_that_waited_goes(
     assert client.frames == frames("A", "B")
 
 
+async def test_after_a_gap_what_came_before_it_is_waited_for_no_more(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect()
+    ask(server, client, "a")
+    hub.listener.pass_over(BROADCAST, (5, 0))
+    hub.hub.release()
+    await hub.own(outcome(client, 1, "A", after="5-0"))
+    assert client.frames == frames("A")
+
+
 async def test_after_a_gap_delivery_goes_on_in_order(server: PushServerParts, hub: Running) -> None:
     client = server.connect(user="ann")
     ask(server, client, "a")

@@ -129,13 +129,13 @@ def test_a_lane_is_full_at_its_number_of_waiting_bytes() -> None:
 
 
 def test_requests_in_flight_take_no_room() -> None:
-    made = lane("a", "b", max_requests=2)
-    assert made.full
-    made.next_turn()
-    assert not made.full
+    for made in (lane("a", max_requests=1), lane("a", max_bytes=1)):
+        full = made.full
+        made.next_turn()
+        assert (full, made.full) == (True, False)
 
 
 def test_what_was_drained_takes_no_room() -> None:
-    made = lane("a", "b", max_requests=2, max_bytes=2)
-    made.drain()
-    assert not made.full
+    for made in (lane("a", max_requests=1), lane("a", max_bytes=1)):
+        made.drain()
+        assert not made.full

@@ -82,6 +82,14 @@ async def test_what_the_peer_does_not_take_is_queued_and_follows_in_order(pair: 
     assert await pair.read(len(written)) == written
 
 
+async def test_room_in_the_kernel_lets_no_frame_overtake_those_that_are_queued(pair: Pair) -> None:
+    written = pair.fill()
+    got = pair.peer.recv(len(written))
+    # The loop has not run in between: what was queued is still there.
+    pair.outbox.write(b"next")
+    assert got + await pair.read(len(written) + 4 - len(got)) == written + b"next"
+
+
 async def test_a_frame_that_was_sent_in_part_is_completed(pair: Pair) -> None:
     frame = bytes(range(256)) * 8192
     pair.outbox.write(frame)

@@ -70,6 +70,17 @@ def test_wrong_names_do_not_ask_redis_each_time(
         known.check("report")
 
 
+def test_a_name_that_is_known_asks_redis_no_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_queues, "REFRESH", 0)
+    known = KnownQueues(settings)
+    offer(settings, "mail")
+    known.check("mail")
+    offer(settings, "report")
+    known.check("mail")
+
+
 def test_without_redis_every_name_will_do() -> None:
     KnownQueues(Settings(redis_url="redis://127.0.0.1:1/0")).check("mail")
 

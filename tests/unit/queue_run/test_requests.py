@@ -31,6 +31,10 @@ def basic(text: str) -> str:
         ("jwt=aaa.bbb-ccc_ddd==", {"jwt": "aaa.bbb-ccc_ddd=="}),
         ("a=1; a=2", {"a": "1"}),
         ("empty=", {"empty": ""}),
+        (" a = 1 ;b=2;", {"a": "1", "b": "2"}),
+        ("a=b=c", {"a": "b=c"}),
+        ('a="; b=""', {"a": '"', "b": ""}),
+        ("=nameless; flag; a=1", {"a": "1"}),
         ("", {}),
     ],
 )

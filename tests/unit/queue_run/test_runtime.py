@@ -9,6 +9,7 @@ import pytest
 from celery import Celery
 
 from queue_run import SettingsError, configure, runtime
+from queue_run.known_queues import KnownQueues
 from queue_run.runtime import Runtime
 from queue_run.settings import Settings
 from tests.processes import environment
@@ -73,6 +74,12 @@ def test_the_publisher_is_opened_once() -> None:
     here = configure(NOWHERE)
     assert here.publisher is here.publisher
     here.close()
+
+
+def test_the_queues_that_workers_offer_are_remembered_for_the_process() -> None:
+    here = configure(NOWHERE)
+    assert isinstance(here.known_queues, KnownQueues)
+    assert here.known_queues is here.known_queues
 
 
 def test_what_was_closed_is_opened_again_when_it_is_used() -> None:

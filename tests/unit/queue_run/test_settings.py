@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from queue_run.errors import SettingsError
-from queue_run.settings import CUSTOMARY_NAMES, Settings, variable_name
+from queue_run.settings import CUSTOMARY_NAMES, Settings, variable_name, without_password
 
 
 def refused(**environ: str) -> tuple[str, ...]:
@@ -191,6 +191,20 @@ def test_the_application_folder_is_made_absolute(
 
 def test_a_public_folder_that_exists_is_taken(tmp_path: Path) -> None:
     assert Settings.from_env({"QUEUE_RUN_PUBLIC_DIR": str(tmp_path)}).public_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://ann:hush@127.0.0.1:6379/0", "redis://ann:***@127.0.0.1:6379/0"),
+        ("rediss://:hush@cache.example/1", "rediss://:***@cache.example/1"),
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
+        ("redis://ann@127.0.0.1/0", "redis://ann@127.0.0.1/0"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
 
 
 def test_settings_do_not_change() -> None:

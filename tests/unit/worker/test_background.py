@@ -83,19 +83,36 @@ def test_stopping_ends_asynchronous_generators(background: BackgroundLoop) -> No
     assert ended == [True]
 
 
-def test_work_that_calls_sys_exit_does_not_end_the_loop() -> None:
-    background = BackgroundLoop()
-    # A task that nobody can ask any more tells its loop of its failure.
+def test_work_that_calls_sys_exit_has_failed_and_does_not_end_the_loop(
+    background: BackgroundLoop,
+) -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def stay() -> str:
+        return "here"
+
+    failure = background.submit(leave()).exception(DEADLINE)
+    assert str(failure) == "sys.exit(3) was called"
+    assert background.submit(stay()).result(DEADLINE) == "here"
+
+
+def test_a_task_left_behind_that_calls_sys_exit_does_not_end_the_loop(
+    background: BackgroundLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A task whose end nobody asks for tells its loop of it.
     background.loop.set_exception_handler(lambda loop, facts: None)
-    background.start()
+    left: list[asyncio.Task[None]] = []
 
     async def leave() -> None:
         raise SystemExit(3)
 
-    future = background.submit(leave())
-    eventually(
-        lambda: future.done() or not background._thread.is_alive(), what="the end of the work"
-    )
-    assert background._thread.is_alive()
-    assert isinstance(future.exception(DEADLINE), RuntimeError)
-    background.stop()
+    async def leave_behind() -> None:
+        left.append(asyncio.create_task(leave()))
+
+    async def stay() -> str:
+        return "here"
+
+    background.submit(leave_behind()).result(DEADLINE)
+    eventually(lambda: "sys.exit(3)" in caplog.text, what="the exit in the log")
+    assert background.submit(stay()).result(DEADLINE) == "here"
