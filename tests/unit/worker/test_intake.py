@@ -220,6 +220,14 @@ def test_work_that_expires_while_it_waits_for_room_is_dropped(worker: NewWorker)
     assert len(here.outcomes(1)) == 1
 
 
+def test_expired_work_takes_no_room(worker: NewWorker) -> None:
+    here = worker(max_in_flight=1)
+    late = [turn(expires_in=-1) for _ in range(3)]
+    with in_thread(here.intake.accept, [*late, turn(inbound("in time"))]):
+        pass
+    assert [each.reply for each in here.outcomes(1)] == [Message(Form.TEXT, b"in time")]
+
+
 # Room
 
 
@@ -254,7 +262,11 @@ def test_a_request_that_cannot_be_run_is_logged_and_gives_its_room_back(
         pass
     [outcome] = here.outcomes(1)
     assert outcome.reply == Message(Form.TEXT, b"next")
-    assert "a request could not be run" in caplog.text
+    here.drain()
+    [record] = caplog.records
+    assert record.getMessage() == "a request could not be run"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is TypeError
 
 
 # Shutdown
@@ -277,7 +289,12 @@ def test_after_draining_nothing_of_it_is_left(worker: NewWorker) -> None:
     here.intake.accept([turn()])
     here.drain()
     assert here.intake.background.loop.is_closed()
-    assert "queue-run-handlers" not in {thread.name for thread in threading.enumerate()}
+
+    def left() -> list[str]:
+        names = [thread.name for thread in threading.enumerate()]
+        return [name for name in names if name.startswith("queue-run-handler")]
+
+    eventually(lambda: not left(), what="the end of its threads")
 
 
 def test_a_plain_handler_that_does_not_end_is_told_by_its_signal(

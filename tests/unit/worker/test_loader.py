@@ -118,6 +118,13 @@ def test_config_sets_what_it_names_and_nothing_else(load: Load) -> None:
     assert (route.timeout, route.type, route.ordered) == (10.0, "auto", False)
 
 
+def test_an_object_that_can_be_called_is_a_handler(load: Load) -> None:
+    text = "class Handler:\n    def __call__(self, data): return data * 2\nhandler = Handler()\n"
+    route = only_route(load, text)
+    assert route.parameters == ("data",)
+    assert route.handler("x") == "xx"
+
+
 # Parameters
 
 
@@ -436,6 +443,12 @@ def test_the_next_application_sees_nothing_of_the_last(load: Load, init: dict[st
 
     assert answers(load(application("first"), folder="first")) == "first"
     assert answers(load(application("second"), folder="second")) == "second"
+
+
+def test_a_file_of_another_application_is_not_there(load: Load) -> None:
+    load({"sockets/_more.py": "", "sockets/index.py": HANDLER}, folder="first")
+    with pytest.raises(ApplicationError, match=r"No module named 'sockets\._more'"):
+        load({"sockets/index.py": f"import sockets._more\n{HANDLER}"}, folder="second")
 
 
 def test_a_handler_keeps_working_after_another_application_was_loaded(load: Load) -> None:

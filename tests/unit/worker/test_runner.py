@@ -630,6 +630,21 @@ async def test_a_user_without_a_json_form_is_refused(app: Application) -> None:
     assert answer.status == 500
 
 
+async def test_the_end_of_the_process_is_no_answer(app: Application) -> None:
+    started = asyncio.Event()
+
+    async def hook(request: object) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(app.runner(authenticate=hook).authenticate(handshake()))
+    async with asyncio.timeout(DEADLINE):
+        await started.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
 async def test_on_authenticate_sees_the_handshake(app: Application) -> None:
     seen: list[ConnectionRequest] = []
     await app.authenticate(

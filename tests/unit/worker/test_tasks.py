@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ from queue_run.envelopes import Outcome, ToUsers, encode_batch
 from queue_run.messages import Form, Message
 from queue_run.runtime import Runtime
 from queue_run.settings import Settings
+from tests.processes import environment
 from tests.unit.recorders import RecordingPublisher
 from tests.unit.worker.building import inbound, queue, route, turn
 from tests.waiting import DEADLINE, eventually
@@ -221,6 +224,34 @@ def test_the_end_of_a_job_is_logged(worker: NewWorker, caplog: pytest.LogCapture
 def test_a_process_has_one_intake(worker: NewWorker) -> None:
     process = worker().process
     assert process.intake is process.intake
+
+
+def test_a_forked_child_makes_its_own_intake() -> None:
+    code = (
+        "import os\n"
+        "from queue_run import Settings, configure\n"
+        "from worker.routes import Routes\n"
+        "from worker.tasks import Process\n"
+        "configure(Settings(redis_url='redis://127.0.0.1:1/0'))\n"
+        "process = Process(Routes())\n"
+        "parents = process.intake\n"
+        "reader, writer = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        "    mine = process.intake\n"
+        "    facts = (mine is parents, mine is process.intake)\n"
+        "    os.write(writer, repr(facts).encode())\n"
+        "    os._exit(0)\n"
+        "print(os.read(reader, 100).decode(), process.intake is parents)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(),
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=DEADLINE,
+    )
+    assert ran.stdout.split("\n")[0] == "(False, True) True"
 
 
 class MeetingRoutes(Routes):
