@@ -44,6 +44,7 @@ class Connection:
         "lane",
         "path",
         "query",
+        "rooms",
         "transport",
         "unordered",
         "user",
@@ -75,6 +76,7 @@ class Connection:
         self.heard = True
         #: Whether the closing handshake has begun: nothing is read or sent any more.
         self.closing = False
+        self.rooms: set[str] = set()
         self._request_numbers = itertools.count(1)
         self._paused: asyncio.Future[None] | None = None
 
@@ -124,6 +126,7 @@ class Connections:
         self._numbers = itertools.count(1)
         self._by_id: dict[ConnectionId, Connection] = {}
         self._by_user: dict[UserId, set[Connection]] = {}
+        self._by_room: dict[str, set[Connection]] = {}
         self._emptied: asyncio.Event | None = None
 
     def new_id(self) -> ConnectionId:
@@ -139,6 +142,8 @@ class Connections:
             return
         if not self._by_id and self._emptied is not None:
             self._emptied.set()
+        for room in list(connection.rooms):
+            self.leave(connection, room)
         if connection.user_id is None:
             return
         others = self._by_user[connection.user_id]
@@ -159,6 +164,25 @@ class Connections:
 
     def of_user(self, user: UserId) -> Collection[Connection]:
         return self._by_user.get(user, ())
+
+    def join(self, connection: Connection, room: str) -> None:
+        """Add the connection to a room; to join twice is harmless."""
+        if connection.id in self._by_id:
+            self._by_room.setdefault(room, set()).add(connection)
+            connection.rooms.add(room)
+
+    def leave(self, connection: Connection, room: str) -> None:
+        """Take the connection out of a room; to leave twice is harmless."""
+        connection.rooms.discard(room)
+        members = self._by_room.get(room)
+        if members is not None:
+            members.discard(connection)
+            if not members:
+                del self._by_room[room]
+
+    def of_room(self, room: str) -> list[Connection]:
+        """A snapshot of a room's connections."""
+        return list(self._by_room.get(room, ()))
 
     def of_users(self, users: Iterable[UserId]) -> list[Connection]:
         """A snapshot: sending to it may remove connections."""

@@ -1,12 +1,12 @@
 """The HTTP side: handshakes, WebSockets, health, and the static files of development."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from http.client import responses
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import msgspec
 from tornado import web
@@ -18,17 +18,24 @@ from tornado.websocket import (
     WebSocketProtocol13,
 )
 
+from push_server import protocols
+from push_server.admission import Origins, Proxies
 from push_server.application import Application
 from push_server.close_frames import StrictProtocol
 from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
 from push_server.lanes import Lane
 from push_server.outbox import Outbox
+from push_server.pace import Pace
 from queue_run.envelopes import Authenticate, Authenticated
-from queue_run.ids import RequestId, ServerId, UserId, id_of_user
+from queue_run.ids import RequestId, ServerId, id_of_user
 from queue_run.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+#: Close code for a client that is not, or no longer, authorized.
+UNAUTHORIZED = 4401
 
 
 class Services:
@@ -47,6 +54,8 @@ class Services:
         self.connections = connections
         self.application = application
         self.forwarder = forwarder
+        self.origins = Origins(settings.allowed_origins)
+        self.proxies = Proxies(settings.trusted_proxies)
         #: Set on shutdown: nobody is let in any more.
         self.closing = False
         #: Whether Redis answers.
@@ -80,10 +89,17 @@ class SocketHandler(WebSocketHandler):
 
     def initialize(self, services: Services) -> None:
         self._services = services
+        #: None until the client is authenticated.
         self._connection: Connection | None = None
         self._id = services.connections.new_id()
-        self._user = msgspec.Raw(b"null")
-        self._user_id: UserId | None = None
+        self._answer = Authenticated(request=RequestId(f"{self._id}-0"), status=HTTPStatus.OK)
+        self._pace = Pace(services.settings.max_message_rate, time.monotonic())
+        self._time_limit: asyncio.TimerHandle | None = None
+        self._transport: SocketTransport | None = None
+        #: Refused after it was accepted: what it still sends makes no connection of it.
+        self._refused = False
+
+    # The handshake.
 
     async def prepare(self) -> None:
         """Authenticate before the connection is accepted."""
@@ -101,42 +117,76 @@ class SocketHandler(WebSocketHandler):
         if application.authenticates:
             if not application.available:
                 raise Refused(503, "no worker is there")
-            await self._authenticate()
+            self._answer = await self._authenticate(None)
+            if self._answer.status not in (HTTPStatus.OK, HTTPStatus.CONTINUE):
+                raise Refused(self._answer.status, self._answer.reason or "not authorized")
 
-    async def _authenticate(self) -> None:
+    def check_origin(self, origin: str) -> bool:
+        return self._services.origins.admits(origin, self.request.host)
+
+    def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+        """The first name offered that is no token: browsers insist on an answer."""
+        names = [name for name in subprotocols if name and not name.startswith("bearer.")]
+        return names[0] if names else None
+
+    async def _authenticate(self, message: str | bytes | None) -> Authenticated:
+        """Ask a worker about this client; `message` is its first, where that has its token.
+
+        Raises:
+            Refused: when no worker answered in time.
+        """
         settings = self._services.settings
+        request_id = RequestId(f"{self._id}-0")
+        headers = self.request.headers
         handshake = Authenticate(
-            id=RequestId(f"{self._id}-0"),
+            id=request_id,
             server=self._services.server,
             path=self.request.path,
             query=self.request.query,
-            headers=[(name, value) for name, value in self.request.headers.get_all()],
-            remote_ip=self.request.remote_ip or "",
+            headers=[(name, value) for name, value in headers.get_all()],
+            remote_ip=self._services.proxies.client_address(
+                self.request.remote_ip or "", headers.get("X-Forwarded-For", "").split(",")
+            ),
+            message=None if message is None else protocols.inbound(request_id, message),
             expires=time.time() + settings.authenticate_timeout,
         )
         try:
-            answer = await self._services.forwarder.authenticate(handshake)
+            return _usable(await self._services.forwarder.authenticate(handshake))
         except TimeoutError:
             raise Refused(503, "no worker answered in time") from None
-        self._accept_user(answer)
 
-    def _accept_user(self, answer: Authenticated) -> None:
-        if answer.status != HTTPStatus.OK:
-            raise Refused(answer.status, answer.reason or "not authorized")
-        if answer.user is None:
-            return
-        self._user = msgspec.Raw(answer.user)
+    async def _take_token(self, message: str | bytes) -> None:
+        """The first message of a client that was asked for its token."""
+        # It came in time; how long the answer may take is a limit of its own.
+        self._close_in(None, "")
         try:
-            self._user_id = id_of_user(msgspec.json.decode(answer.user))
-        except (msgspec.DecodeError, TypeError) as error:
-            log.error("on_authenticate gave no usable user: %s", error)
-            raise Refused(500, "internal error") from None
+            self._answer = answer = await self._authenticate(message)
+        except Refused as refusal:
+            self._refuse(1013, refusal.text)
+            return
+        if answer.status == HTTPStatus.OK:
+            self._enter()
+        else:
+            reason = answer.reason or "not authorized"
+            log.info("%s from %s: %s", self.request.path, self.request.remote_ip, reason)
+            self._refuse(UNAUTHORIZED, reason)
+
+    # The connection.
 
     def open(self, *args: str, **kwargs: str) -> None:
+        settings = self._services.settings
+        self._transport = SocketTransport(self, settings.max_outbox_bytes, self._id)
+        if self._answer.status == HTTPStatus.OK:
+            self._enter()
+        else:
+            self._close_in(settings.authenticate_timeout, "no token came in time")
+
+    def _enter(self) -> None:
+        """Make it a connection: from now on messages reach it, and its own are answered."""
         services = self._services
-        max_bytes = services.settings.max_outbox_bytes
-        self._transport = SocketTransport(self, max_bytes, self._id)
-        connection = Connection(
+        answer = self._answer
+        assert self._transport is not None
+        self._connection = connection = Connection(
             self._id,
             self._transport,
             Lane(
@@ -145,35 +195,59 @@ class SocketHandler(WebSocketHandler):
             ),
             path=self.request.path,
             query=self.request.query,
-            user=self._user,
-            user_id=self._user_id,
+            user=msgspec.Raw(answer.user or b"null"),
+            user_id=id_of_user(msgspec.json.decode(answer.user or b"null")),
         )
-        self._connection = connection
         services.connections.add(connection)
         log.debug("%s: open at %s", connection, connection.path)
+        self._close_in(
+            None if answer.expires is None else answer.expires - time.time(),
+            "the token has expired",
+        )
         if services.closing:
             connection.close(1001, "the server is shutting down")
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
-        assert self._connection is not None
-        return self._services.forwarder.receive(self._connection, message)
+        if self._connection is None:
+            return None if self._refused else self._take_token(message)
+        waiting = self._services.forwarder.receive(self._connection, message)
+        pause = self._pace.take(time.monotonic())
+        return _after(pause, waiting) if pause else waiting
 
     def on_pong(self, data: bytes) -> None:
         if self._connection is not None:
             self._connection.heard = True
 
     def on_close(self) -> None:
-        connection, self._connection = self._connection, None
+        self._close_in(None, "")
+        if self._transport is not None:
+            self._transport.discard()
+        connection = self._connection
         if connection is not None:
             connection.closing = True
-            self._transport.discard()
             self._services.connections.remove(connection)
             self._services.forwarder.forget(connection)
             log.debug("%s: closed (%s)", connection, self.close_code or "no close frame")
 
-    def check_origin(self, origin: str) -> bool:
-        """A page may connect to the server that it came from; other origins may not."""
-        return urlsplit(origin).netloc.lower() == self.request.host.lower()
+    def _close_in(self, seconds: float | None, reason: str) -> None:
+        """End a client that is not authorized any more, after so many seconds; None: never."""
+        if self._time_limit is not None:
+            self._time_limit.cancel()
+            self._time_limit = None
+        if seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._time_limit = loop.call_later(max(0, seconds), self._end, reason)
+
+    def _end(self, reason: str) -> None:
+        if self._connection is not None:
+            self._connection.close(UNAUTHORIZED, reason)
+        else:
+            self._refuse(UNAUTHORIZED, reason)
+
+    def _refuse(self, code: int, reason: str) -> None:
+        self._refused = True
+        if self._transport is not None:
+            self._transport.close(code, reason)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """A refusal as a line of plain text."""
@@ -199,6 +273,23 @@ class SocketHandler(WebSocketHandler):
         return None
 
 
+def _usable(answer: Authenticated) -> Authenticated:
+    """The answer; or that of a failure, when its user cannot be used."""
+    try:
+        id_of_user(msgspec.json.decode(answer.user or b"null"))
+    except (msgspec.DecodeError, TypeError) as error:
+        log.error("on_authenticate gave no usable user: %s", error)
+        return Authenticated(request=answer.request, status=500, reason="internal error")
+    return answer
+
+
+async def _after(seconds: float, waiting: Awaitable[None] | None) -> None:
+    """What a client that sends too fast waits for."""
+    await asyncio.sleep(seconds)
+    if waiting is not None:
+        await waiting
+
+
 class SocketTransport:
     """The socket that a connection stands for."""
 
@@ -220,8 +311,10 @@ class SocketTransport:
             self.abort("slow consumer: not even a ping fits")
 
     def close(self, code: int, reason: str) -> None:
+        # A control frame has room for 125 bytes (RFC 6455, 5.5), two of them the code.
+        text = reason.encode()[:123].decode(errors="ignore")
         try:
-            self._handler.close(code, reason)
+            self._handler.close(code, text)
         except StreamBufferFullError:
             self.abort("slow consumer: not even a close frame fits")
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from push_server import protocols
-from push_server.connections import Connections
+from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
 from queue_run.channel.listener import Entry, Listener, Offset, parse_offset
 from queue_run.envelopes import (
@@ -16,12 +16,15 @@ from queue_run.envelopes import (
     CloseConnection,
     CloseUsers,
     Hello,
+    Membership,
     Outcome,
     ToConnection,
+    ToRoom,
     ToUsers,
     decode,
 )
 from queue_run.errors import InvalidEnvelope
+from queue_run.messages import Message
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +106,12 @@ class Hub:
     async def _deliver(self, stream: str, envelope: ChannelEnvelope) -> None:
         match envelope:
             case ToUsers():
-                await self._fan_out(envelope)
+                receivers = self._connections.of_users(envelope.users)
+                await self._fan_out(envelope.message, receivers)
+            case ToRoom():
+                await self._fan_out(envelope.message, self._in_room(envelope))
+            case Membership():
+                self._change_membership(envelope)
             case CloseUsers():
                 for connection in self._connections.of_users(envelope.users):
                     connection.close(envelope.code, envelope.reason)
@@ -140,11 +148,27 @@ class Hub:
             elif not connection.closing:
                 connection.transport.write(protocols.message_frame(envelope.message))
 
-    async def _fan_out(self, envelope: ToUsers) -> None:
-        receivers = self._connections.of_users(envelope.users)
+    def _in_room(self, envelope: ToRoom) -> list[Connection]:
+        return [
+            connection
+            for connection in self._connections.of_room(envelope.room)
+            if connection.id != envelope.without_connection
+            and (envelope.without_user is None or connection.user_id != envelope.without_user)
+        ]
+
+    def _change_membership(self, envelope: Membership) -> None:
+        change = self._connections.join if envelope.joins else self._connections.leave
+        changed = self._connections.of_users(envelope.users)
+        if envelope.connection is not None:
+            one = self._connections.get(envelope.connection)
+            changed += [one] if one is not None else []
+        for connection in changed:
+            change(connection, envelope.room)
+
+    async def _fan_out(self, message: Message, receivers: list[Connection]) -> None:
         if not receivers:
             return
-        frame = protocols.message_frame(envelope.message)
+        frame = protocols.message_frame(message)
         for connection in receivers:
             if not connection.closing:
                 connection.transport.write(frame)

@@ -3,10 +3,13 @@
 An application imports everything it needs from here.
 """
 
-from queue_run import queues, socket
+from queue_run import middleware, queues, socket
+from queue_run.acting import as_user
 from queue_run.config import Config
+from queue_run.context import expire_connection
 from queue_run.errors import (
     ApplicationError,
+    AskToken,
     ChannelUnavailable,
     ClientError,
     DispatchUnavailable,
@@ -19,24 +22,30 @@ from queue_run.errors import (
     SettingsError,
     UnknownQueue,
 )
-from queue_run.requests import ConnectionRequest, Request, Signal
+from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal
 from queue_run.runtime import configure
 from queue_run.settings import Settings
 
 __all__ = [
     # Sending and pushing
+    "as_user",
     "queues",
     "socket",
+    # Middleware, and what its files may wrap
+    "middleware",
     # What handlers are given, and what their files may say
     "Config",
     "ConnectionRequest",
+    "expire_connection",
     "Request",
+    "SentMessage",
     "Signal",
     # Settings
     "Settings",
     "configure",
     # Errors
     "ApplicationError",
+    "AskToken",
     "ChannelUnavailable",
     "ClientError",
     "DispatchUnavailable",

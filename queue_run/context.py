@@ -2,12 +2,13 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from queue_run.channel.receipts import Receipt
 from queue_run.ids import ConnectionId, UserId
+from queue_run.requests import SentMessage
 
 
 @dataclass(slots=True, kw_only=True)
@@ -21,6 +22,8 @@ class Call:
     connection: ConnectionId | None = None
     #: Everything it sent to users, in order.
     sent: list[Receipt] = field(default_factory=list)
+    #: The middleware for what it sends; without it the process's own is used.
+    on_sent: Callable[[SentMessage], None] | None = None
 
     async def last_offset(self) -> str | None:
         """Wait until all that was sent is on the channel; the position of the last of it."""
@@ -29,6 +32,15 @@ class Call:
             await receipt.settled()
             last = receipt.offset or last
         return last
+
+
+def outside() -> Call:
+    """A call of nobody, in which nothing that is sent is told to middleware."""
+    return Call(user=None, user_id=None, on_sent=_tell_nobody)
+
+
+def _tell_nobody(message: SentMessage) -> None:
+    """The middleware of middleware."""
 
 
 _call: contextvars.ContextVar[Call | None] = contextvars.ContextVar("queue_run_call", default=None)
@@ -40,10 +52,49 @@ def current() -> Call | None:
 
 
 @contextlib.contextmanager
-def running(call: Call) -> Iterator[Call]:
-    """Make it the current call inside the block."""
+def running(call: Call | None) -> Iterator[Call | None]:
+    """Make it the current call inside the block; None makes it a place outside all calls."""
     token = _call.set(call)
     try:
         yield call
     finally:
         _call.reset(token)
+
+
+def enter(call: Call) -> None:
+    """Make it the current call for the rest of this `contextvars.Context`."""
+    _call.set(call)
+
+
+class Expiry:
+    """When a connection that is being authenticated must end."""
+
+    def __init__(self) -> None:
+        #: Unix time; None for never.
+        self.at: float | None = None
+
+
+_expiry: contextvars.ContextVar[Expiry | None] = contextvars.ContextVar(
+    "queue_run_expiry", default=None
+)
+
+
+@contextlib.contextmanager
+def collecting_expiry() -> Iterator[Expiry]:
+    """Gather what `expire_connection` is told inside the block."""
+    expiry = Expiry()
+    token = _expiry.set(expiry)
+    try:
+        yield expiry
+    finally:
+        _expiry.reset(token)
+
+
+def expire_connection(at: float) -> None:
+    """In `on_authenticate`: the connection is closed with 4401 at this Unix time, or earlier if
+    another call says so. `queue_run.jwt` calls it for a token that expires; elsewhere it does
+    nothing.
+    """
+    expiry = _expiry.get()
+    if expiry is not None:
+        expiry.at = at if expiry.at is None else min(expiry.at, at)

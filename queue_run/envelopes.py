@@ -65,6 +65,27 @@ class CloseUsers(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, t
     reason: str
 
 
+class ToRoom(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="room"):
+    """A message to all connections in a room, but for the sender where it asks for that."""
+
+    room: str
+    message: Message
+    without_connection: ConnectionId | None = None
+    without_user: UserId | None = None
+
+
+class Membership(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="membership"):
+    """Connections join or leave a room: one of them, or all of these users.
+
+    It travels with what is sent to rooms, so that a message sent after a join reaches who joined.
+    """
+
+    room: str
+    joins: bool
+    connection: ConnectionId | None = None
+    users: list[UserId] = []
+
+
 class ToConnection(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="connection"):
     """A message to one connection."""
 
@@ -97,12 +118,15 @@ class Authenticated(
     _ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="authenticated"
 ):
     """The answer to `Authenticate`: status 200 with the user (a JSON object, or None for an
-    anonymous one), or the HTTP status and reason of the refusal."""
+    anonymous one), 100 to ask for a token in the first message, or the HTTP status and reason of
+    the refusal."""
 
     request: RequestId
     status: int
     user: bytes | None = None
     reason: str = ""
+    #: Unix time at which the connection must end.
+    expires: float | None = None
 
 
 class ApplicationChanged(
@@ -120,6 +144,8 @@ class Hello(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="h
 ChannelEnvelope: TypeAlias = (
     ToUsers
     | CloseUsers
+    | ToRoom
+    | Membership
     | ToConnection
     | CloseConnection
     | Outcome
@@ -192,6 +218,8 @@ class Authenticate(
     query: str = ""
     headers: list[tuple[str, str]]
     remote_ip: str
+    #: The first message of a connection that was asked for its token.
+    message: Inbound | None = None
     #: Unix time.
     expires: float
 

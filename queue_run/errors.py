@@ -10,6 +10,7 @@ QueueRunError
 │   └── MessageTooLarge        a message beyond `max_message_bytes`
 ├── ClientError                the client: its text is sent to the client
 ├── Refuse                     control flow: `on_authenticate` refuses a connection
+├── AskToken                   control flow: `on_authenticate` wants a token in the first message
 ├── HandlerTimeout             a handler or job ran past its timeout
 └── InfrastructureError        whoever runs Redis and the broker
     ├── ChannelUnavailable     Redis took no message within the time allowed
@@ -59,17 +60,21 @@ class ApplicationError(UsageError):
 
 
 class OutsideCall(UsageError):
-    """Raised by `socket.send` and `socket.close` where no request or job of a user is running."""
+    """Raised by `socket.send`, `close`, `join` and `leave` where no request or job of a user runs.
+
+    Args:
+        verb: what was called, without `socket.`.
+    """
 
     def __init__(self, verb: str) -> None:
         super().__init__(verb)
         self.verb = verb
 
     def __str__(self) -> str:
-        return (
-            f"socket.{self.verb}(...) works only while a request or a job of a user runs: "
-            f"here, name the users: socket.to(user_id).{self.verb}(...)"
-        )
+        where = f"socket.{self.verb}(...) works only while a request or a job of a user runs"
+        if self.verb in ("send", "close"):
+            return f"{where}: here, name the users: socket.to(user_id).{self.verb}(...)"
+        return where
 
 
 class UnknownQueue(UsageError):
@@ -146,6 +151,11 @@ class Refuse(QueueRunError):
 
     def __str__(self) -> str:
         return self.reason or f"refused with status {self.status}"
+
+
+class AskToken(QueueRunError):
+    """Raise it in `on_authenticate`: the connection is accepted, but must send its token in its
+    first message, with which `on_authenticate` is called again."""
 
 
 class HandlerTimeout(QueueRunError):

@@ -12,7 +12,6 @@ from kombu.exceptions import OperationalError
 
 from queue_run import context, runtime
 from queue_run.errors import DispatchUnavailable
-from queue_run.keys import JOB_TASK_PREFIX
 from queue_run.messages import encode_json
 
 __all__ = ["PushedJob", "Queue", "get"]
@@ -73,7 +72,7 @@ class Queue:
             DispatchUnavailable: when the broker does not take it in time.
         """
         job_id = PushedJob(uuid.uuid4())
-        publish = partial(self._publish, job_id, _as_argument(payload), _facts())
+        publish = partial(self._publish, job_id, as_argument(payload), _facts())
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -87,17 +86,8 @@ class Queue:
         return job_id
 
     def _publish(self, job_id: str, argument: Any, facts: JobFacts) -> None:
-        here = runtime.current()
-        here.known_queues.check(self.name)
-        here.celery.send_task(
-            JOB_TASK_PREFIX + self.name,
-            args=[argument],
-            task_id=str(job_id),
-            headers={JOB_HEADER: msgspec.to_builtins(facts)},
-            ignore_result=True,
-            argsrepr="",
-            kwargsrepr="",
-        )
+        headers = {JOB_HEADER: msgspec.to_builtins(facts)}
+        runtime.current().push(self.name, str(job_id), argument, headers)
 
 
 def get(name: str) -> Queue:
@@ -110,7 +100,7 @@ def _facts() -> JobFacts:
     return JobFacts(queued_at=time.time(), user=call.user if call is not None else None)
 
 
-def _as_argument(payload: object) -> Any:
+def as_argument(payload: object) -> Any:
     """The payload as Celery's JSON carries it: kombu has a form for bytes of its own."""
     if isinstance(payload, str | bytes):
         return payload

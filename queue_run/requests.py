@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
-from queue_run.ids import ConnectionId, RequestId
+from queue_run.ids import ConnectionId, RequestId, UserId
 
 
 class Signal:
@@ -47,6 +47,33 @@ class Request:
     #: Of the URL that was connected to; the last value where a name is repeated.
     query: dict[str, str]
     signal: Signal
+    #: The file that answers, for people: `sockets/chat.py`.
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage:
+    """A message that was sent, as `on_message_sent` sees it."""
+
+    #: JSON value, text or bytes, as it was given to `send` or returned.
+    data: Any
+    #: The connection that it goes to, for a reply or where there is no user.
+    connection: ConnectionId | None = None
+    #: The users that it goes to.
+    users: tuple[UserId, ...] = ()
+    #: The room that it goes to.
+    room: str | None = None
+
+    @property
+    def target(self) -> str:
+        """Whom it goes to, in words."""
+        if self.room is not None:
+            return f"room {self.room}"
+        if self.connection is not None:
+            return self.connection
+        shown = ", ".join(self.users[:3])
+        more = len(self.users) - 3
+        return f"{shown} and {more} more" if more > 0 else shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +85,8 @@ class ConnectionRequest:
     #: By lower-case name; repeated headers are joined with a comma (RFC 9110, 5.3).
     headers: dict[str, str] = field(repr=False)
     remote_ip: str
+    #: The first message, where `on_authenticate` has asked for it with `AskToken`.
+    message: Any = field(default=None, repr=False)
 
     @cached_property
     def cookies(self) -> dict[str, str]:
@@ -80,8 +109,9 @@ class ConnectionRequest:
 
     @property
     def bearer_token(self) -> str | None:
-        """The token of `Authorization: Bearer …` (RFC 6750)."""
-        return self._credentials("bearer")
+        """The client's token: of `Authorization: Bearer …` (RFC 6750), of a subprotocol
+        `bearer.…`, or of a first message `{"token": …}`."""
+        return self._credentials("bearer") or self._subprotocol_token() or self._message_token()
 
     @property
     def basic_auth(self) -> tuple[str, str] | None:
@@ -95,6 +125,17 @@ class ConnectionRequest:
             return None
         user, colon, password = decoded.partition(":")
         return (user, password) if colon else None
+
+    def _subprotocol_token(self) -> str | None:
+        for offered in self.headers.get("sec-websocket-protocol", "").split(","):
+            prefix, dot, token = offered.strip().partition(".")
+            if prefix == "bearer" and dot and token:
+                return token
+        return None
+
+    def _message_token(self) -> str | None:
+        token = self.message.get("token") if isinstance(self.message, dict) else None
+        return token if isinstance(token, str) and token else None
 
     def _credentials(self, scheme: str) -> str | None:
         found, _, credentials = self.headers.get("authorization", "").partition(" ")

@@ -4,15 +4,18 @@ Made at the first use, from the environment, so that a script or a view needs no
 points that have settings already call `configure`. A forked child makes its own.
 """
 
+import contextlib
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from queue_run.channel.publisher import Publisher
-from queue_run.keys import Keys
+from queue_run.keys import JOB_TASK_PREFIX, Keys
 from queue_run.known_queues import KnownQueues
+from queue_run.requests import SentMessage
 from queue_run.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ class Runtime:
         self.settings = settings
         self.keys = Keys(settings.namespace)
         self._celery = celery
+        #: `on_message_sent` of the application that is loaded in this process, if one is.
+        self.on_sent: Callable[[SentMessage], None] | None = None
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -46,9 +51,27 @@ class Runtime:
         return self._celery
 
     @cached_property
-    def pusher(self) -> ThreadPoolExecutor:
+    def pusher(self) -> Executor:
         """One thread, so that jobs pushed from asynchronous code keep their order."""
         return ThreadPoolExecutor(1, thread_name_prefix="queue-run-push")
+
+    def push(self, queue: str, job_id: str, argument: Any, headers: dict[str, Any]) -> None:
+        """Hand a job to the broker; blocks.
+
+        Raises:
+            UnknownQueue: when workers are known and none of them offers this queue.
+            OperationalError: (kombu's) when the broker does not take it in time.
+        """
+        self.known_queues.check(queue)
+        self.celery.send_task(
+            JOB_TASK_PREFIX + queue,
+            args=[argument],
+            task_id=job_id,
+            headers=headers,
+            ignore_result=True,
+            argsrepr="",
+            kwargsrepr="",
+        )
 
     def close(self) -> None:
         """Send what waits and close what was opened."""
@@ -61,11 +84,15 @@ class Runtime:
 
     def after_fork(self) -> "Runtime":
         """The same for a forked child, which must not share its parent's links and threads."""
-        return Runtime(self.settings, self._celery)
+        child = Runtime(self.settings, self._celery)
+        child.on_sent = self.on_sent
+        return child
 
 
 _lock = threading.RLock()
 _current: Runtime | None = None
+#: Blocks of `using` that are open.
+_in_use = 0
 
 
 def current() -> Runtime:
@@ -83,13 +110,35 @@ def current() -> Runtime:
 
 
 def configure(settings: Settings, *, celery: "Celery | None" = None) -> Runtime:
-    """Use these settings in this process, instead of the environment's."""
+    """Use these settings in this process, instead of the environment's.
+
+    In a test that uses `queue_run.testing` it changes nothing: the code under test may bring
+    settings that name a real Redis.
+    """
     global _current
     with _lock:
+        if _in_use and _current is not None:
+            return _current
         if _current is not None:
             _current.close()
         _current = Runtime(settings, celery)
     return _current
+
+
+@contextlib.contextmanager
+def using(other: Runtime) -> Iterator[Runtime]:
+    """Make it this process's runtime inside the block; after it, the one before is back."""
+    global _current, _in_use
+    with _lock:
+        before, _current = _current, other
+        _in_use += 1
+    try:
+        yield other
+    finally:
+        with _lock:
+            _current = before
+            _in_use -= 1
+        other.close()
 
 
 def _after_fork() -> None:

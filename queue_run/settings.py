@@ -1,6 +1,7 @@
 """The settings of every process, read once from the environment at an entry point."""
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ TRUTH_VALUES = {
 }
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+PerSecond = Annotated[float, msgspec.Meta(gt=0)]
 Bytes = Annotated[int, msgspec.Meta(ge=1024)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -44,6 +46,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
+    #: Origins whose pages may connect, comma separated, beside the server's own; `*` for all.
+    allowed_origins: str = ""
+    #: Addresses and networks of proxies whose X-Forwarded-For is believed, comma separated.
+    trusted_proxies: str = ""
     #: Several push servers of one host share the port; the kernel spreads connections over them.
     reuse_port: bool = False
     log_level: str = "INFO"
@@ -56,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_request_bytes: Bytes = 64 * 1024
     #: Unsent bytes of one connection; a client that falls further behind is dropped.
     max_outbox_bytes: Bytes = 1024 * 1024
+    #: Messages per second that one connection may send for long; beyond it, it is read slower.
+    max_message_rate: PerSecond = 100.0
     #: Requests of one connection that wait for their turn; beyond it its socket is not read.
     max_lane_requests: Count = 32
     #: The same in bytes.
@@ -146,7 +154,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.public_dir and not Path(self.public_dir).is_dir():
             found.append(f"QUEUE_RUN_PUBLIC_DIR={self.public_dir!r}: there is no such folder")
+        for text in words(self.trusted_proxies):
+            try:
+                ipaddress.ip_network(text, strict=False)
+            except ValueError:
+                found.append(
+                    f"QUEUE_RUN_TRUSTED_PROXIES: {text!r} is no address or network like 10.0.0.0/8"
+                )
+        found += [
+            f"QUEUE_RUN_ALLOWED_ORIGINS: {text!r} is no origin like https://example.com"
+            for text in words(self.allowed_origins)
+            if text != "*" and not re.fullmatch(r"https?://[^/\s]+", text)
+        ]
         return found
+
+
+def words(text: str) -> list[str]:
+    """The parts of a comma separated list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def variable_name(field: str) -> str:

@@ -9,21 +9,27 @@ Works in handlers, jobs, plain Celery tasks, views, threads and scripts.
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
+
 from queue_run import context, runtime
 from queue_run.channel.receipts import Receipt, finished
 from queue_run.envelopes import (
     ChannelEnvelope,
     CloseConnection,
     CloseUsers,
+    Membership,
     ToConnection,
+    ToRoom,
     ToUsers,
     encode,
 )
 from queue_run.errors import OutsideCall
 from queue_run.ids import ConnectionId, UserId, server_of, user_ids
+from queue_run.messages import Message
 from queue_run.messages import encode as encode_message
+from queue_run.requests import SentMessage
 
-__all__ = ["Recipients", "close", "send", "to"]
+__all__ = ["Recipients", "Room", "close", "join", "leave", "room", "send", "to"]
 
 #: Entries that the stream of one push server holds, about: replies are read at once.
 SERVER_ENTRIES = 10_000
@@ -45,8 +51,10 @@ def send(message: object) -> Receipt:
     if call.user_id is not None:
         return to(call.user_id).send(message)
     assert call.connection is not None
-    body = encode_message(message, limit=runtime.current().settings.max_message_bytes)
-    return _to_server(call.connection, ToConnection(connection=call.connection, message=body))
+    body = _encoded(message)
+    receipt = _to_server(call.connection, ToConnection(connection=call.connection, message=body))
+    _sent(SentMessage(data=message, connection=call.connection))
+    return receipt
 
 
 def close(code: int = 1000, reason: str = "") -> Receipt:
@@ -68,6 +76,70 @@ def close(code: int = 1000, reason: str = "") -> Receipt:
     return _to_server(
         call.connection, CloseConnection(connection=call.connection, code=code, reason=reason)
     )
+
+
+def join(room: str) -> Receipt:
+    """Let the current connection join a room; in a job, all connections of its user.
+
+    A connection is in the room until it leaves it, or ends.
+
+    Raises:
+        OutsideCall: when no request or job of a user runs here.
+        ValueError: for a room without a name.
+    """
+    return _change_membership("join", room)
+
+
+def leave(room: str) -> Receipt:
+    """Let the current connection leave a room; in a job, all connections of its user.
+
+    Raises:
+        OutsideCall: when no request or job of a user runs here.
+        ValueError: for a room without a name.
+    """
+    return _change_membership("leave", room)
+
+
+def room(name: str) -> "Room":
+    """All connections in a room, on every push server.
+
+    Raises:
+        ValueError: for a room without a name.
+    """
+    return Room(_checked_room(name))
+
+
+class Room:
+    """The connections that have joined a room."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def send(self, message: object, *, exclude_sender: bool = False) -> Receipt:
+        """Send to everybody in the room.
+
+        Args:
+            exclude_sender: not to the current connection; in a job, to none of its user's.
+
+        Raises:
+            NotEncodable: when the message has no JSON form.
+            MessageTooLarge: beyond the setting `max_message_bytes`.
+            ChannelUnavailable: when Redis does not take it in time.
+            OutsideCall: when there is no sender to exclude.
+        """
+        envelope = ToRoom(room=self.name, message=_encoded(message))
+        if exclude_sender:
+            call = _call_of_someone("room(...).send with exclude_sender")
+            envelope = msgspec.structs.replace(
+                envelope,
+                without_connection=call.connection,
+                without_user=None if call.connection else call.user_id,
+            )
+        receipt = _broadcast(envelope)
+        _sent(SentMessage(data=message, room=self.name))
+        return receipt
 
 
 def to(users: str | int | Iterable[str | int]) -> "Recipients":
@@ -98,10 +170,12 @@ class Recipients:
             MessageTooLarge: beyond the setting `max_message_bytes`.
             ChannelUnavailable: when Redis does not take it in time.
         """
-        body = encode_message(message, limit=runtime.current().settings.max_message_bytes)
+        body = _encoded(message)
         if not self.users:
             return finished()
-        return _broadcast(ToUsers(users=self.users, message=body))
+        receipt = _broadcast(ToUsers(users=self.users, message=body))
+        _sent(SentMessage(data=message, users=tuple(self.users)))
+        return receipt
 
     def close(self, code: int = 1000, reason: str = "") -> Receipt:
         """Close all connections of these users.
@@ -134,6 +208,33 @@ def _publish(stream: str, envelope: ChannelEnvelope, max_entries: int, *, create
     publisher = runtime.current().publisher
     publish = publisher.submit if _in_event_loop() else publisher.publish
     return publish(stream, encode(envelope), max_entries=max_entries, create=create)
+
+
+def _encoded(message: object) -> Message:
+    return encode_message(message, limit=runtime.current().settings.max_message_bytes)
+
+
+def _sent(message: SentMessage) -> None:
+    """Tell the middleware of the current call, else that of the application loaded here."""
+    call = context.current()
+    tell = call.on_sent if call is not None and call.on_sent else runtime.current().on_sent
+    if tell is not None:
+        tell(message)
+
+
+def _change_membership(verb: str, room: str) -> Receipt:
+    call = _call_of_someone(verb)
+    name = _checked_room(room)
+    if call.connection is not None:
+        return _broadcast(Membership(room=name, joins=verb == "join", connection=call.connection))
+    assert call.user_id is not None
+    return _broadcast(Membership(room=name, joins=verb == "join", users=[call.user_id]))
+
+
+def _checked_room(name: object) -> str:
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"a room has a name, not {name!r}")
+    return name
 
 
 def _in_event_loop() -> bool:

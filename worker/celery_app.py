@@ -49,6 +49,8 @@ def create_app() -> Celery:
         worker_task_log_format=LOG_FORMAT,
     )
     process = Process(routes)
+    if routes.hooks.sent is not None:
+        runtime.current().on_sent = process.sent
     register(app, routes, process)
     _connect_signals(app, settings, routes, process)
     return app

@@ -10,11 +10,15 @@ from queue_run.ids import ServerId, server_of
 from queue_run.runtime import Runtime
 from queue_run.socket import SERVER_ENTRIES
 from worker.background import BackgroundLoop
+from worker.middleware import Middleware
 from worker.routes import Routes
 from worker.runner import Runner
 from worker.threads import HandlerThreads
 
 log = logging.getLogger(__name__)
+
+#: Seconds that middleware has at the end of a process, after everything else has ended.
+MIDDLEWARE_TIME = 5.0
 
 
 class Intake:
@@ -24,14 +28,16 @@ class Intake:
         settings = runtime.settings
         self._runtime = runtime
         self._threads = HandlerThreads(settings.handler_threads)
+        self.background = BackgroundLoop()
+        self.background.start()
+        self._middleware = Middleware(self.background.loop, self._threads)
         self.runner = Runner(
             routes,
             threads=self._threads,
+            middleware=self._middleware,
             max_message_bytes=settings.max_message_bytes,
             expose_errors=settings.expose_errors,
         )
-        self.background = BackgroundLoop()
-        self.background.start()
         self._room = threading.Semaphore(settings.max_in_flight)
         self._open = 0
         self._changed = threading.Condition()
@@ -59,9 +65,16 @@ class Intake:
         if not done:
             log.error("%d requests did not end within %g seconds", self._open, timeout)
             self.runner.signal_all()
+        self._settle_middleware()
         self.background.stop()
         self._threads.shutdown()
         self._runtime.publisher.flush()
+
+    def _settle_middleware(self) -> None:
+        try:
+            self.background.submit(self._middleware.settled()).result(MIDDLEWARE_TIME)
+        except TimeoutError:
+            log.warning("middleware still runs and is ended")
 
     def _start(self, work: Work) -> None:
         task = asyncio.get_running_loop().create_task(self._run(work))

@@ -11,9 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from queue_run.config import JOB_TIMEOUT, REQUEST_TIMEOUT, SOCKET_ONLY, Config
+from queue_run.config import JOB_TIMEOUT, REQUEST_TIMEOUT, SOCKET_ONLY, Config, DataType
 from queue_run.errors import ApplicationError
+from queue_run.middleware import log_error, log_message_received, log_message_sent
 from queue_run.routing import Router
+from worker.middleware import Hook, Hooks
+from worker.payloads import Validate, annotation_of, validator
 from worker.routes import Handler, JobHandler, Route, Routes
 
 SOCKETS, QUEUES = "sockets", "queues"
@@ -30,6 +33,17 @@ REQUEST_PARAMETERS = (
 )
 #: What a job handler may ask for by name, beside its payload.
 JOB_PARAMETERS = ("user", "job_id", "queue_name", "queued_at", "attempt", "signal")
+#: Middleware by name, and what each is given.
+HOOKS = {
+    "on_authenticate": ("the request",),
+    "on_message_received": ("the request",),
+    "on_message_sent": ("the message",),
+    "on_error": ("the error", "the request"),
+}
+#: Middleware that comes with the framework and never blocks.
+DEFAULTS = (log_message_received, log_message_sent, log_error)
+#: An annotation that says which frames a route takes.
+_ANNOTATED_TYPES: dict[Any, DataType] = {str: "text", bytes: "binary"}
 
 
 class _Invalid(Exception):
@@ -58,20 +72,28 @@ class _Load:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._problems: list[str] = []
+        self._modules: dict[str, ModuleType] = {}
 
     def run(self) -> Routes:
         modules = {kind: dict(self._import_all(kind)) for kind in (SOCKETS, QUEUES)}
-        sockets = self._each(modules[SOCKETS], _route)
+        self._modules = modules[SOCKETS]
+        sockets = self._each(modules[SOCKETS], self._route)
         self._check_paths(sockets)
         jobs = self._each(modules[QUEUES], _job_handler)
-        authenticate = self._authenticate(modules[SOCKETS])
+        index = _middleware_files("sockets/index.py")
+        hooks = self._hooks(index, modules[SOCKETS])
+        authenticate = self._hook("on_authenticate", index, modules[SOCKETS], None)
         if self._problems:
             raise ApplicationError(self._problems)
         return Routes(
             sockets=tuple(sockets),
             queues={job.name: job for job in jobs},
             authenticate=authenticate,
+            hooks=hooks,
         )
+
+    def _route(self, file: str, module: ModuleType) -> Route:
+        return _route(file, module, self._hooks(_middleware_files(file), self._modules))
 
     def _import_all(self, kind: str) -> Iterator[tuple[str, ModuleType]]:
         """The modules of one folder, by file name; those that fail are noted."""
@@ -121,20 +143,41 @@ class _Load:
             except ValueError as error:
                 self._problems.append(f"{route.file}: {error}")
 
-    def _authenticate(self, modules: dict[str, ModuleType]) -> Handler | None:
-        """`on_authenticate` of sockets/index.py, else of sockets/_middleware.py."""
-        for file in ("sockets/index.py", "sockets/_middleware.py"):
-            module = modules.get(file)
-            if module is None or not hasattr(module, "on_authenticate"):
+    def _hooks(self, files: list[str], modules: dict[str, ModuleType]) -> Hooks:
+        """The logging middleware of the first of these files that has each of it."""
+        return Hooks(
+            received=self._hook("on_message_received", files, modules, log_message_received),
+            sent=self._hook("on_message_sent", files, modules, None),
+            error=self._hook("on_error", files, modules, log_error),
+        )
+
+    def _hook(
+        self,
+        name: str,
+        files: list[str],
+        modules: dict[str, ModuleType],
+        default: Callable[..., Any] | None,
+    ) -> Hook | None:
+        """The most specific function of this name; None where a file says None."""
+        for file in files:
+            if not hasattr(modules.get(file), name):
                 continue
-            hook = module.on_authenticate
-            if hook is None:
+            function = getattr(modules[file], name)
+            if function is None:
                 return None
-            if not callable(hook) or not _accepts_one(hook):
-                self._problems.append(f"{file}: on_authenticate takes one argument, the request")
+            if not callable(function) or not _accepts(function, HOOKS[name]):
+                takes = " and ".join(HOOKS[name])
+                problem = f"{file}: {name} must be a function that takes {takes}"
+                if problem not in self._problems:
+                    self._problems.append(problem)
                 return None
-            return _as_handler(hook)
-        return None
+            return _as_hook(function, file)
+        return _as_hook(default, "default") if default is not None else None
+
+
+def _middleware_files(file: str) -> list[str]:
+    """Where a file's middleware is looked for: in itself, then beside it."""
+    return [file, str(Path(file).parent / "_middleware.py")]
 
 
 def _import_file(path: Path, root: Path) -> ModuleType:
@@ -162,13 +205,14 @@ def _make_package(name: str, root: Path) -> ModuleType:
     return package
 
 
-def _route(file: str, module: ModuleType) -> Route:
+def _route(file: str, module: ModuleType, hooks: Hooks) -> Route:
     handler = _find_handler(module)
     if handler is None:
         raise _Invalid("it has no function named handler (name a file that is no route _…)")
     parameters, takes_request = _request_parameters(handler)
     config = _config(module)
     pattern, fallback = _pattern(file, module)
+    annotation = _data_annotation(handler) if "data" in parameters else None
     return Route(
         file=file,
         pattern=pattern,
@@ -178,9 +222,25 @@ def _route(file: str, module: ModuleType) -> Route:
         takes_request=takes_request,
         is_async=inspect.iscoroutinefunction(handler),
         timeout=config.timeout or REQUEST_TIMEOUT,
-        type=config.type or "auto",
+        type=config.type or _ANNOTATED_TYPES.get(annotation, "auto"),
         ordered=config.ordered is not False,
+        validate=_validator(annotation),
+        hooks=hooks,
     )
+
+
+def _data_annotation(handler: Handler) -> Any:
+    try:
+        return annotation_of(handler, "data")
+    except TypeError as error:
+        raise _Invalid(str(error)) from None
+
+
+def _validator(annotation: Any) -> Validate | None:
+    try:
+        return validator(annotation)
+    except TypeError as error:
+        raise _Invalid(f"the annotation of data cannot be checked: {error}") from None
 
 
 def _pattern(file: str, module: ModuleType) -> tuple[str, bool]:
@@ -280,9 +340,18 @@ def _is_positional(parameter: inspect.Parameter) -> bool:
     )
 
 
-def _accepts_one(function: Handler) -> bool:
+def _as_hook(function: Callable[..., Any], file: str) -> Hook:
+    return Hook(
+        function=function,
+        file=file,
+        is_async=inspect.iscoroutinefunction(function),
+        inline=function in DEFAULTS,
+    )
+
+
+def _accepts(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
     try:
-        inspect.signature(function).bind(None)
+        inspect.signature(function).bind(*arguments)
     except TypeError:
         return False
     return True

@@ -10,8 +10,13 @@ from typing import Any, TypeAlias
 from queue_run.config import JOB_TIMEOUT, REQUEST_TIMEOUT, DataType
 from queue_run.manifest import Manifest, RouteFacts
 from queue_run.routing import Router
+from worker.middleware import Hook, Hooks
+from worker.payloads import Validate
 
 Handler: TypeAlias = Callable[..., Any]
+
+#: No middleware at all.
+NO_HOOKS = Hooks()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,9 @@ class Route:
     timeout: float = REQUEST_TIMEOUT
     type: DataType = "auto"
     ordered: bool = True
+    #: Checks and converts `data` by the handler's annotation.
+    validate: Validate | None = None
+    hooks: Hooks = NO_HOOKS
 
     @property
     def facts(self) -> RouteFacts:
@@ -64,7 +72,9 @@ class Routes:
     sockets: tuple[Route, ...] = ()
     queues: dict[str, JobHandler] = field(default_factory=dict)
     #: `on_authenticate`; None accepts every connection as an anonymous user.
-    authenticate: Handler | None = None
+    authenticate: Hook | None = None
+    #: For everything outside a request: handshakes, and what jobs send.
+    hooks: Hooks = NO_HOOKS
 
     @property
     def manifest(self) -> Manifest:

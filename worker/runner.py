@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -20,12 +20,13 @@ from queue_run.channel.receipts import Receipt
 from queue_run.config import DataType
 from queue_run.context import Call
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
-from queue_run.errors import ClientError, HandlerTimeout, Refuse
+from queue_run.errors import AskToken, ClientError, HandlerTimeout, Refuse
 from queue_run.ids import UserId, id_of_user
+from queue_run.messages import Message, encode_json
 from queue_run.messages import encode as encode_message
-from queue_run.messages import encode_json
-from queue_run.requests import ConnectionRequest, Request, Signal, parse_query
-from worker.routes import Handler, JobHandler, Route, Routes
+from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal, parse_query
+from worker.middleware import Middleware, ends_the_process
+from worker.routes import JobHandler, Route, Routes
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,15 @@ class Runner:
         routes: Routes,
         *,
         threads: Executor,
+        middleware: Middleware,
         max_message_bytes: int,
         expose_errors: bool,
     ) -> None:
         self._router = routes.router()
         self._authenticate = routes.authenticate
+        self._hooks = routes.hooks
         self._threads = threads
+        self._middleware = middleware
         self._max_message_bytes = max_message_bytes
         self._expose_errors = expose_errors
         self._running: set[Signal] = set()
@@ -55,21 +59,44 @@ class Runner:
         for signal in list(self._running):
             signal.set()
 
+    def sent(self, message: SentMessage) -> None:
+        """Tell the middleware of a message that no handler has sent; from any thread."""
+        self._middleware.sent(self._hooks, message, None)
+
     async def run_request(self, turn: Turn, inbound: Inbound) -> Outcome:
         """Run the handler for one request. Never raises for what the handler does."""
+        found = self._router.match(turn.path)
+        if found is None:
+            return Outcome(connection=turn.connection, request=inbound.id, error="not available")
+        route, params = found
         user = msgspec.json.decode(turn.user)
-        call = Call(user=user, user_id=id_of_user(user), connection=turn.connection)
+        data, misfit = _fitting(inbound.data, route.type)
+        request = Request(
+            connection=turn.connection,
+            data=data,
+            request_id=inbound.id,
+            user=user,
+            path=turn.path,
+            params=params,
+            query=parse_query(turn.query),
+            signal=Signal(),
+            file=route.file,
+        )
+        call = Call(
+            user=user,
+            user_id=id_of_user(user),
+            connection=turn.connection,
+            on_sent=lambda message: self._middleware.sent(route.hooks, message, request),
+        )
         reply, error = None, None
         try:
-            value = await self._answer(turn, inbound, call)
-            # A handler may end with `return socket.send(...)`: it has said what it had to say.
-            if value is not None and not isinstance(value, Receipt):
-                reply = encode_message(value, limit=self._max_message_bytes)
+            reply = await self._reply(route, request, call, misfit)
         except BaseException as failure:
-            if _ends_the_process(failure):
+            if ends_the_process(failure):
                 raise
             error = self._error_text(failure, inbound.id)
-            _log_failure(failure, inbound.id, turn)
+            with context.running(call):
+                await self._middleware.failed(route.hooks, failure, request)
         return Outcome(
             connection=turn.connection,
             request=inbound.id,
@@ -78,62 +105,80 @@ class Runner:
             after=await call.last_offset(),
         )
 
+    async def _reply(
+        self, route: Route, request: Request, call: Call, misfit: ClientError | None
+    ) -> Message | None:
+        value = await self.limited(
+            lambda: self._answer(route, request, call, misfit), route.timeout, request.signal
+        )
+        # A handler may end with `return socket.send(...)`: it has said what it had to say.
+        if value is None or isinstance(value, Receipt):
+            return None
+        reply = encode_message(value, limit=self._max_message_bytes)
+        sent = SentMessage(data=value, connection=request.connection)
+        self._middleware.sent(route.hooks, sent, request)
+        return reply
+
+    async def _answer(
+        self, route: Route, request: Request, call: Call, misfit: ClientError | None
+    ) -> Any:
+        """`on_message_received`, then the handler, unless the frame does not fit the route."""
+        with context.running(call):
+            if route.hooks.received is not None:
+                await self._middleware.call(route.hooks.received, request)
+            if misfit is not None:
+                raise misfit
+            if route.validate is not None:
+                request = replace(request, data=route.validate(request.data))
+            return await self._call_route(route, request)
+
     async def authenticate(self, asked: Authenticate) -> Authenticated:
         """Run `on_authenticate`. Never raises for what it does."""
-        request = ConnectionRequest(
-            path=asked.path,
-            query=parse_query(asked.query),
-            headers=_joined(asked.headers),
-            remote_ip=asked.remote_ip,
-        )
+        request = _connection_request(asked)
         try:
-            user = await self._run_authenticate(request)
-            if isinstance(user, Refuse):
+            with context.collecting_expiry() as expiry:
+                user = await self._run_authenticate(request)
+            if isinstance(user, Refuse | AskToken):
                 raise user
             encoded = None if user is None else _encode_user(user)
+        except AskToken:
+            return self._token_asked(asked)
         except Refuse as refusal:
             log.info("%s: refused with %d %s", asked.path, refusal.status, refusal.reason)
             return Authenticated(request=asked.id, status=refusal.status, reason=refusal.reason)
         except BaseException as failure:
-            if _ends_the_process(failure):
+            if ends_the_process(failure):
                 raise
-            log.error("%s: on_authenticate failed", asked.path, exc_info=failure)
+            await self._middleware.failed(self._hooks, failure, request)
             return Authenticated(request=asked.id, status=500, reason=INTERNAL_ERROR)
-        return Authenticated(request=asked.id, status=200, user=encoded)
+        return Authenticated(request=asked.id, status=200, user=encoded, expires=expiry.at)
+
+    def _token_asked(self, asked: Authenticate) -> Authenticated:
+        if asked.message is not None:
+            return Authenticated(request=asked.id, status=401, reason="no token")
+        return Authenticated(request=asked.id, status=100)
 
     async def _run_authenticate(self, request: ConnectionRequest) -> Any:
-        hook = self._authenticate
-        if hook is None:
+        if self._authenticate is None:
             return None
-        return await self._call(hook, (request,), {}, inspect.iscoroutinefunction(hook))
+        # Its time is that of the handshake: after it nobody waits for the answer.
+        return await self._middleware.call(self._authenticate, request)
 
-    async def _answer(self, turn: Turn, inbound: Inbound, call: Call) -> Any:
-        found = self._router.match(turn.path)
-        if found is None:
-            raise ClientError("not available")
-        route, params = found
-        signal = Signal()
-        request = Request(
-            connection=turn.connection,
-            data=decode_data(inbound.data, route.type),
-            request_id=inbound.id,
-            user=call.user,
-            path=turn.path,
-            params=params,
-            query=parse_query(turn.query),
-            signal=signal,
-        )
-        return await self.limited(
-            lambda: self._call_route(route, request, call), route.timeout, signal
-        )
-
-    async def _call_route(self, route: Route, request: Request, call: Call) -> Any:
-        arguments: dict[str, Any] = {}
-        for name in route.parameters:
-            arguments[name] = request if name == "request" else getattr(request, name)
+    async def _call_route(self, route: Route, request: Request) -> Any:
+        named: dict[str, Any] = {
+            name: request if name == "request" else getattr(request, name)
+            for name in route.parameters
+        }
         positional = (request,) if route.takes_request else ()
-        with context.running(call):
-            return await self._call(route.handler, positional, arguments, route.is_async)
+        if route.is_async:
+            return await route.handler(*positional, **named)
+        # The thread sees the current call; a thread that outlives its time limit keeps running.
+        run = contextvars.copy_context().run
+        loop = asyncio.get_running_loop()
+        value = await loop.run_in_executor(
+            self._threads, lambda: run(route.handler, *positional, **named)
+        )
+        return await value if inspect.isawaitable(value) else value
 
     async def limited(
         self, run: Callable[[], Awaitable[Any]], seconds: float, signal: Signal
@@ -155,19 +200,6 @@ class Runner:
             raise HandlerTimeout(seconds) from None
         finally:
             self._running.discard(signal)
-
-    async def _call(
-        self, handler: Handler, positional: tuple[Any, ...], named: dict[str, Any], is_async: bool
-    ) -> Any:
-        if is_async:
-            return await handler(*positional, **named)
-        # The thread sees the current call; a thread that outlives its time limit keeps running.
-        run = contextvars.copy_context().run
-        loop = asyncio.get_running_loop()
-        value = await loop.run_in_executor(
-            self._threads, lambda: run(handler, *positional, **named)
-        )
-        return await value if inspect.isawaitable(value) else value
 
     def _error_text(self, failure: BaseException, request: str) -> str:
         if isinstance(failure, ClientError | HandlerTimeout) or self._expose_errors:
@@ -241,6 +273,25 @@ async def finish_job(
         await call.last_offset()
 
 
+def _connection_request(asked: Authenticate) -> ConnectionRequest:
+    message = None if asked.message is None else decode_data(asked.message.data, "auto")
+    return ConnectionRequest(
+        path=asked.path,
+        query=parse_query(asked.query),
+        headers=_joined(asked.headers),
+        remote_ip=asked.remote_ip,
+        message=message,
+    )
+
+
+def _fitting(data: str | bytes, wanted: DataType) -> tuple[Any, ClientError | None]:
+    """What the handler gets for a frame; or the frame as it came, and why it does not fit."""
+    try:
+        return decode_data(data, wanted), None
+    except ClientError as misfit:
+        return data, misfit
+
+
 def decode_data(data: str | bytes, wanted: DataType) -> Any:
     """What the handler gets for a frame.
 
@@ -261,17 +312,6 @@ def decode_data(data: str | bytes, wanted: DataType) -> Any:
         if wanted == "json":
             raise ClientError(f"this path takes JSON: {error}") from None
         return data
-
-
-def _ends_the_process(failure: BaseException) -> bool:
-    """Whether it comes from this process's own end, and not from the handler.
-
-    A handler that calls `sys.exit`, or awaits something that was cancelled, has merely failed.
-    """
-    if isinstance(failure, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    return isinstance(failure, KeyboardInterrupt)
 
 
 def _encode_user(user: Any) -> bytes:
@@ -301,16 +341,3 @@ def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
         separator = "; " if key == "cookie" else ", "
         joined[key] = f"{joined[key]}{separator}{value}" if key in joined else value
     return joined
-
-
-def _log_failure(failure: BaseException, request: str, turn: Turn) -> None:
-    expected = isinstance(failure, ClientError | HandlerTimeout)
-    log.log(
-        logging.WARNING if expected else logging.ERROR,
-        "%s at %s failed: %s",
-        request,
-        turn.path,
-        failure,
-        exc_info=None if expected else failure,
-        extra={"action": "request_failed", "request": request, "connection": turn.connection},
-    )

@@ -16,7 +16,7 @@ from queue_run.envelopes import decode_batch
 from queue_run.errors import InvalidEnvelope
 from queue_run.keys import JOB_TASK_PREFIX, REQUESTS_TASK
 from queue_run.queues import JOB_HEADER, JobFacts
-from queue_run.requests import Signal
+from queue_run.requests import SentMessage, Signal
 from worker.intake import Intake
 from worker.routes import JobHandler, Routes
 from worker.runner import Job, finish_job, run_async_job, run_sync_job
@@ -44,6 +44,10 @@ class Process:
             if self._intake is None:
                 self._intake = Intake(self._routes, runtime.current())
             return self._intake
+
+    def sent(self, message: SentMessage) -> None:
+        """Tell the application's middleware of a message that a job has sent."""
+        self.intake.runner.sent(message)
 
     def drain(self) -> None:
         """Finish what this process has accepted, and send what waits."""

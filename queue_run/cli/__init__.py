@@ -17,6 +17,7 @@ SUMMARIES = {
     "dev": "Run everything on this machine, and restart workers when files change.",
     "push-server": "Run a push server: it holds the WebSockets.",
     "worker": "Run a worker: it runs the application's handlers and jobs.",
+    "routes": "Show which file answers which path, with its middleware, and the queues.",
 }
 
 #: Settings, options or a machine that the command cannot work with; Celery and click use it too.
@@ -61,6 +62,7 @@ def main() -> None:
     Examples:
       queue-run dev                      everything, with an embedded Redis
       queue-run dev --app examples/chat  another folder than this one
+      queue-run routes                   which file answers which path
       queue-run push-server --port 8001  in production, each process by itself:
       queue-run worker --serve sockets
       queue-run worker --serve jobs -- -c 4

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+on_message_received = None
+
 
 async def on_authenticate(request: Any) -> dict[str, Any]:
     return {"id": request.query.get("user", "one")}

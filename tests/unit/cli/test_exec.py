@@ -78,3 +78,13 @@ def test_a_worker_is_told_the_applications_folder(executed: list[Executed], tmp_
     run("worker", "--app", str(tmp_path))
     [(_, _, environ)] = executed
     assert environ["QUEUE_RUN_APP_DIR"] == str(tmp_path)
+
+
+def test_routes_are_listed_by_a_process_that_is_told_the_folder(
+    executed: list[Executed], tmp_path: Path
+) -> None:
+    run("routes", "--app", str(tmp_path))
+    [(path, command, environ)] = executed
+    assert path == sys.executable
+    assert command == [sys.executable, "-m", "worker"]
+    assert environ["QUEUE_RUN_APP_DIR"] == str(tmp_path)

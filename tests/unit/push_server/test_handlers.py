@@ -295,6 +295,26 @@ async def test_a_worker_may_refuse(
         assert len(here.parts.connections) == 0
 
 
+async def test_a_user_that_cannot_be_used_is_refused_after_the_first_message_too(
+    site: NewSite,
+) -> None:
+    async with site(authenticates=True) as here:
+        connecting = asyncio.create_task(hold(here))
+        handshake = await asked(here)
+        here.parts.forwarder.authenticated(Authenticated(request=handshake.id, status=100))
+        client = await connecting
+        await client.send('{"token": "x"}')
+        handshake = await asked(here)
+        assert handshake.message is not None
+        assert handshake.message.data == '{"token": "x"}'
+        here.parts.forwarder.authenticated(
+            Authenticated(request=handshake.id, status=200, user=b'{"name":"x"}')
+        )
+        await asyncio.wait_for(client.wait_closed(), DEADLINE)
+        assert (client.close_code, client.close_reason) == (4401, "internal error")
+        assert len(here.parts.connections) == 0
+
+
 async def test_when_no_worker_answers_the_handshake_is_refused(site: NewSite) -> None:
     async with site(authenticates=True, authenticate_timeout=0.05) as here:
         assert await refusal(here) == (503, "no worker answered in time\n")

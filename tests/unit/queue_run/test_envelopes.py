@@ -18,8 +18,10 @@ from queue_run.envelopes import (
     CloseUsers,
     Hello,
     Inbound,
+    Membership,
     Outcome,
     ToConnection,
+    ToRoom,
     ToUsers,
     Turn,
     Work,
@@ -44,6 +46,24 @@ CHANNEL: dict[bytes, ChannelEnvelope] = {
     b"\x01\x95\xabclose-users\xc4\x02ID\x91\xa3ann\xcd\x0f\xa0\xa3bye": CloseUsers(
         id=b"ID", users=[UserId("ann")], code=4000, reason="bye"
     ),
+    b"\x01\x96\xa4room\xc4\x02ID\xa5lobby\x92\x01\xc4\x02hi\xa3s-1\xc0": ToRoom(
+        id=b"ID",
+        room="lobby",
+        message=Message(Form.TEXT, b"hi"),
+        without_connection=CONNECTION,
+    ),
+    b"\x01\x96\xa4room\xc4\x02ID\xa5lobby\x92\x01\xc4\x02hi\xc0\xa3ann": ToRoom(
+        id=b"ID",
+        room="lobby",
+        message=Message(Form.TEXT, b"hi"),
+        without_user=UserId("ann"),
+    ),
+    b"\x01\x96\xaamembership\xc4\x02ID\xa5lobby\xc3\xa3s-1\x90": Membership(
+        id=b"ID", room="lobby", joins=True, connection=CONNECTION
+    ),
+    b"\x01\x96\xaamembership\xc4\x02ID\xa5lobby\xc2\xc0\x91\xa3ann": Membership(
+        id=b"ID", room="lobby", joins=False, users=[UserId("ann")]
+    ),
     b"\x01\x94\xaaconnection\xc4\x02ID\xa3s-1\x92\x01\xc4\x02hi": ToConnection(
         id=b"ID", connection=CONNECTION, message=Message(Form.TEXT, b"hi")
     ),
@@ -60,10 +80,13 @@ CHANNEL: dict[bytes, ChannelEnvelope] = {
     b"\x01\x97\xa7outcome\xc4\x02ID\xa3s-1\xa5s-1-2\xc0\xa6failed\xc0": Outcome(
         id=b"ID", connection=CONNECTION, request=REQUEST, error="failed"
     ),
-    b'\x01\x96\xadauthenticated\xc4\x02ID\xa5s-1-2\xcc\xc8\xc4\x0c{"id":"ann"}\xa0': Authenticated(
-        id=b"ID", request=REQUEST, status=200, user=b'{"id":"ann"}'
+    b'\x01\x97\xadauthenticated\xc4\x02ID\xa5s-1-2\xcc\xc8\xc4\x0c{"id":"ann"}\xa0\xc0': (
+        Authenticated(id=b"ID", request=REQUEST, status=200, user=b'{"id":"ann"}')
     ),
-    b"\x01\x96\xadauthenticated\xc4\x02ID\xa5s-1-2\xcd\x01\x91\xc0\xa2no": Authenticated(
+    b"\x01\x97\xadauthenticated\xc4\x02ID\xa5s-1-2\xcc\xc8\xc0\xa0\xcb@#\x00\x00\x00\x00\x00\x00": (
+        Authenticated(id=b"ID", request=REQUEST, status=200, expires=9.5)
+    ),
+    b"\x01\x97\xadauthenticated\xc4\x02ID\xa5s-1-2\xcd\x01\x91\xc0\xa2no\xc0": Authenticated(
         id=b"ID", request=REQUEST, status=401, reason="no"
     ),
     b"\x01\x93\xabapplication\xc4\x02ID\xa4abcd": ApplicationChanged(id=b"ID", version="abcd"),
@@ -105,6 +128,20 @@ DISPATCH: dict[str, list[Work]] = {
             expires=9.5,
         )
     ],
+    (
+        '1[{"type":"authenticate","id":"s-1-0","server":"s","path":"/","headers":[],'
+        '"remote_ip":"::1","message":{"id":"s-1-0","text":"token"},"expires":9.5}]'
+    ): [
+        Authenticate(
+            id=RequestId("s-1-0"),
+            server=ServerId("s"),
+            path="/",
+            headers=[],
+            remote_ip="::1",
+            message=Inbound(id=RequestId("s-1-0"), text="token"),
+            expires=9.5,
+        )
+    ],
 }
 
 
@@ -127,6 +164,13 @@ def test_a_channel_envelope_has_this_wire_form(data: bytes, envelope: ChannelEnv
 @pytest.mark.parametrize(("data", "envelope"), CHANNEL.items(), ids=kind)
 def test_a_channel_envelope_comes_back_unchanged(data: bytes, envelope: ChannelEnvelope) -> None:
     assert decode(data) == envelope
+
+
+def test_an_answer_of_a_worker_that_knows_no_expiry_is_read() -> None:
+    data = b'\x01\x96\xadauthenticated\xc4\x02ID\xa5s-1-2\xcc\xc8\xc4\x0c{"id":"ann"}\xa0'
+    assert decode(data) == Authenticated(
+        id=b"ID", request=REQUEST, status=200, user=b'{"id":"ann"}'
+    )
 
 
 @pytest.mark.parametrize(("data", "envelope"), CHANNEL.items(), ids=kind)

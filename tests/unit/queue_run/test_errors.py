@@ -8,6 +8,7 @@ import pytest
 from queue_run import errors
 from queue_run.errors import (
     ApplicationError,
+    AskToken,
     ChannelUnavailable,
     ClientError,
     DispatchUnavailable,
@@ -32,6 +33,7 @@ EXAMPLES: list[QueueRunError] = [
     MessageTooLarge(1_500_000, 1_048_576),
     ClientError("send a number"),
     Refuse(403, "members only"),
+    AskToken("send your token"),
     HandlerTimeout(2.5),
     ChannelUnavailable("Redis took no message"),
     DispatchUnavailable("the broker took no job"),

@@ -67,7 +67,7 @@ def test_configure_closes_what_was_open_before() -> None:
 
 
 def test_nothing_is_opened_before_it_is_used() -> None:
-    assert vars(configure(NOWHERE)).keys() == {"settings", "keys", "_celery"}
+    assert vars(configure(NOWHERE)).keys() == {"settings", "keys", "_celery", "on_sent"}
 
 
 def test_the_publisher_is_opened_once() -> None:

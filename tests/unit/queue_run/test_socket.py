@@ -162,6 +162,7 @@ def test_what_a_call_sends_to_users_is_noted_so_that_its_reply_comes_after_it() 
         first = socket.send("one")
         second = socket.to("bob").send("two")
         third = socket.to("bob").close()
+    assert call is not None
     assert call.sent == [first, second, third]
 
 

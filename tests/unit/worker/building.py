@@ -10,16 +10,34 @@ import msgspec
 from queue_run.envelopes import Authenticate, Inbound, Turn
 from queue_run.ids import ConnectionId, RequestId, ServerId
 from queue_run.messages import encode_json
-from worker.loader import JOB_PARAMETERS, REQUEST_PARAMETERS
+from queue_run.middleware import log_error, log_message_received
+from worker.loader import DEFAULTS, JOB_PARAMETERS, REQUEST_PARAMETERS
+from worker.middleware import Hook, Hooks
 from worker.routes import JobHandler, Route
 
 CONNECTION = ConnectionId("s1-1")
 REQUEST = RequestId("s1-1-1")
 
 
+def hook(function: Callable[..., Any], file: str = "sockets/_middleware.py") -> Hook:
+    return Hook(
+        function=function,
+        file=file,
+        is_async=inspect.iscoroutinefunction(function),
+        inline=function in DEFAULTS,
+    )
+
+
+#: What an application without middleware of its own has.
+DEFAULT_HOOKS = Hooks(
+    received=hook(log_message_received, "default"), error=hook(log_error, "default")
+)
+
+
 def route(handler: Callable[..., Any], pattern: str = "/", **options: Any) -> Route:
     names = tuple(inspect.signature(handler).parameters)
     takes_request = len(names) == 1 and names[0] not in REQUEST_PARAMETERS
+    options.setdefault("hooks", DEFAULT_HOOKS)
     return Route(
         file=f"sockets{pattern}.py",
         pattern=pattern,
@@ -70,7 +88,11 @@ def turn(
 
 
 def handshake(
-    *headers: tuple[str, str], path: str = "/", query: str = "", expires_in: float = 600
+    *headers: tuple[str, str],
+    path: str = "/",
+    query: str = "",
+    message: Inbound | None = None,
+    expires_in: float = 600,
 ) -> Authenticate:
     return Authenticate(
         id=RequestId("s1-1-0"),
@@ -79,5 +101,6 @@ def handshake(
         query=query,
         headers=list(headers),
         remote_ip="192.0.2.1",
+        message=message,
         expires=time.time() + expires_in,
     )

@@ -17,7 +17,7 @@ from queue_run.runtime import Runtime
 from queue_run.settings import Settings
 from queue_run.socket import SERVER_ENTRIES
 from tests.unit.recorders import RecordingPublisher
-from tests.unit.worker.building import handshake, inbound, route, turn
+from tests.unit.worker.building import DEFAULT_HOOKS, handshake, hook, inbound, route, turn
 from tests.waiting import DEADLINE, eventually
 from worker.intake import Intake
 from worker.routes import Routes
@@ -85,7 +85,11 @@ def worker(process: Runtime, publisher: RecordingPublisher) -> Iterator[NewWorke
             Settings(redis_url="redis://127.0.0.1:1/0", namespace="test", **settings)
         )
         here.__dict__["publisher"] = publisher
-        routes = Routes(sockets=(route(handler, timeout=DEADLINE),), authenticate=authenticate)
+        routes = Routes(
+            sockets=(route(handler, timeout=DEADLINE),),
+            authenticate=hook(authenticate) if authenticate is not None else None,
+            hooks=DEFAULT_HOOKS,
+        )
         made.append(Worker(publisher, here, routes))
         return made[-1]
 

@@ -238,6 +238,12 @@ def test_a_celery_task_as_a_handler_is_what_it_runs(load: Load) -> None:
 HOOK = "def on_authenticate(request): return {!r}\n"
 
 
+def authenticated_by(routes: Routes) -> object:
+    """What the application's `on_authenticate` gives, and the file that it is said to be from."""
+    assert routes.authenticate is not None
+    return routes.authenticate.function(None), routes.authenticate.file
+
+
 def test_on_authenticate_comes_from_the_index(load: Load) -> None:
     routes = load(
         {
@@ -245,16 +251,14 @@ def test_on_authenticate_comes_from_the_index(load: Load) -> None:
             "sockets/_middleware.py": HOOK.format("middleware"),
         }
     )
-    assert routes.authenticate is not None
-    assert routes.authenticate(None) == "index"
+    assert authenticated_by(routes) == ("index", "sockets/index.py")
 
 
 def test_on_authenticate_comes_from_the_middleware_when_the_index_has_none(load: Load) -> None:
     routes = load(
         {"sockets/index.py": HANDLER, "sockets/_middleware.py": HOOK.format("middleware")}
     )
-    assert routes.authenticate is not None
-    assert routes.authenticate(None) == "middleware"
+    assert authenticated_by(routes) == ("middleware", "sockets/_middleware.py")
 
 
 def test_none_in_the_index_switches_it_off(load: Load) -> None:
@@ -284,7 +288,9 @@ def test_on_authenticate_of_any_other_file_does_not_count(load: Load) -> None:
 )
 def test_on_authenticate_takes_the_request(load: Load, hook: str) -> None:
     [found] = problems(load, {"sockets/_middleware.py": hook, "sockets/index.py": HANDLER})
-    assert found == "sockets/_middleware.py: on_authenticate takes one argument, the request"
+    assert found == (
+        "sockets/_middleware.py: on_authenticate must be a function that takes the request"
+    )
 
 
 # What is wrong with a file

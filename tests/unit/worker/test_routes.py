@@ -3,7 +3,7 @@
 import pytest
 
 from queue_run.manifest import Manifest, RouteFacts
-from tests.unit.worker.building import queue, route
+from tests.unit.worker.building import hook, queue, route
 from worker.routes import Routes
 
 
@@ -19,7 +19,7 @@ def test_the_manifest_says_what_push_servers_need_to_know() -> None:
     routes = Routes(
         sockets=(CHAT, INDEX),
         queues={name: queue(handler, name) for name in ("report", "mail")},
-        authenticate=handler,
+        authenticate=hook(handler),
     )
     assert routes.manifest == Manifest(
         routes=[

@@ -10,7 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from queue_run import ClientError, HandlerTimeout, Refuse, Request, Signal, context, socket
+from queue_run import (
+    AskToken,
+    ClientError,
+    HandlerTimeout,
+    Refuse,
+    Request,
+    SentMessage,
+    Signal,
+    context,
+    socket,
+)
 from queue_run.envelopes import Authenticated, Outcome, ToUsers
 from queue_run.ids import ConnectionId, RequestId, UserId
 from queue_run.messages import Form, Message
@@ -19,14 +29,18 @@ from queue_run.runtime import Runtime
 from tests.unit.recorders import RecordingPublisher
 from tests.unit.worker.building import (
     CONNECTION,
+    DEFAULT_HOOKS,
     REQUEST,
     handshake,
+    hook,
     inbound,
     queue,
     route,
     turn,
 )
 from tests.waiting import DEADLINE, eventually_async
+from worker.middleware import Hooks, Middleware
+from worker.payloads import validator
 from worker.routes import Route, Routes
 from worker.runner import Job, Runner, decode_data, run_async_job, run_sync_job
 from worker.threads import HandlerThreads
@@ -44,8 +58,13 @@ class Application:
 
     def runner(self, *routes: Route, authenticate: Callable[..., Any] | None = None) -> Runner:
         return Runner(
-            Routes(sockets=routes, authenticate=authenticate),
+            Routes(
+                sockets=routes,
+                authenticate=hook(authenticate) if authenticate is not None else None,
+                hooks=DEFAULT_HOOKS,
+            ),
             threads=self._threads,
+            middleware=Middleware(asyncio.get_running_loop(), self._threads),
             max_message_bytes=2048,
             expose_errors=self.expose_errors,
         )
@@ -148,7 +167,7 @@ async def test_a_reply_that_cannot_be_sent_is_an_error(
 ) -> None:
     outcome = await app.ask(lambda data: value)
     assert (outcome.reply, outcome.error) == (None, f"internal error ({REQUEST})")
-    assert f"{REQUEST} at / failed" in caplog.text
+    assert f"{REQUEST} at / (user None, sockets/.py) failed" in caplog.text
 
 
 # Parameters
@@ -279,6 +298,68 @@ async def test_a_frame_that_does_not_fit_never_reaches_the_handler(app: Applicat
     outcome = await app.ask(called.append, b"\x00", type="text")
     assert outcome.error == "this path takes text, not binary messages"
     assert called == []
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_a_handler_gets_data_as_the_type_that_it_asks_for(
+    app: Application, kind: int
+) -> None:
+    handler = both(lambda data: data.x + 1)[kind]
+    outcome = await app.ask(handler, '{"x": 1}', validate=validator(Point))
+    assert outcome.reply == Message(Form.JSON, b"2")
+
+
+async def test_data_of_another_type_never_reaches_the_handler(
+    app: Application, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[object] = []
+    outcome = await app.ask(called.append, '{"x": "1"}', validate=validator(Point))
+    assert outcome.error == "data.x: expected `int`, got `str`"
+    assert called == []
+    assert [(each.levelno, each.exc_info) for each in caplog.records] == [(logging.WARNING, None)]
+
+
+# Middleware
+
+
+async def test_on_message_received_comes_first_and_sees_what_came(app: Application) -> None:
+    events: list[object] = []
+    hooks = Hooks(received=hook(lambda request: events.append(request.data)))
+    handler = both(lambda data: events.append("handler"))[0]
+    await app.ask(handler, "one", hooks=hooks)
+    await app.ask(handler, b"\x00", hooks=hooks, type="text")
+    await app.ask(handler, '{"x": "1"}', hooks=hooks, validate=validator(Point))
+    assert events == ["one", "handler", b"\x00", {"x": "1"}]
+
+
+async def test_what_on_message_received_raises_is_the_outcome(app: Application) -> None:
+    called: list[object] = []
+
+    def refuse(request: Request) -> None:
+        raise ClientError("not today")
+
+    outcome = await app.ask(called.append, hooks=Hooks(received=hook(refuse)))
+    assert (outcome.error, called) == ("not today", [])
+
+
+async def test_on_message_sent_is_told_of_replies_and_of_nothing_else(app: Application) -> None:
+    told: list[object] = []
+    hooks = Hooks(sent=hook(told.append))
+    await app.ask(lambda: {"a": 1}, hooks=hooks)
+    await app.ask(lambda: None, hooks=hooks)
+    await app.ask(lambda: object(), hooks=hooks)
+    await eventually_async(lambda: told, what="the message")
+    await asyncio.sleep(SOON)
+    assert told == [SentMessage(data={"a": 1}, connection=CONNECTION)]
+
+
+async def test_on_error_is_told_of_a_failure_with_its_request(app: Application) -> None:
+    told: list[Any] = []
+    hooks = Hooks(error=hook(lambda error, request: told.append((error, request.request_id))))
+    failure = LookupError("secret")
+    outcome = await app.ask(raising(failure)[1], hooks=hooks)
+    assert outcome.error == f"internal error ({REQUEST})"
+    assert told == [(failure, REQUEST)]
 
 
 # Failures
@@ -564,6 +645,40 @@ async def test_an_id_that_is_a_number_becomes_text(app: Application) -> None:
     assert user_of(await app.authenticate(lambda request: {"id": 7})) == {"id": "7"}
 
 
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+@pytest.mark.parametrize("raised", [True, False], ids=["raised", "returned"])
+async def test_a_token_may_be_asked_for_once(app: Application, kind: int, raised: bool) -> None:
+    def ask(request: object) -> object:
+        if raised:
+            raise AskToken
+        return AskToken()
+
+    authenticate = both(ask)[kind]
+    answer = await app.authenticate(authenticate)
+    assert (answer.status, answer.user) == (100, None)
+    answer = await app.authenticate(authenticate, message=inbound('{"no": "token"}'))
+    assert (answer.status, answer.reason, answer.user) == (401, "no token", None)
+
+
+async def test_the_first_message_is_there_when_it_was_asked_for(app: Application) -> None:
+    seen: list[ConnectionRequest] = []
+    await app.authenticate(seen.append, message=inbound('{"token": "abc"}'))
+    assert (seen[0].message, seen[0].bearer_token) == ({"token": "abc"}, "abc")
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])
+async def test_a_connection_ends_at_the_earliest_time_that_it_was_given(
+    app: Application, kind: int
+) -> None:
+    def expiring(request: object) -> dict[str, str]:
+        context.expire_connection(17.5)
+        context.expire_connection(18.5)
+        return {"id": "ann"}
+
+    assert (await app.authenticate(both(expiring)[kind])).expires == 17.5
+    assert (await app.authenticate(lambda request: {"id": "ann"})).expires is None
+
+
 async def test_a_user_may_be_any_object_with_an_id(app: Application) -> None:
     @dataclass
     class User:
@@ -603,7 +718,7 @@ async def test_a_failure_refuses_without_its_text(
 ) -> None:
     answer = await app.authenticate(raising(LookupError("secret"))[kind])
     assert (answer.status, answer.reason, answer.user) == (500, "internal error", None)
-    assert "on_authenticate failed" in caplog.text
+    assert "on_authenticate for / from 192.0.2.1 failed" in caplog.text
     assert "secret" in caplog.text
 
 

@@ -1,0 +1,61 @@
+"""Who may connect: origins, and the address of a client behind proxies.
+
+Pure: headers in, answers out.
+"""
+
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from queue_run.settings import words
+
+
+class Origins:
+    """The pages that may open connections: the server's own, and those on a list."""
+
+    def __init__(self, allowed: str) -> None:
+        self._allowed = {origin.lower().rstrip("/") for origin in words(allowed)}
+
+    def admits(self, origin: str, host: str) -> bool:
+        """Whether a page of this origin may connect to this host (RFC 6455, 10.2)."""
+        if "*" in self._allowed:
+            return True
+        parts = urlsplit(origin.lower())
+        if f"{parts.scheme}://{parts.netloc}" in self._allowed:
+            return True
+        return bool(parts.netloc) and parts.netloc == host.lower()
+
+
+class Proxies:
+    """The proxies whose word on a client's address is believed."""
+
+    def __init__(self, trusted: str) -> None:
+        self._networks = [ipaddress.ip_network(text, strict=False) for text in words(trusted)]
+
+    def client_address(self, peer: str, forwarded_for: Sequence[str]) -> str:
+        """The address of the client behind the proxies that are trusted.
+
+        Args:
+            peer: who is connected.
+            forwarded_for: what X-Forwarded-For lists; each proxy has added its own peer.
+        """
+        address = peer
+        for claimed in reversed([each.strip() for each in forwarded_for]):
+            if not self._trusts(address) or not _is_address(claimed):
+                break
+            address = claimed
+        return address
+
+    def _trusts(self, address: str) -> bool:
+        if not _is_address(address):
+            return False
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in self._networks)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,36 @@
+"""The user of HTTP requests in ASGI applications: Starlette, FastAPI, Quart, Django."""
+
+import inspect
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from queue_run.acting import User, as_user
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class UserMiddleware:
+    """Lets the whole of each request, streamed responses included, act for its user.
+
+    Args:
+        app: the application inside.
+        user: gives the user of a scope ("http" or "websocket"): an id, a user with an id, or None
+            (see `as_user`). It may be asynchronous; a plain function runs on the event loop and
+            must not block.
+    """
+
+    def __init__(self, app: App, user: Callable[[Scope], User | Awaitable[User]]) -> None:
+        self._app = app
+        self._user = user
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        user = self._user(scope)
+        with as_user(await user if inspect.isawaitable(user) else user):
+            await self._app(scope, receive, send)

@@ -1,0 +1,34 @@
+"""`queue-run routes`."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from queue_run.cli.environment import with_options
+from queue_run.settings import Settings
+
+
+@click.command("routes")
+@click.option(
+    "--app",
+    "app_dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder that holds sockets/ and queues/ [QUEUE_RUN_APP_DIR, this one].",
+)
+def command(app_dir: Path | None) -> None:
+    """Show which file answers which path, with its middleware, and the queues.
+
+    Loads the application, and needs neither Redis nor a worker. A path that ends in … is answered
+    by its file, and so are the paths below it that have no file.
+
+    \b
+    Examples:
+      queue-run routes
+      queue-run routes --app examples/chat
+    """
+    environ = with_options(os.environ, app_dir=app_dir)
+    Settings.from_env(environ)  # Wrong settings end here, before another process starts.
+    os.execve(sys.executable, [sys.executable, "-m", "worker"], environ)

@@ -1,0 +1,359 @@
+"""An application under test."""
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import EllipsisType, TracebackType
+from typing import Any, TypeAlias
+from urllib.parse import urlencode
+
+import msgspec
+
+from queue_run import runtime
+from queue_run.ids import id_of_user, user_id
+from queue_run.messages import encode_json
+from queue_run.queues import as_argument
+from queue_run.requests import SentMessage
+from queue_run.settings import Settings
+from queue_run.testing.connections import Connection, Handshake, header_list
+from queue_run.testing.jobs import Pushed
+from queue_run.testing.modules import loaded
+from queue_run.testing.stage import Stage
+
+#: An id, a user with an "id", or None for an anonymous one.
+User: TypeAlias = str | int | Mapping[str, object] | None
+
+#: Jobs that one `run_jobs` runs: beyond it, jobs push jobs for ever.
+MOST_JOBS = 1000
+
+#: The applications that are open, the innermost last.
+_open: list["Application"] = []
+
+
+class Application:
+    """The application in a folder; it is open inside `with` or `async with`.
+
+    Meanwhile everything in this process sends to the clients of the test and pushes into a list:
+    handlers and jobs, but also a view or a function that the test calls. Its modules are imported
+    anew each time it is opened.
+
+    Args:
+        folder: holds `sockets/` and `queues/`.
+        raise_errors: a client's `send` raises what the handler raised, after its error has arrived.
+        settings: limits, and `expose_errors`; the environment is not read.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path = ".",
+        *,
+        raise_errors: bool = False,
+        settings: Settings | None = None,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        #: May be changed at any time.
+        self.raise_errors = raise_errors
+        self._settings = settings or Settings(app_dir=str(self.folder))
+        self._stage = Stage(self._settings)
+        self._exits: contextlib.ExitStack | None = None
+
+    def __repr__(self) -> str:
+        return f"<Application in {self.folder}>"
+
+    def __enter__(self) -> "Application":
+        """
+        Raises:
+            ApplicationError: with every file of the application that cannot be used.
+        """
+        if self._exits is not None:
+            raise RuntimeError(f"{self} is open already")
+        self._stage = Stage(self._settings)
+        with contextlib.ExitStack() as exits:
+            # First, so that nothing an application does while it is imported reaches Redis.
+            exits.enter_context(runtime.using(self._stage.runtime))
+            self._stage.start(exits.enter_context(loaded(self.folder)))
+            exits.callback(self._stage.close)
+            _open.append(self)
+            exits.callback(_open.remove, self)
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        exits, self._exits = self._exits, None
+        if exits is not None:
+            exits.close()
+
+    async def __aenter__(self) -> "Application":
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._stage.engine().settle()
+        self.__exit__(kind, error, traceback)
+
+    @property
+    def is_open(self) -> bool:
+        return self._exits is not None
+
+    def connected(
+        self,
+        user: User | EllipsisType = ...,
+        *,
+        path: str = "/",
+        query: str | Mapping[str, str] = "",
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        remote_ip: str = "127.0.0.1",
+    ) -> "Connecting":
+        """A client, inside `with` or `async with`; an application that is not open is, meanwhile.
+
+        Args:
+            user: the client's user: an id (the user then is `{"id": id}`), a user, or None for an
+                anonymous one. Without it `on_authenticate` decides, as for a real client.
+            path: of the URL: it picks the file that answers.
+            query: of the URL.
+            headers: of the handshake, for `on_authenticate`.
+            cookies: the same.
+            remote_ip: the same.
+
+        Raises:
+            Refuse: (by `with`) when `on_authenticate` refuses; with status 500 when it fails.
+            TypeError: for a user without a usable id.
+        """
+        handshake = Handshake(
+            path=path,
+            query=query if isinstance(query, str) else urlencode(query),
+            headers=header_list(headers, cookies),
+            remote_ip=remote_ip,
+        )
+        return Connecting(self, user if user is ... else _user(user), handshake)
+
+    @property
+    def sent(self) -> list[SentMessage]:
+        """Everything that was sent with `queue_run.socket`, whether or not it reached a client, in
+        order; replies are not among it."""
+        return self._stage.delivery.sent
+
+    @property
+    def pushed(self) -> list[Pushed]:
+        """All jobs that were pushed, in order, whether or not they have been run."""
+        return self._stage.jobs.all
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """Everything that has failed in handlers, middleware and jobs, in order."""
+        return self._stage.errors
+
+    def clear(self) -> None:
+        """Forget what was sent and pushed, and what has failed."""
+        self._stage.delivery.clear()
+        self._stage.jobs.clear()
+        self._stage.errors.clear()
+
+    def run_jobs(self) -> list[Pushed]:
+        """Run the jobs that were pushed and not run yet, one after another, and those that they
+        push; returns them. What a job raises is raised here, and the rest waits.
+
+        Raises:
+            RuntimeError: when jobs push jobs without an end.
+        """
+        return self._require_open().run(self._run_jobs())
+
+    async def run_jobs_async(self) -> list[Pushed]:
+        """`run_jobs` for asynchronous tests."""
+        self._require_open()
+        return await self._run_jobs()
+
+    def run_job(self, queue: str, payload: object, *, user: User = None) -> Any:
+        """Run one job at once; gives what its handler returns, and raises what it raises.
+
+        Args:
+            queue: the queue's name: `mail` for `queues/mail.py`.
+            payload: what would be pushed.
+            user: whom the job belongs to: as for `connected`.
+
+        Raises:
+            UnknownQueue: when the application has no such queue.
+            NotEncodable: when the payload has no JSON form.
+        """
+        return self._require_open().run(self._run_job(queue, payload, user))
+
+    async def run_job_async(self, queue: str, payload: object, *, user: User = None) -> Any:
+        """`run_job` for asynchronous tests."""
+        self._require_open()
+        return await self._run_job(queue, payload, user)
+
+    async def _run_jobs(self) -> list[Pushed]:
+        done: list[Pushed] = []
+        while (job := self._stage.jobs.take()) is not None:
+            if len(done) == MOST_JOBS:
+                raise RuntimeError(f"{MOST_JOBS} jobs have run, and there are still more")
+            await self._stage.engine().job(job)
+            done.append(job)
+        return done
+
+    async def _run_job(self, queue: str, payload: object, user: User) -> Any:
+        self._stage.jobs.check(queue)
+        job = Pushed(
+            queue=queue, payload=as_argument(payload), user=_user(user), id=str(uuid.uuid4())
+        )
+        return await self._stage.engine().job(job)
+
+    def _require_open(self) -> Stage:
+        if self._exits is None:
+            raise RuntimeError(f"{self} is not open: use it in a `with` block")
+        return self._stage
+
+
+class _Client(Connection):
+    """What both flavours of a client have."""
+
+    def __init__(self, app: Application, stage: Stage, handshake: Handshake) -> None:
+        ordered = stage.keeps_order(handshake.path)
+        super().__init__(stage.delivery.new_id(), replace(handshake, ordered=ordered))
+        #: The application that it is connected to.
+        self.app = app
+        self._stage = stage
+
+    async def _exchange(self, message: object) -> None:
+        await self._stage.exchange(self, message, raise_errors=self.app.raise_errors)
+
+
+class Client(_Client):
+    """A client for synchronous tests: `with app.connected(...) as client`."""
+
+    def send(self, message: object) -> None:
+        """Send a message, and return when its handler has answered and all it sent has arrived.
+
+        Args:
+            message: text and bytes go out as they are, anything else as JSON.
+
+        Raises:
+            Disconnected: when the connection is closed.
+            Exception: the handler's own, where the application has `raise_errors`.
+        """
+        # The loop of an application that is not open any more must not be started again.
+        self.require_connected()
+        self._stage.run(self._exchange(message))
+
+
+class AsyncClient(_Client):
+    """A client for asynchronous tests: `async with app.connected(...) as client`."""
+
+    async def send(self, message: object) -> None:
+        """Send a message, and return when its handler has answered and all it sent has arrived.
+
+        Args:
+            message: text and bytes go out as they are, anything else as JSON.
+
+        Raises:
+            Disconnected: when the connection is closed.
+            Exception: the handler's own, where the application has `raise_errors`.
+        """
+        await self._exchange(message)
+
+
+class Connecting:
+    """A client that is about to connect: `with` gives a `Client`, `async with` an `AsyncClient`."""
+
+    def __init__(self, app: Application, user: Any, handshake: Handshake) -> None:
+        self._app = app
+        #: An ellipsis lets `on_authenticate` decide.
+        self._user = user
+        self._handshake = handshake
+        self._block = self._connected()
+        self._async_block = self._connected_async()
+
+    def __enter__(self) -> Client:
+        return self._block.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._block.__exit__(kind, error, traceback)
+
+    async def __aenter__(self) -> AsyncClient:
+        return await self._async_block.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._async_block.__aexit__(kind, error, traceback)
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[Client]:
+        with contextlib.nullcontext() if self._app.is_open else self._app:
+            stage = self._app._stage
+            client = Client(self._app, stage, self._handshake)
+            if self._user is ...:
+                stage.run(stage.authenticate(client, raise_errors=self._app.raise_errors))
+            with self._joined(client):
+                yield client
+
+    @contextlib.asynccontextmanager
+    async def _connected_async(self) -> AsyncIterator[AsyncClient]:
+        async with contextlib.nullcontext() if self._app.is_open else self._app:
+            stage = self._app._stage
+            client = AsyncClient(self._app, stage, self._handshake)
+            if self._user is ...:
+                await stage.authenticate(client, raise_errors=self._app.raise_errors)
+            with self._joined(client):
+                yield client
+
+    @contextlib.contextmanager
+    def _joined(self, client: Connection) -> Iterator[None]:
+        if self._user is not ...:
+            client.user = self._user
+        delivery = self._app._stage.delivery
+        delivery.add(client)
+        try:
+            yield
+        finally:
+            delivery.remove(client)
+            client.leave()
+
+
+def connected(
+    user: User | EllipsisType = ...,
+    *,
+    path: str = "/",
+    query: str | Mapping[str, str] = "",
+    headers: Mapping[str, str] | None = None,
+    cookies: Mapping[str, str] | None = None,
+    remote_ip: str = "127.0.0.1",
+) -> Connecting:
+    """A client of the application that is open, else of the one in the working directory.
+
+    Arguments as for `Application.connected`.
+    """
+    app = _open[-1] if _open else Application()
+    return app.connected(
+        user, path=path, query=query, headers=headers, cookies=cookies, remote_ip=remote_ip
+    )
+
+
+def _user(user: User) -> Any:
+    """The user as handlers get it."""
+    if user is None:
+        return None
+    if isinstance(user, str | int):
+        return {"id": user_id(user)}
+    facts = msgspec.json.decode(encode_json(user))
+    return {**facts, "id": id_of_user(facts)}

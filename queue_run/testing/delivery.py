@@ -1,0 +1,153 @@
+"""From the channel to the clients of a test: what the push server does, without a server."""
+
+import itertools
+import threading
+from collections.abc import Iterable
+
+from queue_run.channel.publisher import Publisher
+from queue_run.channel.receipts import Receipt, finished
+from queue_run.envelopes import (
+    ChannelEnvelope,
+    CloseConnection,
+    CloseUsers,
+    Membership,
+    Outcome,
+    ToConnection,
+    ToRoom,
+    ToUsers,
+    decode,
+)
+from queue_run.ids import ConnectionId, UserId
+from queue_run.messages import error_message
+from queue_run.requests import SentMessage
+from queue_run.testing.connections import Connection, decoded
+
+
+class Delivery:
+    """The clients that are connected, and everything that was sent to anybody."""
+
+    def __init__(self) -> None:
+        self._connections: dict[ConnectionId, Connection] = {}
+        self._numbers = itertools.count(1)
+        self._sent: list[SentMessage] = []
+        # Handlers send from several threads.
+        self._lock = threading.RLock()
+
+    def new_id(self) -> ConnectionId:
+        return ConnectionId(f"test-{next(self._numbers)}")
+
+    def add(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections[connection.id] = connection
+
+    def remove(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.pop(connection.id, None)
+
+    def get(self, connection: ConnectionId) -> Connection | None:
+        return self._connections.get(connection)
+
+    @property
+    def sent(self) -> list[SentMessage]:
+        with self._lock:
+            return list(self._sent)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._sent.clear()
+
+    def deliver(self, envelope: ChannelEnvelope) -> None:
+        """Let it reach whom it is addressed to, at once."""
+        with self._lock:
+            match envelope:
+                case ToUsers():
+                    self._note(envelope, users=tuple(envelope.users))
+                    for connection in self._of_users(envelope.users):
+                        connection.take(envelope.message)
+                case ToRoom():
+                    self._note(envelope, room=envelope.room)
+                    for connection in self._in_room(envelope):
+                        connection.take(envelope.message)
+                case ToConnection():
+                    self._note(envelope, connection=envelope.connection)
+                    for connection in self._one(envelope.connection):
+                        connection.take(envelope.message)
+                case CloseUsers():
+                    for connection in self._of_users(envelope.users):
+                        connection.close(envelope.code, envelope.reason)
+                case CloseConnection():
+                    for connection in self._one(envelope.connection):
+                        connection.close(envelope.code, envelope.reason)
+                case Membership():
+                    self._change_membership(envelope)
+                case Outcome():
+                    self._answer(envelope)
+
+    def _note(
+        self,
+        envelope: ToUsers | ToRoom | ToConnection,
+        *,
+        users: tuple[UserId, ...] = (),
+        room: str | None = None,
+        connection: ConnectionId | None = None,
+    ) -> None:
+        data = decoded(envelope.message)
+        self._sent.append(SentMessage(data=data, users=users, room=room, connection=connection))
+
+    def _answer(self, outcome: Outcome) -> None:
+        message = outcome.reply if outcome.error is None else error_message(outcome.error)
+        if message is not None:
+            for connection in self._one(outcome.connection):
+                connection.take(message)
+
+    @property
+    def _open(self) -> list[Connection]:
+        return [each for each in self._connections.values() if each.is_open]
+
+    def _one(self, connection_id: ConnectionId | None) -> list[Connection]:
+        found = self._connections.get(connection_id) if connection_id is not None else None
+        return [found] if found is not None and found.is_open else []
+
+    def _of_users(self, users: Iterable[UserId]) -> list[Connection]:
+        wanted = set(users)
+        return [each for each in self._open if each.user_id in wanted]
+
+    def _in_room(self, envelope: ToRoom) -> list[Connection]:
+        return [
+            each
+            for each in self._open
+            if envelope.room in each.rooms
+            and each.id != envelope.without_connection
+            and (envelope.without_user is None or each.user_id != envelope.without_user)
+        ]
+
+    def _change_membership(self, envelope: Membership) -> None:
+        for connection in self._one(envelope.connection) + self._of_users(envelope.users):
+            if envelope.joins:
+                connection.rooms.add(envelope.room)
+            else:
+                connection.rooms.discard(envelope.room)
+
+
+class DeliveringPublisher(Publisher):
+    """A publisher whose entries reach the clients at once, in whatever thread."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        # Without the base's own set-up, which is Redis.
+        self._delivery = delivery
+        self._offsets = itertools.count(1)
+
+    def publish(
+        self, stream: str, data: bytes, *, max_entries: int, create: bool = True
+    ) -> Receipt:
+        return self.submit(stream, data, max_entries=max_entries, create=create)
+
+    def submit(self, stream: str, data: bytes, *, max_entries: int, create: bool = True) -> Receipt:
+        self._delivery.deliver(decode(data))
+        return finished(f"{next(self._offsets)}-0")
+
+    def flush(self) -> None:
+        """Nothing ever waits."""
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,148 @@
+"""An application that is open for tests: what it is made of, and on which loops it runs."""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from queue_run.errors import Refuse
+from queue_run.requests import SentMessage
+from queue_run.settings import Settings
+from queue_run.testing.connections import Connection
+from queue_run.testing.delivery import Delivery
+from queue_run.testing.engine import Engine, working
+from queue_run.testing.jobs import PushedJobs
+from queue_run.testing.process import InProcessRuntime
+from worker.background import BackgroundLoop
+from worker.routes import Routes
+from worker.threads import HandlerThreads
+
+T = TypeVar("T")
+
+#: Seconds that the threads of plain handlers get at the end. One that hangs is left alone.
+THREADS_END = 1.0
+
+
+class Stage:
+    """The parts of one open application.
+
+    Handlers run on the test's own event loop where it has one, and else on a loop in a thread,
+    which is made when it is first needed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.delivery = Delivery()
+        self.jobs = PushedJobs()
+        #: All that `on_error` was told of, and what jobs have raised.
+        self.errors: list[BaseException] = []
+        self.runtime = InProcessRuntime(settings, self.delivery, self.jobs)
+        self._settings = settings
+        self._routes = Routes()
+        self._router = self._routes.router()
+        self._threads = _Threads(settings.handler_threads)
+        self._background: BackgroundLoop | None = None
+        self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
+
+    def start(self, routes: Routes) -> None:
+        """Let it run these handlers."""
+        self._routes = routes
+        self._router = routes.router()
+        self.jobs.queues = routes.queues
+        if routes.hooks.sent is not None:
+            self.runtime.on_sent = self._sent
+
+    def keeps_order(self, path: str) -> bool:
+        """Whether requests on this path take turns."""
+        found = self._router.match(path)
+        return found is None or found[0].ordered
+
+    async def authenticate(self, client: Connection, *, raise_errors: bool) -> None:
+        """Let the application's `on_authenticate` decide on a client that connects.
+
+        Raises:
+            Refuse: when it refuses, or fails.
+            Exception: its own, with `raise_errors`.
+        """
+        try:
+            await self.engine().authenticate(client, None)
+        except Refuse as refusal:
+            if raise_errors and refusal.__cause__ is not None:
+                raise refusal.__cause__ from None
+            raise
+
+    async def exchange(self, client: Connection, message: object, *, raise_errors: bool) -> None:
+        """Run a client's request when its turn has come.
+
+        Raises:
+            Disconnected: when the connection is closed.
+            Exception: the handler's own, with `raise_errors`.
+        """
+        takes_turn = client.handshake.ordered or client.owes_token
+        async with client.turn if takes_turn else contextlib.nullcontext():
+            client.require_connected()
+            run = self.engine().authenticate if client.owes_token else self.engine().request
+            failures = await run(client, client.frame(message))
+        if failures and raise_errors:
+            raise failures[0]
+
+    def engine(self) -> Engine:
+        """What runs handlers on the current event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._engines:
+            self._engines[loop] = Engine(
+                self._routes,
+                self._settings,
+                loop,
+                self._threads,
+                self.delivery,
+                self.errors.append,
+            )
+        return self._engines[loop]
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run on the loop in the thread, and wait for it."""
+        if self._background is None:
+            self._background = BackgroundLoop()
+            self._background.start()
+        return self._background.submit(work).result()
+
+    def close(self) -> None:
+        """End the loop in the thread, and the threads of plain handlers."""
+        if self._background is not None:
+            self.run(self._end_loop())
+            self._background.stop()
+            self._background = None
+        self._engines.clear()
+        self._threads.end(THREADS_END)
+
+    async def _end_loop(self) -> None:
+        await self.engine().settle()
+        # Of `asyncio.to_thread` in handlers.
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    def _sent(self, message: SentMessage) -> None:
+        """Tell the application's middleware of what a job, or code outside of handlers, sends."""
+        engine = working()
+        if engine is not None:
+            engine.sent(message)
+            return
+        try:
+            engine = self.engine()
+        except RuntimeError:
+            # Synchronous code outside of handlers: the test sees at once what middleware does.
+            self.run(self._tell(message))
+        else:
+            engine.sent(message)
+
+    async def _tell(self, message: SentMessage) -> None:
+        self.engine().sent(message)
+        await self.engine().settle()
+
+
+class _Threads(HandlerThreads):
+    """Threads of which none is left after the test, unless a handler hangs."""
+
+    def end(self, seconds: float) -> None:
+        self.shutdown()
+        for thread in self._threads:
+            thread.join(seconds)

@@ -1,0 +1,9 @@
+"""Has the default middleware: neither this file nor its folder has any."""
+
+from typing import Any
+
+from tests.apps.document.sockets._actions import act
+
+
+async def handler(data: dict[str, Any]) -> Any:
+    return await act(data)

@@ -1,0 +1,5 @@
+"""Takes bytes."""
+
+
+async def handler(data: bytes) -> bytes:
+    return data[::-1]

@@ -1,0 +1,80 @@
+"""Origins and proxies."""
+
+import pytest
+
+from push_server.admission import Origins, Proxies
+
+HOST = "shop.example:8000"
+
+
+@pytest.mark.parametrize("origin", ["http://shop.example:8000", "https://SHOP.example:8000"])
+def test_the_servers_own_pages_are_admitted(origin: str) -> None:
+    assert Origins("").admits(origin, HOST)
+    assert Origins("https://example.com").admits(origin, HOST)
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://shop.example", "http://shop.example:1", "http://evil.example", "null", ""]
+)
+def test_pages_from_elsewhere_are_not(origin: str) -> None:
+    assert not Origins("").admits(origin, HOST)
+
+
+def test_without_a_host_an_origin_without_one_is_not_the_same() -> None:
+    assert not Origins("").admits("null", "")
+
+
+@pytest.mark.parametrize("origin", ["https://example.com", "HTTPS://Example.Com", "http://a:3000"])
+def test_listed_origins_are_admitted_in_whatever_case(origin: str) -> None:
+    assert Origins("https://EXAMPLE.com/, http://a:3000").admits(origin, HOST)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://example.com", "https://example.com:444", "https://example.com.evil", "http://a"],
+)
+def test_what_only_looks_like_a_listed_origin_is_not(origin: str) -> None:
+    assert not Origins("https://example.com, http://a:3000").admits(origin, HOST)
+
+
+@pytest.mark.parametrize("origin", ["https://any.example", "null"])
+def test_a_star_admits_every_page(origin: str) -> None:
+    assert Origins("*").admits(origin, HOST)
+
+
+PROXY, INNER, CLIENT = "192.0.2.7", "10.0.0.1", "203.0.113.5"
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded_for", "address"),
+    [
+        (PROXY, [], PROXY),
+        (PROXY, [""], PROXY),
+        (PROXY, [CLIENT], CLIENT),
+        (PROXY, [f" {CLIENT} "], CLIENT),
+        # What the client claimed itself stands in front of what the proxy has added.
+        (PROXY, ["198.51.100.1", CLIENT], CLIENT),
+        (PROXY, ["198.51.100.1", CLIENT, INNER], CLIENT),
+        (PROXY, [INNER, "10.0.0.2"], INNER),
+        # Nobody whose word counts has written it.
+        (CLIENT, ["198.51.100.1"], CLIENT),
+        ("not an address", [CLIENT], "not an address"),
+        (PROXY, ["198.51.100.1", "unknown"], PROXY),
+        (PROXY, ["unknown", CLIENT], CLIENT),
+    ],
+)
+def test_trusted_proxies_are_believed_about_their_own_peers(
+    peer: str, forwarded_for: list[str], address: str
+) -> None:
+    proxies = Proxies("192.0.2.7, 10.0.0.0/8")
+    assert proxies.client_address(peer, forwarded_for) == address
+
+
+def test_without_trusted_proxies_nobody_is_believed() -> None:
+    assert Proxies("").client_address(PROXY, [CLIENT]) == PROXY
+
+
+def test_networks_may_be_of_either_version() -> None:
+    proxies = Proxies("2001:db8::/32, 10.0.0.1/8")
+    assert proxies.client_address("2001:db8::1", ["2001:db8:0:1::2", CLIENT]) == CLIENT
+    assert proxies.client_address("10.9.9.9", ["2001:db9::1"]) == "2001:db9::1"

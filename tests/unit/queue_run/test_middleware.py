@@ -1,0 +1,131 @@
+"""The default middleware."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from queue_run.errors import ClientError, HandlerTimeout
+from queue_run.ids import ConnectionId, RequestId, UserId
+from queue_run.middleware import (
+    SHOWN,
+    log_error,
+    log_message_received,
+    log_message_sent,
+    shown,
+)
+from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal
+
+
+def request(data: Any = "hi", user: Any = None) -> Request:
+    return Request(
+        connection=ConnectionId("s1-1"),
+        data=data,
+        request_id=RequestId("s1-1-7"),
+        user=user,
+        path="/chat",
+        params={},
+        query={"token": "secret"},
+        signal=Signal(),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "queue_run.messages")
+
+
+def test_a_message_received_is_logged_with_its_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log_message_received(request({"a": 1}))
+    assert caplog.messages == ["s1-1: <= {'a': 1}"]
+
+
+def test_a_message_received_is_not_looked_at_when_nothing_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise AssertionError("looked at")
+
+    caplog.set_level(logging.WARNING, "queue_run.messages")
+    log_message_received(request(Shy()))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (SentMessage(data="hi", connection=ConnectionId("s1-1")), "s1-1: => 'hi'"),
+        (SentMessage(data=[1], users=(UserId("ann"), UserId("bob"))), "ann, bob: => [1]"),
+        (
+            SentMessage(data=b"12", users=tuple(UserId(str(n)) for n in range(10_000))),
+            "0, 1, 2 and 9997 more: => 2 bytes",
+        ),
+        (SentMessage(data=None, room="hall"), "room hall: => None"),
+    ],
+)
+def test_a_message_sent_is_logged_with_whom_it_goes_to(
+    caplog: pytest.LogCaptureFixture, message: SentMessage, line: str
+) -> None:
+    log_message_sent(message)
+    assert caplog.messages == [line]
+
+
+def test_an_error_is_logged_with_its_traceback_request_and_user(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = ValueError("broken")
+    log_error(error, request(user={"id": "ann", "password": "secret"}))
+    [record] = caplog.records
+    assert record.message == "s1-1-7 at /chat (user ann) failed: broken"
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize("error", [ClientError("send less"), HandlerTimeout(1.0)])
+def test_an_error_to_be_expected_is_a_warning_without_traceback(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    log_error(error, request())
+    [record] = caplog.records
+    assert record.message == f"s1-1-7 at /chat (user None) failed: {error}"
+    assert record.levelno == logging.WARNING
+    assert not record.exc_info
+
+
+def test_an_error_of_on_authenticate_is_logged_without_what_may_hold_a_token(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked = ConnectionRequest(
+        path="/chat",
+        query={"token": "secret"},
+        headers={"cookie": "secret"},
+        remote_ip="203.0.113.5",
+    )
+    log_error(ValueError("broken"), asked)
+    assert caplog.messages == ["on_authenticate for /chat from 203.0.113.5 failed: broken"]
+
+
+def test_an_error_outside_requests_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    log_error(ValueError("broken"), None)
+    assert caplog.messages == ["sending failed: broken"]
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("hi", "'hi'"),
+        (b"\x00" * 5, "5 bytes"),
+        ("a\nb\x1b[31m", "'a\\nb\\x1b[31m'"),
+        ({"a": "\r\n"}, "{'a': '\\r\\n'}"),
+    ],
+)
+def test_a_message_is_shown_on_one_line(data: Any, text: str) -> None:
+    assert shown(data) == text
+
+
+def test_a_long_message_is_cut() -> None:
+    assert shown("x" * 10_000) == "'" + "x" * (SHOWN - 1) + "…"

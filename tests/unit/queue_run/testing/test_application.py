@@ -1,0 +1,107 @@
+"""An application as a test uses it."""
+
+import threading
+import time
+
+import pytest
+
+from queue_run import queues, socket
+from queue_run.errors import Refuse
+from queue_run.testing import Application, Disconnected, connected
+from tests.conftest import WriteApp
+from tests.unit.queue_run.testing.applications import AUTHENTICATED, ECHO, ERRORS, HOOKS, JOBS, told
+
+
+def test_a_client_gets_what_its_handler_returns(echo: Application) -> None:
+    with echo.connected(user="ann") as client:
+        client.send({"text": "hi"})
+        assert client.received == [{"echo": {"text": "hi"}}]
+
+
+def test_with_raise_errors_send_raises_what_the_handler_raised(write_app: WriteApp) -> None:
+    app = Application(write_app(ERRORS), raise_errors=True)
+    with app.connected() as client:
+        with pytest.raises(LookupError, match="a secret"):
+            client.send("other")
+        assert [list(each) for each in client.received] == [["error"]]
+
+
+def test_a_given_user_needs_an_id(echo: Application) -> None:
+    with pytest.raises(TypeError, match="id"):
+        echo.connected(user={"name": "Ann"})
+
+
+def test_clear_forgets_what_was_noted(jobs: Application) -> None:
+    socket.to("ann").send("hi")
+    queues.get("mail").push(1)
+    with pytest.raises(TypeError):
+        jobs.run_job("mail", None)
+    assert jobs.sent
+    assert jobs.pushed
+    assert jobs.errors
+    jobs.clear()
+    assert (jobs.sent, jobs.pushed, jobs.errors, jobs.run_jobs()) == ([], [], [], [])
+
+
+def test_connected_finds_the_application_in_the_working_directory(
+    write_app: WriteApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write_app(ECHO))
+    with connected(user="ann") as ann, connected(user="bob") as bob:
+        assert ann.app is bob.app
+        socket.to("bob").send("hi")
+        bob.send(1)
+        assert bob.received == ["hi", {"echo": 1}]
+    assert not ann.app.is_open
+
+
+def test_an_application_that_is_not_open_runs_no_jobs(write_app: WriteApp) -> None:
+    app = Application(write_app(JOBS))
+    with pytest.raises(RuntimeError, match="not open"):
+        app.run_jobs()
+    with app, pytest.raises(RuntimeError, match="open already"):
+        app.__enter__()
+
+
+async def test_asynchronous_clients_authenticate_and_are_refused(write_app: WriteApp) -> None:
+    async with Application(write_app(AUTHENTICATED)) as app:
+        async with app.connected() as client:
+            await client.send({"token": "ann"})
+            assert client.user_id == "ann"
+        with pytest.raises(Refuse):
+            async with app.connected(query="token=wrong"):
+                pass
+
+
+async def test_asynchronous_clients_see_errors_and_middleware(write_app: WriteApp) -> None:
+    app = Application(write_app(HOOKS), raise_errors=True)
+    async with app.connected("ann") as client:
+        await client.send("hi")
+        assert told() == [("received", "hi"), ("sent", "hi")]
+        with pytest.raises(ValueError, match="received"):
+            await client.send("bad")
+        assert client.received[0] == "hi"
+        await app.run_job_async("loud", "from a job")
+        assert told()[-1] == ("sent", "from a job")
+    assert not app.is_open
+
+
+def test_a_test_of_an_application_takes_a_few_milliseconds(write_app: WriteApp) -> None:
+    folder = write_app(ECHO)
+    took = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        with Application(folder).connected(user="ann") as client:
+            client.send("hi")
+        took.append(time.perf_counter() - begin)
+    # The best of a few: the machine may be busy.
+    assert min(took) < 0.05
+
+
+def test_a_client_of_a_closed_application_starts_nothing(write_app: WriteApp) -> None:
+    with Application(write_app(ECHO)) as app, app.connected() as client:
+        pass
+    threads = set(threading.enumerate())
+    with pytest.raises(Disconnected):
+        client.send("hi")
+    assert set(threading.enumerate()) == threads
