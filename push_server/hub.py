@@ -115,6 +115,8 @@ class Hub:
             case CloseUsers():
                 for connection in self._connections.of_users(envelope.users):
                     connection.close(envelope.code, envelope.reason)
+            case CloseConnection() if stream == self._broadcast:
+                self._to_connection(envelope)
             case ApplicationChanged():
                 await self._on_application_changed()
             case Authenticated():

@@ -1,7 +1,7 @@
 """The names by which connections, users and requests are known, and how they are made."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NewType
 
 #: `<server id>-<counter>`: the push server's incarnation and the connection's number in it.
@@ -39,6 +39,9 @@ def user_ids(users: str | int | Iterable[str | int]) -> list[UserId]:
     """One id or any iterable of ids as a list of texts, each once, in the order given."""
     if isinstance(users, str | int):
         return [user_id(users)]
+    if isinstance(users, bytes | bytearray | Mapping):
+        # Iterable too, but over bytes and field names.
+        raise TypeError(f"users are one id or several, not {type(users).__name__}: name the id")
     return list(dict.fromkeys(user_id(each) for each in users))
 
 

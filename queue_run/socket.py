@@ -73,9 +73,11 @@ def close(code: int = 1000, reason: str = "") -> Receipt:
         assert call.user_id is not None
         return to(call.user_id).close(code, reason)
     _check_close(code, reason)
-    return _to_server(
-        call.connection, CloseConnection(connection=call.connection, code=code, reason=reason)
-    )
+    envelope = CloseConnection(connection=call.connection, code=code, reason=reason)
+    # On the stream that `send` uses here, so that it overtakes nothing that was sent before.
+    if call.user_id is not None:
+        return _broadcast(envelope)
+    return _to_server(call.connection, envelope)
 
 
 def join(room: str) -> Receipt:

@@ -11,6 +11,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Seconds in which cancelled work must end.
+CANCEL_TIME = 5.0
+
 
 class BackgroundLoop:
     """An event loop in a thread of its own, beside Celery's threads."""
@@ -48,7 +51,10 @@ class BackgroundLoop:
         others = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        if others:
+            _, left = await asyncio.wait(others, timeout=CANCEL_TIME)
+            for task in left:
+                log.error("%s does not let itself be cancelled, and is left behind", task)
         await self.loop.shutdown_asyncgens()
 
 

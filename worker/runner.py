@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -137,7 +138,12 @@ class Runner:
         request = _connection_request(asked)
         try:
             with context.collecting_expiry() as expiry:
-                user = await self._run_authenticate(request)
+                # After its time nobody waits for the answer.
+                user = await self.limited(
+                    lambda: self._run_authenticate(request),
+                    max(0.0, asked.expires - time.time()),
+                    Signal(),
+                )
             if isinstance(user, Refuse | AskToken):
                 raise user
             encoded = None if user is None else _encode_user(user)
@@ -161,7 +167,6 @@ class Runner:
     async def _run_authenticate(self, request: ConnectionRequest) -> Any:
         if self._authenticate is None:
             return None
-        # Its time is that of the handshake: after it nobody waits for the answer.
         return await self._middleware.call(self._authenticate, request)
 
     async def _call_route(self, route: Route, request: Request) -> Any:

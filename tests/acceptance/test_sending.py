@@ -235,3 +235,9 @@ async def test_a_plain_job_is_told_by_its_signal_that_its_time_is_over(stack: St
     async with connected(stack.ws("/?user=long-ann")) as ann:
         await run_script(stack, code)
         await assert_hears_nothing_but(ann, {"stopped": True})
+
+
+async def test_a_close_does_not_overtake_what_was_sent_before_it(stack: Stack) -> None:
+    async with connected(stack.ws("/sends?user=last-ann")) as client:
+        await client.send({"way": "send and close", "text": "bye"})
+        assert await client.until_closed() == [{"sent": "bye"}]

@@ -234,6 +234,16 @@ async def test_one_connection_is_closed(server: PushServerParts, hub: Running) -
     assert other.transport.closed == []
 
 
+async def test_a_close_among_the_messages_of_users_keeps_its_place(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect(user="ann")
+    close = CloseConnection(connection=client.connection.id, code=1000, reason="done")
+    await hub.broadcast(to_users("bye", "ann"), close, to_users("too late", "ann"))
+    assert client.frames == frames("bye")
+    assert client.transport.closed == [(1000, "done")]
+
+
 # Outcomes and what they wait for
 
 

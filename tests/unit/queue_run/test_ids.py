@@ -1,5 +1,7 @@
 """Ids of connections and users."""
 
+from typing import Any
+
 import pytest
 
 from queue_run.ids import (
@@ -74,3 +76,9 @@ def test_a_user_is_an_object_with_an_id(user: object) -> None:
 def test_a_user_with_an_unusable_id_is_refused(unusable: object) -> None:
     with pytest.raises(TypeError, match="a user id is"):
         id_of_user({"id": unusable})
+
+
+@pytest.mark.parametrize("wrong", [b"ann", bytearray(b"ann"), {"id": "ann", "email": "a@b"}])
+def test_what_is_no_list_of_ids_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="one id or several"):
+        user_ids(wrong)

@@ -229,7 +229,17 @@ def test_close_ends_the_current_connection_alone(publisher: RecordingPublisher) 
         4001,
         "moved",
     )
-    assert sent.stream == "test:server:s1"
+    # Behind what was sent to the user before.
+    assert sent.stream == "test:broadcast"
+
+
+def test_without_a_user_a_close_stands_behind_what_the_connection_was_sent(
+    publisher: RecordingPublisher,
+) -> None:
+    with context.running(request_of(None)):
+        socket.send("bye")
+        socket.close()
+    assert [sent.stream for sent in publisher.published] == ["test:server:s1"] * 2
 
 
 def test_close_in_a_job_ends_all_connections_of_its_user(publisher: RecordingPublisher) -> None:

@@ -116,3 +116,28 @@ def test_a_task_left_behind_that_calls_sys_exit_does_not_end_the_loop(
     background.submit(leave_behind()).result(DEADLINE)
     eventually(lambda: "sys.exit(3)" in caplog.text, what="the exit in the log")
     assert background.submit(stay()).result(DEADLINE) == "here"
+
+
+def test_work_that_does_not_let_itself_be_cancelled_does_not_keep_the_loop(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("worker.background.CANCEL_TIME", 0.05)
+    background = BackgroundLoop()
+    background.start()
+    started = threading.Event()
+    gone = False
+
+    async def stubborn() -> None:
+        started.set()
+        while not gone:
+            try:
+                await asyncio.sleep(DEADLINE)
+            except asyncio.CancelledError:
+                continue
+
+    background.submit(stubborn())
+    assert started.wait(DEADLINE)
+    background.stop()
+    gone = True
+    assert "does not let itself be cancelled" in caplog.text
+    assert background.loop.is_closed()

@@ -760,6 +760,14 @@ async def test_the_end_of_the_process_is_no_answer(app: Application) -> None:
         await running
 
 
+async def test_an_on_authenticate_that_hangs_ends_with_its_handshake(app: Application) -> None:
+    async def hang(request: object) -> None:
+        await asyncio.sleep(10 * DEADLINE)
+
+    answer = await app.authenticate(hang, expires_in=0.05)
+    assert (answer.status, answer.reason) == (500, "internal error")
+
+
 async def test_on_authenticate_sees_the_handshake(app: Application) -> None:
     seen: list[ConnectionRequest] = []
     await app.authenticate(

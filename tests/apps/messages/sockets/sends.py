@@ -20,6 +20,9 @@ async def handler(data: dict[str, Any]) -> Any:
             await socket.to(data["users"]).send({"sent": data["text"]})
         case "close":
             await socket.close(4001, "enough")
+        case "send and close":
+            socket.send({"sent": data["text"]})
+            socket.close()
         case "close others":
             await socket.to(data["users"]).close(4002, "out")
         case "job":
