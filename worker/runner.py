@@ -22,7 +22,7 @@ from queue_run.config import DataType
 from queue_run.context import Call
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
 from queue_run.errors import AskToken, ClientError, HandlerTimeout, Refuse
-from queue_run.ids import UserId, id_of_user
+from queue_run.ids import id_of_user
 from queue_run.messages import Message, encode_json
 from queue_run.messages import encode as encode_message
 from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal, parse_query
@@ -238,7 +238,7 @@ class Job:
         return {name: facts[name] for name in self.queue.parameters}
 
     def call(self) -> Call:
-        return Call(user=self.user, user_id=_user_id(self.user))
+        return Call(user=self.user, user_id=id_of_user(self.user))
 
 
 def run_sync_job(job: Job, signal: Signal) -> Any:
@@ -333,10 +333,6 @@ def _encode_user(user: Any) -> bytes:
     except TypeError as error:
         raise TypeError(f"on_authenticate must return an object with an id: {error}") from None
     return encode_json(decoded)
-
-
-def _user_id(user: Any) -> UserId | None:
-    return id_of_user(user)
 
 
 def _joined(headers: list[tuple[str, str]]) -> dict[str, str]:
