@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import redis
 
+from benchmarks import jobs
 from benchmarks.load import fan_out, round_trips
+from benchmarks.processes import cpu_seconds
 from queue_run.channel.publisher import Publisher
 from queue_run.envelopes import ToUsers, encode
 from queue_run.ids import UserId
@@ -112,12 +113,6 @@ def straightforward() -> Iterator[Program]:
         server.end()
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process (proc(5), fields 14 and 15, in clock ticks)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
-
-
 @dataclass(frozen=True, kw_only=True)
 class Figures:
     """The medians of one work on one program."""
@@ -175,3 +170,4 @@ async def main() -> None:
 
 if __name__ == "__main__":
     asyncio.run(main())
+    jobs.main()

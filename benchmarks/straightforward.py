@@ -29,6 +29,11 @@ def echo(connection: str, data: Any) -> None:
     publisher.publish(CHANNEL, json.dumps({"to": connection, "message": {"echo": data}}))
 
 
+@app.task(name="nothing")
+def nothing(payload: Any) -> None:
+    pass
+
+
 class EchoHandler(WebSocketHandler):
     def open(self) -> None:
         self.name = str(id(self))

@@ -6,7 +6,7 @@
 
 const FIRST_PAUSE = 300, LONGEST_PAUSE = 8000; // milliseconds between attempts to connect
 const FRAMES_KEPT = 200, LINES_KEPT = 50;
-const EVENTS = new Set(["joined", "message", "profile", "progress", "report"]);
+const EVENTS = new Set(["joined", "message", "profile", "progress", "report", "finished", "failed", "cancelled"]);
 
 const find = (selector, within = document) => within.querySelector(selector);
 
@@ -295,9 +295,12 @@ class Reports extends Panel {
     }
   }
 
-  take({ event, job, pages, done, of, text }) {
+  take({ event, job, pages, done, of, text, error }) {
     if (event === "progress") this.#progress(job, done, of);
-    else if (event === "report") this.#finished(job, text);
+    else if (event === "report") this.#row(job).note.textContent = text;
+    else if (event === "finished") this.#ended(job, event);
+    else if (event === "failed") this.#ended(job, event, error);
+    else if (event === "cancelled") this.#ended(job, event, "cancelled");
     else if (pages !== undefined) this.#progress(job, 0, pages); // the reply: the job is queued
     else return false;
     return true;
@@ -305,29 +308,35 @@ class Reports extends Panel {
 
   #progress(job, done, of) {
     const { row, bar, note } = this.#row(job);
-    if (row.dataset.state === "done" || done < bar.value) return; // the reply may come late
+    if (row.dataset.state !== "running" && row.dataset.state !== "unknown") return;
+    if (done < bar.value) return; // the reply may come late
     row.dataset.state = "running";
     bar.max = of;
     bar.value = done;
     note.textContent = done ? `page ${done} of ${of}` : "queued";
   }
 
-  #finished(job, text) {
-    const { row, bar, note } = this.#row(job);
-    row.dataset.state = "done";
-    bar.value = bar.max;
-    note.textContent = text;
+  // The framework says how a job ended, also when its worker was killed.
+  #ended(job, state, text) {
+    const { row, bar, note, cancel } = this.#row(job);
+    row.dataset.state = state;
+    if (state === "finished") bar.value = bar.max;
+    if (text) note.textContent = text;
+    cancel.remove();
   }
 
   #row(job) {
     if (!this.#rows.has(job)) {
       const note = make("span", { className: "note" });
-      const bar = make("progress", { value: 0, ariaLabel: `Report ${job.slice(0, 8)}` });
-      const row = make("li", {}, make("code", { text: job.slice(0, 8), title: job }), bar, note);
+      const label = `Report ${job.slice(0, 8)}`;
+      const bar = make("progress", { value: 0, ariaLabel: label });
+      const cancel = make("button", { type: "button", text: "Cancel", ariaLabel: `Cancel ${label}` });
+      cancel.addEventListener("click", () => this.connection.send({ cancel: job }));
+      const row = make("li", {}, make("code", { text: job.slice(0, 8), title: job }), bar, cancel, note);
       row.dataset.job = job;
       row.dataset.state = "running";
       find("#jobs").prepend(row);
-      this.#rows.set(job, { row, bar, note });
+      this.#rows.set(job, { row, bar, note, cancel });
     }
     return this.#rows.get(job);
   }

@@ -1,8 +1,9 @@
-"""Who may connect: origins, and the address of a client behind proxies.
+"""Who may come in: origins, API keys, and the address of a client behind proxies.
 
 Pure: headers in, answers out.
 """
 
+import hmac
 import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -24,6 +25,28 @@ class Origins:
         if f"{parts.scheme}://{parts.netloc}" in self._allowed:
             return True
         return bool(parts.netloc) and parts.netloc == host.lower()
+
+
+class ApiKeys:
+    """The keys of programs that may push jobs for nobody in particular."""
+
+    def __init__(self, keys: str) -> None:
+        self._keys = [key.encode() for key in words(keys)]
+
+    def admit(self, authorization: str) -> bool:
+        """Whether an Authorization header (RFC 6750, 2.1) has one of the keys.
+
+        How long it takes says nothing of a key: all of them are compared, each to its end.
+        """
+        scheme, _, credentials = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        # Tornado gives the bytes of a header as Latin-1.
+        given = credentials.strip().encode("latin-1", "replace")
+        found = False
+        for key in self._keys:
+            found |= hmac.compare_digest(given, key)
+        return found
 
 
 class Proxies:

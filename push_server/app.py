@@ -25,15 +25,20 @@ from push_server.handlers import (
     HealthHandler,
     PublicFileHandler,
     ReadyHandler,
-    Services,
     SocketHandler,
 )
 from push_server.hub import Hub
+from push_server.push_handler import PushHandler, ReservedHandler
+from push_server.pushes import Pushes
+from push_server.services import Services
 from queue_run.celery_app import create_celery
 from queue_run.channel.listener import ANSWER_TIMEOUT, Listener
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
 from queue_run.ids import new_server_id
+from queue_run.jobs.lanes import Lanes
+from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.store import Store
 from queue_run.keys import Keys
 from queue_run.settings import Settings, without_password
 
@@ -41,6 +46,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds in which a client must have sent its handshake (Tornado's own default is an hour).
 HANDSHAKE_TIMEOUT = 10
+#: Seconds in which a client must have sent the body of its request.
+BODY_TIMEOUT = 10
 #: Seconds at the end of a shutdown in which close frames are answered.
 CLOSING_TIME = 1.0
 
@@ -69,7 +76,13 @@ class PushServer:
         )
         self._connections = Connections(self.id)
         self._application = Application(self._redis, self._keys)
-        self._dispatcher = Dispatcher(create_celery(settings), self._keys.sockets_queue)
+        celery = create_celery(settings)
+        self._dispatcher = Dispatcher(celery, self._keys.sockets_queue)
+        self._store = Store(settings, patience=settings.publish_timeout)
+        self._pushes = Pushes(
+            JobPusher(lambda: celery, Lanes(self._store, lease=settings.lease)),
+            publish_timeout=settings.publish_timeout,
+        )
         self._forwarder = Forwarder(
             settings, self._connections, self._application, self._dispatcher
         )
@@ -81,7 +94,12 @@ class PushServer:
             on_application_changed=self._refresh_application,
         )
         self._services = Services(
-            settings, self.id, self._connections, self._application, self._forwarder
+            settings,
+            self.id,
+            self._connections,
+            self._application,
+            self._forwarder,
+            pushes=self._pushes,
         )
         self._services.channel_connected = lambda: self._listener.connected
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,7 +136,9 @@ class PushServer:
             self._http_application(),
             idle_connection_timeout=HANDSHAKE_TIMEOUT,
             max_header_size=16 * 1024,
+            # A handler that takes larger ones says so.
             max_body_size=64 * 1024,
+            body_timeout=BODY_TIMEOUT,
         )
         server.add_sockets(sockets)
         # What is here now lives as long as the process: the collector need not visit it.
@@ -146,6 +166,8 @@ class PushServer:
         rules: list[Any] = [
             (r"/healthz", HealthHandler),
             (r"/readyz", ReadyHandler, {"services": self._services}),
+            (r"/_/queues/([^/]+)", PushHandler, {"services": self._services}),
+            (r"/_/.*", ReservedHandler),
         ]
         sockets = (r"/.*", SocketHandler, {"services": self._services})
         if settings.public_dir:
@@ -208,9 +230,14 @@ class PushServer:
         log.info("stopping: %d connections have up to %g seconds", len(self._connections), grace)
         self._services.closing = True
         server.stop()
-        await self._forwarder.drain(max(0.1, grace - 2 * CLOSING_TIME))
+        waiting = max(0.1, grace - 2 * CLOSING_TIME)
+        await asyncio.gather(self._forwarder.drain(waiting), self._pushes.drain(waiting))
         await self._connections.wait_until_empty(CLOSING_TIME)
-        await asyncio.to_thread(self._dispatcher.close, CLOSING_TIME)
+        await asyncio.gather(
+            asyncio.to_thread(self._dispatcher.close, CLOSING_TIME),
+            asyncio.to_thread(self._pushes.close, CLOSING_TIME),
+        )
+        self._store.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -7,7 +7,7 @@ import redis.asyncio
 
 from queue_run.errors import InvalidEnvelope
 from queue_run.keys import Keys
-from queue_run.manifest import Manifest, RouteFacts
+from queue_run.manifest import Manifest, QueueFacts, RouteFacts
 from queue_run.routing import Router
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,12 @@ class Application:
             log.error("the manifest that workers left cannot be used: %s", error)
             return
         self._data, self._manifest, self._router = data, manifest, router
-        log.info("the application has %d routes (%s)", len(manifest.routes), manifest.version)
+        log.info(
+            "the application has %d routes and %d queues (%s)",
+            len(manifest.routes),
+            len(manifest.queues),
+            manifest.version,
+        )
 
     @property
     def known(self) -> bool:
@@ -64,3 +69,10 @@ class Application:
         """The route that answers a path; None when nothing does."""
         found = self._router.match(path) if self.available else None
         return found[0] if found else None
+
+    def queue(self, name: str) -> QueueFacts | None:
+        """The queue of this name; None when no worker has said that it offers one.
+
+        It is there while no worker lives, too: its jobs wait for one.
+        """
+        return self._manifest.queues.get(name)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from http import HTTPStatus
 from http.client import responses
 from typing import Any, cast
@@ -18,70 +18,20 @@ from tornado.websocket import (
     WebSocketProtocol13,
 )
 
-from push_server import protocols
-from push_server.admission import Origins, Proxies
-from push_server.application import Application
 from push_server.close_frames import StrictProtocol
-from push_server.connections import Connection, Connections
-from push_server.forwarder import Forwarder
+from push_server.connections import Connection
 from push_server.lanes import Lane
 from push_server.outbox import Outbox
 from push_server.pace import Pace
-from queue_run.envelopes import Authenticate, Authenticated
-from queue_run.ids import RequestId, ServerId, id_of_user
-from queue_run.settings import Settings
+from push_server.services import SHUTTING_DOWN, Refused, Services
+from queue_run.envelopes import Authenticated
+from queue_run.ids import RequestId, id_of_user
 
 log = logging.getLogger(__name__)
 
 
 #: Close code for a client that is not, or no longer, authorized.
 UNAUTHORIZED = 4401
-
-
-class Services:
-    """What handlers use; one for the whole process."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        server: ServerId,
-        connections: Connections,
-        application: Application,
-        forwarder: Forwarder,
-    ) -> None:
-        self.settings = settings
-        self.server = server
-        self.connections = connections
-        self.application = application
-        self.forwarder = forwarder
-        self.origins = Origins(settings.allowed_origins)
-        self.proxies = Proxies(settings.trusted_proxies)
-        #: Set on shutdown: nobody is let in any more.
-        self.closing = False
-        #: Whether Redis answers.
-        self.channel_connected: Callable[[], bool] = lambda: False
-
-    def missing(self) -> list[str]:
-        """What stands between a message and its answer."""
-        found = []
-        if self.closing:
-            found.append("shutting down")
-        if not self.channel_connected():
-            found.append("Redis")
-        if not self.application.available:
-            found.append("workers")
-        return found
-
-
-class Refused(web.HTTPError):
-    """A handshake that is answered with an HTTP status and a line of text."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(status)
-        self.text = text
-
-    def __str__(self) -> str:
-        return f"{self.status_code} {self.text}"
 
 
 class SocketHandler(WebSocketHandler):
@@ -105,11 +55,9 @@ class SocketHandler(WebSocketHandler):
         """Authenticate before the connection is accepted."""
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise Refused(426, "this address speaks WebSocket")
-        origin = self.request.headers.get("Origin")
-        if origin is not None and not self.check_origin(origin):
-            raise Refused(403, "origin not allowed")
+        self._services.check_origin(self.request)
         if self._services.closing:
-            raise Refused(503, "the server is shutting down")
+            raise Refused(503, SHUTTING_DOWN)
         application = self._services.application
         if not application.known:
             # Nobody has said yet whether connections need authentication.
@@ -117,7 +65,7 @@ class SocketHandler(WebSocketHandler):
         if application.authenticates:
             if not application.available:
                 raise Refused(503, "no worker is there")
-            self._answer = await self._authenticate(None)
+            self._answer = await self._services.authenticate(self.request, self._id)
             if self._answer.status not in (HTTPStatus.OK, HTTPStatus.CONTINUE):
                 raise Refused(self._answer.status, self._answer.reason or "not authorized")
 
@@ -129,41 +77,16 @@ class SocketHandler(WebSocketHandler):
         names = [name for name in subprotocols if name and not name.startswith("bearer.")]
         return names[0] if names else None
 
-    async def _authenticate(self, message: str | bytes | None) -> Authenticated:
-        """Ask a worker about this client; `message` is its first, where that has its token.
-
-        Raises:
-            Refused: when no worker answered in time.
-        """
-        settings = self._services.settings
-        request_id = RequestId(f"{self._id}-0")
-        headers = self.request.headers
-        handshake = Authenticate(
-            id=request_id,
-            server=self._services.server,
-            path=self.request.path,
-            query=self.request.query,
-            headers=[(name, value) for name, value in headers.get_all()],
-            remote_ip=self._services.proxies.client_address(
-                self.request.remote_ip or "", headers.get("X-Forwarded-For", "").split(",")
-            ),
-            message=None if message is None else protocols.inbound(request_id, message),
-            expires=time.time() + settings.authenticate_timeout,
-        )
-        try:
-            return _usable(await self._services.forwarder.authenticate(handshake))
-        except TimeoutError:
-            raise Refused(503, "no worker answered in time") from None
-
     async def _take_token(self, message: str | bytes) -> None:
         """The first message of a client that was asked for its token."""
         # It came in time; how long the answer may take is a limit of its own.
         self._close_in(None, "")
         try:
-            self._answer = answer = await self._authenticate(message)
+            answer = await self._services.authenticate(self.request, self._id, message)
         except Refused as refusal:
             self._refuse(1013, refusal.text)
             return
+        self._answer = answer
         if answer.status == HTTPStatus.OK:
             self._enter()
         else:
@@ -205,7 +128,7 @@ class SocketHandler(WebSocketHandler):
             "the token has expired",
         )
         if services.closing:
-            connection.close(1001, "the server is shutting down")
+            connection.close(1001, SHUTTING_DOWN)
 
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         if self._connection is None:
@@ -271,16 +194,6 @@ class SocketHandler(WebSocketHandler):
 
     def get_compression_options(self) -> dict[str, Any] | None:
         return None
-
-
-def _usable(answer: Authenticated) -> Authenticated:
-    """The answer; or that of a failure, when its user cannot be used."""
-    try:
-        id_of_user(msgspec.json.decode(answer.user or b"null"))
-    except (msgspec.DecodeError, TypeError) as error:
-        log.error("on_authenticate gave no usable user: %s", error)
-        return Authenticated(request=answer.request, status=500, reason="internal error")
-    return answer
 
 
 async def _after(seconds: float, waiting: Awaitable[None] | None) -> None:

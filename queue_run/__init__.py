@@ -3,7 +3,7 @@
 An application imports everything it needs from here.
 """
 
-from queue_run import middleware, queues, socket
+from queue_run import dead_letters, middleware, queues, socket
 from queue_run.acting import as_user
 from queue_run.config import Config
 from queue_run.context import expire_connection
@@ -14,21 +14,27 @@ from queue_run.errors import (
     ClientError,
     DispatchUnavailable,
     HandlerTimeout,
+    InvalidPush,
+    JobStoreUnavailable,
     MessageTooLarge,
     NotEncodable,
     OutsideCall,
     QueueRunError,
     Refuse,
     SettingsError,
+    UnknownDeadLetter,
     UnknownQueue,
+    WorkerLost,
 )
-from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal
+from queue_run.jobs.envelopes import DeadLetter
+from queue_run.requests import ConnectionRequest, Job, Request, SentMessage, Signal
 from queue_run.runtime import configure
 from queue_run.settings import Settings
 
 __all__ = [
     # Sending and pushing
     "as_user",
+    "dead_letters",
     "queues",
     "socket",
     # Middleware, and what its files may wrap
@@ -36,7 +42,9 @@ __all__ = [
     # What handlers are given, and what their files may say
     "Config",
     "ConnectionRequest",
+    "DeadLetter",
     "expire_connection",
+    "Job",
     "Request",
     "SentMessage",
     "Signal",
@@ -50,11 +58,15 @@ __all__ = [
     "ClientError",
     "DispatchUnavailable",
     "HandlerTimeout",
+    "InvalidPush",
+    "JobStoreUnavailable",
     "MessageTooLarge",
     "NotEncodable",
     "OutsideCall",
     "QueueRunError",
     "Refuse",
     "SettingsError",
+    "UnknownDeadLetter",
     "UnknownQueue",
+    "WorkerLost",
 ]

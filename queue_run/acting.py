@@ -59,6 +59,7 @@ def _call_of(user: User) -> Call:
         # What is sent here still belongs to the handler or job: its reply waits for it, and its
         # middleware hears of it.
         call.sent = outer.sent
+        call.job_id, call.send_numbers = outer.job_id, outer.send_numbers
         call.on_sent = outer.on_sent
     return call
 

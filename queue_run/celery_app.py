@@ -6,22 +6,25 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from queue_run.keys import REQUESTS_TASK, Keys
+from queue_run.redis_transport import AMQP
 from queue_run.settings import Settings
-
-#: Longer than any job may take. Redis as a broker hands a job out again after this time, whether
-#: or not it still runs.
-VISIBILITY_TIMEOUT = 3600
 
 
 def create_celery(settings: Settings) -> Celery:
     """A Celery application with the queues and settings that hold everywhere."""
     keys = Keys(settings.namespace)
-    app = Celery("queue_run", broker=settings.broker, set_as_current=False)
+    app = Celery("queue_run", broker=settings.broker, amqp=AMQP, set_as_current=False)
     exchange = Exchange(settings.namespace, type="direct")
     app.conf.update(
         task_queues=[
-            # The push server supervises requests itself: acknowledging them would only cost.
-            Queue(keys.sockets_queue, exchange, routing_key=keys.sockets_queue, no_ack=True),
+            # The push server supervises requests itself: to acknowledge them, or to write them to
+            # a disk, would only cost.
+            Queue(
+                keys.sockets_queue,
+                Exchange(settings.namespace, type="direct", delivery_mode="transient"),
+                routing_key=keys.sockets_queue,
+                no_ack=True,
+            ),
             Queue(keys.jobs_queue, exchange, routing_key=keys.jobs_queue),
         ],
         task_default_queue=keys.jobs_queue,
@@ -31,10 +34,21 @@ def create_celery(settings: Settings) -> Celery:
         # Remote control and events of several applications on one broker stay apart.
         control_exchange=f"{settings.namespace}.control",
         event_exchange=f"{settings.namespace}.events",
+        # What cron texts mean (`queue_run.schedules`).
+        timezone="UTC",
+        enable_utc=True,
+        # RedBeat, where it is installed: the schedules of several applications stay apart.
+        redbeat_redis_url=settings.redis_url,
+        redbeat_redis_options={},
+        redbeat_key_prefix=f"{settings.namespace}.redbeat:",
+        # No results are kept, so beat need not push a job to remove them.
+        result_expires=None,
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,
         worker_send_task_events=False,
+        # What waits in a worker for its turn would count as running, and be handed out again.
+        worker_prefetch_multiplier=1,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -52,11 +66,26 @@ def create_celery(settings: Settings) -> Celery:
     return app
 
 
+def jobs_queue(app: Celery, name: str | None) -> Queue:
+    """The Celery queue of the jobs whose file names this one; None for the usual one."""
+    namespace = app.conf.task_default_exchange
+    full_name = Keys(namespace).celery_queue(name)
+    return Queue(full_name, Exchange(namespace, type="direct"), routing_key=full_name)
+
+
+def is_redis(settings: Settings) -> bool:
+    """Whether the broker is Redis, which knows no acknowledgements of its own."""
+    return settings.broker.startswith("redis")
+
+
 def _transport_options(settings: Settings) -> dict[str, Any]:
-    if not settings.broker.startswith(("redis", "rediss")):
+    if settings.broker.startswith(("amqp", "pyamqp")):
+        # A job is with the broker when it lies on the broker's disk.
+        return {"confirm_publish": True}
+    if not is_redis(settings):
         return {}
     return {
-        "visibility_timeout": VISIBILITY_TIMEOUT,
+        "visibility_timeout": settings.visibility_timeout,
         # What a killed worker held is looked for every second, not every hundred.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,

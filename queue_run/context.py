@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ class Call:
     connection: ConnectionId | None = None
     #: Everything it sent to users, in order.
     sent: list[Receipt] = field(default_factory=list)
+    #: The job that runs, if one does: what it sends it may have sent in an attempt before.
+    job_id: str | None = None
+    #: Numbers what a job sends.
+    send_numbers: Iterator[int] = field(default_factory=itertools.count)
     #: The middleware for what it sends; without it the process's own is used.
     on_sent: Callable[[SentMessage], None] | None = None
 

@@ -11,6 +11,7 @@ Pure: bytes in, frozen structs out. Two directions, each a closed set of kinds:
 A reader refuses another version by name, instead of guessing at its fields.
 """
 
+import hashlib
 import itertools
 import os
 from typing import TypeAlias
@@ -139,6 +140,23 @@ class ApplicationChanged(
 
 class Hello(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="hello"):
     """First entry of a push server's stream: workers write only to streams that exist."""
+
+
+def repeatable(envelope: "ToUsers | ToRoom | CloseUsers", job: str, number: int) -> bytes:
+    """The id of what a job sends: the same in every attempt that sends the same at this place.
+
+    Args:
+        job: the job's id.
+        number: of the send within its attempt, from 0.
+    """
+    if isinstance(envelope, ToUsers | CloseUsers):
+        # A set of users has another order in every process.
+        users = sorted(envelope.users)
+        envelope = msgspec.structs.replace(envelope, id=b"", users=users)
+    else:
+        envelope = msgspec.structs.replace(envelope, id=b"")
+    place = f"{job} {number} ".encode()
+    return hashlib.blake2b(place + _channel_encoder.encode(envelope), digest_size=13).digest()
 
 
 ChannelEnvelope: TypeAlias = (

@@ -6,15 +6,19 @@ QueueRunError
 │   ├── ApplicationError       files of the application that cannot be loaded, all of them together
 │   ├── OutsideCall            `socket.send` where there is nobody to send to
 │   ├── UnknownQueue           a queue that no worker offers
+│   ├── InvalidPush            a push that does not fit its queue
+│   ├── UnknownDeadLetter      a dead letter that is not there
 │   ├── NotEncodable           a message or payload that has no JSON form
 │   └── MessageTooLarge        a message beyond `max_message_bytes`
 ├── ClientError                the client: its text is sent to the client
 ├── Refuse                     control flow: `on_authenticate` refuses a connection
 ├── AskToken                   control flow: `on_authenticate` wants a token in the first message
 ├── HandlerTimeout             a handler or job ran past its timeout
+├── WorkerLost                 a job's worker was killed, or its machine died
 └── InfrastructureError        whoever runs Redis and the broker
     ├── ChannelUnavailable     Redis took no message within the time allowed
     ├── DispatchUnavailable    the broker took no task within the time allowed
+    ├── JobStoreUnavailable    Redis did not say what is known of a job within the time allowed
     └── InvalidEnvelope        bytes on the channel or the broker that are not ours
 """
 
@@ -95,6 +99,22 @@ class UnknownQueue(UsageError):
         return f"no queue {self.name!r}: the workers offer {offered}"
 
 
+class InvalidPush(UsageError):
+    """Raised by `push` for a payload that its queue's handler does not take, or for a group where
+    there must be none; the text says what to do. A job that comes another way is parked with it."""
+
+
+class UnknownDeadLetter(UsageError):
+    """Raised for a dead letter that is not there: never was, or was retried or dropped."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"no dead letter {self.job_id!r}: list them with queue-run queue dead list"
+
+
 class NotEncodable(UsageError):
     """Raised for a value that cannot become a message or a payload."""
 
@@ -169,6 +189,21 @@ class HandlerTimeout(QueueRunError):
         return f"no answer within {self.seconds:g} seconds"
 
 
+class WorkerLost(QueueRunError):
+    """What ended a job's attempt whose worker was killed, or whose machine died.
+
+    Args:
+        attempt: the attempt's number, from 1.
+    """
+
+    def __init__(self, attempt: int) -> None:
+        super().__init__(attempt)
+        self.attempt = attempt
+
+    def __str__(self) -> str:
+        return f"the worker was lost during attempt {self.attempt}"
+
+
 class InfrastructureError(QueueRunError):
     """Redis or the broker did not do its part."""
 
@@ -179,6 +214,10 @@ class ChannelUnavailable(InfrastructureError):
 
 class DispatchUnavailable(InfrastructureError):
     """Raised by `push` when the broker took no task within `publish_timeout` seconds."""
+
+
+class JobStoreUnavailable(InfrastructureError):
+    """Raised when Redis did not say in time what is known of a job, or took no change to it."""
 
 
 class InvalidEnvelope(InfrastructureError):

@@ -6,6 +6,8 @@ from queue_run.ids import ServerId
 REQUESTS_TASK = "queue_run.requests"
 #: A queue's jobs are the Celery task `queues.<name>`.
 JOB_TASK_PREFIX = "queues."
+#: The Celery task that runs the jobs of one FIFO group.
+DRAIN_TASK = "queue_run.drain"
 
 
 class Keys:
@@ -23,7 +25,40 @@ class Keys:
         self.sockets_queue = f"{namespace}.sockets"
         #: Celery queue of jobs.
         self.jobs_queue = f"{namespace}.jobs"
+        #: Jobs that wait for their time, by due time; and the jobs themselves, by id.
+        self.delayed = f"{namespace}:delayed"
+        self.delayed_jobs = f"{namespace}:delayed:jobs"
+        #: Dead letters by id; and their ids, by time.
+        self.dead = f"{namespace}:dead"
+        self.dead_index = f"{namespace}:dead:index"
+        #: Lanes that hold jobs, by the time at which somebody must look after each.
+        self.lanes = f"{namespace}:lanes"
 
     def server(self, server: ServerId) -> str:
         """Stream of replies and outcomes for the connections of one push server."""
         return f"{self.namespace}:server:{server}"
+
+    def celery_queue(self, name: str | None) -> str:
+        """Celery queue of the jobs whose file names this one; None for the usual one."""
+        return self.jobs_queue if name is None else f"{self.namespace}.{name}"
+
+    def job(self, job_id: str) -> str:
+        """What is known of a job's attempts (`queue_run.jobs.attempts`)."""
+        return f"{self.namespace}:job:{job_id}"
+
+    def lane(self, name: str) -> str:
+        """The jobs that wait in a lane."""
+        return f"{self.namespace}:lane:{name}"
+
+    def lane_lease(self, name: str) -> str:
+        """Who drains a lane."""
+        return f"{self.namespace}:lane-lease:{name}"
+
+    def dedupe(self, lane: str, name: str) -> str:
+        """The first of the pushes that are the same."""
+        # Both may hold colons; its length tells where the lane's name ends.
+        return f"{self.namespace}:dedupe:{len(lane)}:{lane}:{name}"
+
+    def sequence(self, queue: str) -> str:
+        """Counts the jobs of a FIFO queue."""
+        return f"{self.namespace}:sequence:{queue}"

@@ -7,11 +7,12 @@ from redis.exceptions import RedisError
 
 from queue_run.errors import InvalidEnvelope, UnknownQueue
 from queue_run.keys import Keys
-from queue_run.manifest import Manifest
+from queue_run.manifest import Manifest, QueueFacts
 from queue_run.settings import Settings
 
-#: Seconds before an unknown name makes it look again.
-REFRESH = 1.0
+#: Seconds before an unknown name makes it look again; and before a known one does: what workers
+#: offer may change.
+REFRESH_UNKNOWN, REFRESH_KNOWN = 1.0, 30.0
 
 
 class KnownQueues:
@@ -19,31 +20,35 @@ class KnownQueues:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._names: frozenset[str] | None = None
+        self._facts: dict[str, QueueFacts] | None = None
         self._read_at = float("-inf")
 
-    def check(self, name: str) -> None:
-        """
+    def facts(self, name: str) -> QueueFacts | None:
+        """What is known of a queue; None where no worker has ever said what it offers.
+
         Raises:
             UnknownQueue: when workers have said what they offer, and this is not among it.
         """
-        if self._names is not None and name in self._names:
-            return
-        if time.monotonic() - self._read_at >= REFRESH:
-            self._names = self._read()
+        known = self._facts is not None and name in self._facts
+        age = time.monotonic() - self._read_at
+        if age >= (REFRESH_KNOWN if known else REFRESH_UNKNOWN):
+            self._facts = self._read()
             self._read_at = time.monotonic()
         # No worker has ever started: the job waits for one.
-        if self._names is not None and name not in self._names:
-            raise UnknownQueue(name, self._names)
+        if self._facts is None:
+            return None
+        if name not in self._facts:
+            raise UnknownQueue(name, self._facts)
+        return self._facts[name]
 
-    def _read(self) -> frozenset[str] | None:
+    def _read(self) -> dict[str, QueueFacts] | None:
         settings = self._settings
         try:
             with redis.Redis.from_url(
                 settings.redis_url, socket_timeout=settings.publish_timeout
             ) as client:
                 data = client.get(Keys(settings.namespace).manifest)
-            return frozenset(Manifest.decode(data).queues) if isinstance(data, bytes) else None
+            return Manifest.decode(data).queues if isinstance(data, bytes) else None
         except (RedisError, InvalidEnvelope):
             # The manifest only helps to say no early; the broker decides.
-            return self._names
+            return self._facts

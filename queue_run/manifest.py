@@ -26,14 +26,23 @@ class RouteFacts(msgspec.Struct, frozen=True, kw_only=True):
     ordered: bool = True
 
 
+class QueueFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What whoever pushes a job needs to know of one file in `queues/`."""
+
+    #: Jobs are pushed with a group.
+    fifo: bool = False
+    #: The Celery queue that carries its jobs, without the namespace; None for the usual one.
+    celery_queue: str | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What the workers of an application offer."""
 
     routes: list[RouteFacts] = []
     #: Whether connections are accepted only after a worker has run `on_authenticate`.
     authenticates: bool = False
-    #: Names of the queues.
-    queues: list[str] = []
+    #: The queues by name.
+    queues: dict[str, QueueFacts] = {}
 
     def encode(self) -> bytes:
         return _encoder.encode(self)

@@ -46,7 +46,7 @@ def encode(value: object, *, limit: int) -> Message:
         MessageTooLarge: beyond the limit.
     """
     if isinstance(value, str):
-        message = Message(Form.TEXT, _utf8(value))
+        message = Message(Form.TEXT, utf8(value))
     elif isinstance(value, bytes | bytearray | memoryview):
         message = Message(Form.BINARY, bytes(value))
     elif value is None:
@@ -77,7 +77,11 @@ def error_message(text: str) -> Message:
     return Message(Form.JSON, _json.encode({"error": text}))
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """
+    Raises:
+        NotEncodable: for what is no Unicode.
+    """
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -85,6 +89,9 @@ def _utf8(text: str) -> bytes:
 
 
 def _encode_other(value: Any) -> Any:
+    # Texts of other classes: what `push` gives, Django's safe strings.
+    if isinstance(value, str):
+        return str(value)
     # Pydantic models by their shape: the package is never required.
     dump = getattr(value, "model_dump_json", None)
     if callable(dump):

@@ -1,17 +1,24 @@
 """The middleware that an application has unless it brings its own; its own may wrap these.
 
-Messages received and errors are logged, messages sent are not.
+Messages received, jobs and errors are logged, messages sent are not.
 """
 
 import logging
 from typing import Any
 
-from queue_run.errors import ClientError, HandlerTimeout
-from queue_run.requests import ConnectionRequest, Request, SentMessage
+from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
+from queue_run.requests import ConnectionRequest, Job, Request, SentMessage
 
-__all__ = ["log_error", "log_message_received", "log_message_sent"]
+__all__ = [
+    "log_error",
+    "log_job_finished",
+    "log_job_started",
+    "log_message_received",
+    "log_message_sent",
+]
 
 log = logging.getLogger("queue_run.messages")
+job_log = logging.getLogger("queue_run.jobs")
 
 #: Characters of a message that are logged.
 SHOWN = 200
@@ -34,10 +41,23 @@ def log_message_sent(message: SentMessage) -> None:
     log.info("%s: => %s", message.target, shown(message.data), extra={"action": "message_sent"})
 
 
-def log_error(error: BaseException, request: Request | ConnectionRequest | None) -> None:
-    """The default `on_error`; with a traceback, unless the client is to blame."""
-    expected = isinstance(error, ClientError | HandlerTimeout)
-    log.log(
+def log_job_started(job: Job) -> None:
+    """The default `on_job_started`."""
+    if job_log.isEnabledFor(logging.INFO):
+        again = f", attempt {job.attempt}" if job.attempt > 1 else ""
+        job_log.info("%s started%s", _name(job), again, extra={"action": "job_started"})
+
+
+def log_job_finished(job: Job) -> None:
+    """The default `on_job_finished`."""
+    if job_log.isEnabledFor(logging.INFO):
+        job_log.info("%s finished", _name(job), extra={"action": "job_finished"})
+
+
+def log_error(error: BaseException, request: Request | ConnectionRequest | Job | None) -> None:
+    """The default `on_error`; with a traceback, unless the client or the time is to blame."""
+    expected = isinstance(error, ClientError | HandlerTimeout | InvalidPush | WorkerLost)
+    (job_log if isinstance(request, Job) else log).log(
         logging.WARNING if expected else logging.ERROR,
         "%s failed: %s",
         _where(request),
@@ -53,7 +73,13 @@ def shown(data: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _where(request: Request | ConnectionRequest | None) -> str:
+def _name(job: Job) -> str:
+    return f"{job.queue_name}[{job.job_id}]"
+
+
+def _where(request: Request | ConnectionRequest | Job | None) -> str:
+    if isinstance(request, Job):
+        return f"{_name(request)}, attempt {request.attempt},"
     if isinstance(request, Request):
         user = request.user.get("id") if isinstance(request.user, dict) else None
         who = f"user {user}, {request.file}" if request.file else f"user {user}"

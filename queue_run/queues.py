@@ -1,60 +1,115 @@
-"""Jobs: `from queue_run import queues`, then `queues.get("mail").push(payload)`."""
+"""Jobs: `from queue_run import queues`, then `queues.get("mail").push(payload)`.
+
+One call for both worlds. In synchronous code the job is with the broker when `push` returns. In
+asynchronous code, `await` the call; without the await the job is still pushed, in order.
+"""
 
 import asyncio
+import inspect
+import sys
 import time
 import uuid
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
-from kombu.exceptions import OperationalError
 
 from queue_run import context, runtime
-from queue_run.errors import DispatchUnavailable
-from queue_run.messages import encode_json
+from queue_run.config import Config
+from queue_run.errors import ClientError, InvalidPush, UsageError
+from queue_run.jobs.envelopes import JobEnvelope, JobFacts
+from queue_run.jobs.pushing import check_group
+from queue_run.manifest import QueueFacts
+from queue_run.messages import encode_json, utf8
+from queue_run.payloads import payload_validator
+from queue_run.runtime import LocalQueue
 
-__all__ = ["PushedJob", "Queue", "get"]
+__all__ = ["PushedJob", "Queue", "cancel", "get", "self"]
 
-#: Header of the Celery message that carries what a job knows beside its payload.
-JOB_HEADER = "queue_run"
+#: The package that holds an application's queues.
+PACKAGE = "queues"
 
-
-class JobFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What travels with a job beside its payload."""
-
-    #: Unix time.
-    queued_at: float
-    #: The user whose request or job pushed it.
-    user: Any = None
+P_contra = TypeVar("P_contra", contravariant=True)
+T = TypeVar("T")
 
 
 class PushedJob(str, Awaitable[str]):
-    """The id of a job that was pushed: a text, which asynchronous code can await."""
+    """The id of a job that was pushed: a text, which asynchronous code can await.
+
+    What the await gives is the id of the job that runs: another one, where the push repeated one
+    that a FIFO queue has already.
+    """
 
     __slots__ = ("_published",)
 
-    _published: "asyncio.Future[Any] | None"
+    _published: "asyncio.Future[str] | None"
 
     def __await__(self) -> Generator[Any, None, str]:
-        if self._published is not None:
-            try:
-                yield from self._published.__await__()
-            except OperationalError as error:
-                raise DispatchUnavailable(f"the broker took no job: {error}") from error
-        return str(self)
+        if self._published is None:
+            return str(self)
+        return (yield from self._published.__await__())
 
 
-class Queue:
+class Done(Awaitable[T]):
+    """What was asked for: awaited in asynchronous code, there at once in synchronous code."""
+
+    def __init__(self, future: "asyncio.Future[T] | None", value: T | None = None) -> None:
+        self._future = future
+        self._value = value
+
+    def result(self) -> T:
+        """The answer, in synchronous code.
+
+        Raises:
+            RuntimeError: in asynchronous code, which must await it.
+        """
+        if self._future is not None:
+            raise RuntimeError("in asynchronous code, await it")
+        return self._value  # type: ignore[return-value]
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if self._future is None:
+            return self.result()
+        return (yield from self._future.__await__())
+
+    def __bool__(self) -> bool:
+        if self._future is not None:
+            raise TypeError("its answer is not there yet: await it")
+        return bool(self._value)
+
+
+@dataclass(frozen=True)
+class Queue(Generic[P_contra]):
     """A file in `queues/`, as seen by whoever pushes to it."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
+    group_id: str | None = None
+    dedupe_id: str | None = None
 
     def __repr__(self) -> str:
         return f"queues.get({self.name!r})"
 
-    def push(self, payload: object) -> PushedJob:
+    def group(self, group_id: str | int) -> "Queue[P_contra]":
+        """The queue for pushing to one group of a FIFO queue: its jobs run in order, one at a
+        time.
+
+        Raises:
+            TypeError: for an id that is neither a non-empty text nor an int.
+        """
+        return replace(self, group_id=_text_id("group", group_id))
+
+    def dedupe(self, dedupe_id: str | int) -> "Queue[P_contra]":
+        """The queue for a push to a FIFO queue that is made once: a second one with this id to the
+        same group within five minutes is dropped. Without it, payloads are compared.
+
+        Raises:
+            TypeError: for an id that is neither a non-empty text nor an int.
+        """
+        return replace(self, dedupe_id=_text_id("dedupe", dedupe_id))
+
+    def push(self, payload: P_contra, *, params: Mapping[str, str] | None = None) -> PushedJob:
         """Queue a job.
 
         It belongs to the user of the request or job that runs here, if any: `socket.send` in it
@@ -62,46 +117,174 @@ class Queue:
 
         Args:
             payload: text, bytes, or anything with a JSON form.
+            params: texts beside the payload, for the handler's `params`.
 
         Returns:
-            The job's id.
+            The job's id. Where it repeats a push to a FIFO queue: the id of the first one.
 
         Raises:
             UnknownQueue: when workers are known and none of them offers this queue.
+            InvalidPush: when the queue's file is loaded here and its handler does not take the
+                payload; for a FIFO queue without a group, and a group without a FIFO queue.
             NotEncodable: when the payload has no JSON form.
             DispatchUnavailable: when the broker does not take it in time.
+            JobStoreUnavailable: the same of Redis, for a FIFO queue.
         """
-        job_id = PushedJob(uuid.uuid4())
-        publish = partial(self._publish, job_id, as_argument(payload), _facts())
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            job_id._published = None
-            try:
-                publish()
-            except OperationalError as error:
-                raise DispatchUnavailable(f"the broker took no job: {error}") from error
-        else:
-            job_id._published = loop.run_in_executor(runtime.current().pusher, publish)
-        return job_id
+        call = context.current()
+        job = JobEnvelope(
+            id=str(uuid.uuid4()),
+            queue=self.name,
+            payload=as_argument(payload),
+            facts=JobFacts(
+                queued_at=time.time(),
+                user=call.user if call is not None else None,
+                params=_checked_params(params),
+                group=self.group_id,
+            ),
+        )
+        local = self._local()
+        if local is not None:
+            _check(job, local, self.dedupe_id)
+        publish = partial(_publish, job, local, self.dedupe_id)
+        future = _in_the_background(publish)
+        pushed = PushedJob(publish() if future is None else job.id)
+        pushed._published = future
+        return pushed
 
-    def _publish(self, job_id: str, argument: Any, facts: JobFacts) -> None:
-        headers = {JOB_HEADER: msgspec.to_builtins(facts)}
-        runtime.current().push(self.name, str(job_id), argument, headers)
+    def _local(self) -> LocalQueue | None:
+        """The queue's file, if it is loaded here."""
+        return runtime.current().local_queues.get(self.name)
 
 
-def get(name: str) -> Queue:
+class OwnQueue(Queue[P_contra]):
+    """What `self` gives: also where no worker has loaded the application, its file is at hand."""
+
+    def _local(self) -> LocalQueue | None:
+        module = sys.modules.get(f"{PACKAGE}.{self.name}")
+        return super()._local() or (_of_module(module) if module is not None else None)
+
+
+def get(name: str) -> Queue[Any]:
     """The queue of this name: `queues/<name>.py`, or `a.b` for `queues/a/b.py`."""
     return Queue(name)
 
 
-def _facts() -> JobFacts:
-    call = context.current()
-    return JobFacts(queued_at=time.time(), user=call.user if call is not None else None)
+@overload
+def self() -> Queue[Any]: ...
+@overload
+def self(payload_type: type[P_contra]) -> Queue[P_contra]: ...
+def self(payload_type: type[Any] | None = None) -> Queue[Any]:
+    """In a file of `queues/`: the queue of this very file, for other modules to import.
+
+    `queue = queues.self(Order)` lets type checkers see what may be pushed.
+
+    Args:
+        payload_type: of the payload; only type checkers look at it. The handler's annotation is
+            what payloads are checked against.
+
+    Raises:
+        UsageError: anywhere else.
+    """
+    frame = inspect.currentframe()
+    caller = frame.f_back if frame is not None else None
+    module = str(caller.f_globals.get("__name__")) if caller is not None else ""
+    package, _, name = module.partition(".")
+    if package != PACKAGE or not name:
+        raise UsageError(
+            f"queues.self() names the queue of a file in {PACKAGE}/, and {module} is none: "
+            'name the queue, queues.get("…")'
+        )
+    return OwnQueue(name)
+
+
+def cancel(job_id: str) -> Done[bool]:
+    """Cancel a job: one that waits does not run, one that runs is told by its `signal`.
+
+    With `Config(notify=True)` its user is told. In synchronous code it is done on return, in
+    asynchronous code await the call, for its answer too.
+
+    Returns:
+        False for a job that is known to have ended. Ends are remembered for some minutes, those of
+        FIFO queues not at all.
+
+    Raises:
+        JobStoreUnavailable: when Redis does not answer in time.
+    """
+    ask = partial(_cancel, str(job_id))
+    future = _in_the_background(ask)
+    return Done(future, ask() if future is None else None)
 
 
 def as_argument(payload: object) -> Any:
     """The payload as Celery's JSON carries it: kombu has a form for bytes of its own."""
-    if isinstance(payload, str | bytes):
-        return payload
+    if isinstance(payload, str):
+        # Of other classes too: what `push` gave for another job.
+        return _valid(payload)
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
     return msgspec.json.decode(encode_json(payload))
+
+
+def _publish(job: JobEnvelope, local: LocalQueue | None, dedupe: str | None) -> str:
+    here = runtime.current()
+    if local is None:
+        local = here.queue(job.queue)
+        if local is not None:
+            _check(job, local, dedupe)
+    return here.push(job, local.facts if local is not None else None, dedupe)
+
+
+def _check(job: JobEnvelope, local: LocalQueue, dedupe: str | None) -> None:
+    """What can be known of a push before anything is sent."""
+    check_group(job, local.facts, dedupe)
+    if local.validate is not None:
+        try:
+            local.validate(job.payload)
+        except ClientError as error:
+            raise InvalidPush(f"{job.queue} does not take this payload: {error}") from None
+
+
+def _cancel(job_id: str) -> bool:
+    return runtime.current().attempts.cancel(job_id)
+
+
+def _in_the_background(work: Callable[[], T]) -> "asyncio.Future[T] | None":
+    """In asynchronous code, the work on the thread that pushes; None in synchronous code."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return loop.run_in_executor(runtime.current().pusher, work)
+
+
+def _of_module(module: Any) -> LocalQueue:
+    """A queue's file that no worker has loaded: in a process that only imports it."""
+    config = getattr(module, "config", None) or Config()
+    return LocalQueue(
+        QueueFacts(fifo=bool(config.fifo), celery_queue=config.celery_queue),
+        payload_validator(module.handler),
+    )
+
+
+def _checked_params(params: Mapping[str, str] | None) -> dict[str, str]:
+    found: dict[Any, Any] = dict(params or {})
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"params are texts by name, not {name!r}: {value!r}")
+    return {_valid(name): _valid(value) for name, value in found.items()}
+
+
+def _valid(text: str) -> str:
+    """
+    Raises:
+        NotEncodable: for what is no Unicode.
+    """
+    return utf8(text).decode()
+
+
+def _text_id(what: str, value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value:
+        return _valid(value)
+    raise TypeError(f"a {what} id is a non-empty text or an int, not {value!r}")

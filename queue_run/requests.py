@@ -1,4 +1,4 @@
-"""What handlers and `on_authenticate` are given."""
+"""What handlers, jobs and middleware are given."""
 
 import base64
 import threading
@@ -11,7 +11,8 @@ from queue_run.ids import ConnectionId, RequestId, UserId
 
 
 class Signal:
-    """Tells a handler or job that it should stop: it timed out, or its process shuts down.
+    """Tells a handler or job that it should stop: it timed out, was cancelled, or its process shuts
+    down.
 
     Safe to ask from any thread.
     """
@@ -48,6 +49,33 @@ class Request:
     query: dict[str, str]
     signal: Signal
     #: The file that answers, for people: `sockets/chat.py`.
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One attempt of a job, as its handler and middleware see it."""
+
+    job_id: str
+    queue_name: str
+    #: JSON value, text or bytes, as it was pushed.
+    payload: Any
+    #: The user whose request or job pushed it; None for nobody's.
+    user: Any = None
+    #: Unix time; None when it was not pushed through `queue_run.queues`.
+    queued_at: float | None = None
+    #: From 1.
+    attempt: int = 1
+    #: How often it was taken back from the dead letters, which starts its attempts anew.
+    revived: int = 0
+    #: FIFO queues: the group that it was pushed to.
+    group_id: str | None = None
+    #: FIFO queues: grows with every job of the queue.
+    sequence_number: int | None = None
+    #: Given beside the payload.
+    params: dict[str, str] = field(default_factory=dict)
+    signal: Signal = field(default_factory=Signal)
+    #: The file that runs it, for people: `queues/report.py`.
     file: str = ""
 
 

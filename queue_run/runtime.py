@@ -9,17 +9,35 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from queue_run.channel.publisher import Publisher
-from queue_run.keys import JOB_TASK_PREFIX, Keys
+from queue_run.jobs.attempts import Attempts
+from queue_run.jobs.dead import DeadLetters
+from queue_run.jobs.envelopes import JobEnvelope
+from queue_run.jobs.lanes import Lanes
+from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.store import Store
+from queue_run.keys import Keys
 from queue_run.known_queues import KnownQueues
+from queue_run.manifest import QueueFacts
+from queue_run.payloads import Validate
 from queue_run.requests import SentMessage
 from queue_run.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
+
+
+@dataclass(frozen=True, slots=True)
+class LocalQueue:
+    """A queue whose file is loaded in this process."""
+
+    facts: QueueFacts
+    #: Raises ClientError for a payload that its handler does not take; None takes any.
+    validate: Validate | None = None
 
 
 class Runtime:
@@ -31,6 +49,8 @@ class Runtime:
         self._celery = celery
         #: `on_message_sent` of the application that is loaded in this process, if one is.
         self.on_sent: Callable[[SentMessage], None] | None = None
+        #: The queues of the application that is loaded in this process, if one is.
+        self.local_queues: dict[str, LocalQueue] = {}
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -55,23 +75,42 @@ class Runtime:
         """One thread, so that jobs pushed from asynchronous code keep their order."""
         return ThreadPoolExecutor(1, thread_name_prefix="queue-run-push")
 
-    def push(self, queue: str, job_id: str, argument: Any, headers: dict[str, Any]) -> None:
-        """Hand a job to the broker; blocks.
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.settings, patience=self.settings.publish_timeout)
+
+    @cached_property
+    def attempts(self) -> Attempts:
+        settings = self.settings
+        return Attempts(self.store, lease=settings.lease, visibility=settings.visibility_timeout)
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        return Lanes(self.store, lease=self.settings.lease)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        return DeadLetters(self.store)
+
+    @cached_property
+    def job_pusher(self) -> JobPusher:
+        return JobPusher(lambda: self.celery, self.lanes)
+
+    def queue(self, name: str) -> "LocalQueue | None":
+        """What is known of a queue: from the application that is loaded here, else from the
+        workers. None where no worker has ever said what it offers.
 
         Raises:
-            UnknownQueue: when workers are known and none of them offers this queue.
-            OperationalError: (kombu's) when the broker does not take it in time.
+            UnknownQueue: when workers have said what they offer, and this is not among it.
         """
-        self.known_queues.check(queue)
-        self.celery.send_task(
-            JOB_TASK_PREFIX + queue,
-            args=[argument],
-            task_id=job_id,
-            headers=headers,
-            ignore_result=True,
-            argsrepr="",
-            kwargsrepr="",
-        )
+        if name in self.local_queues:
+            return self.local_queues[name]
+        facts = self.known_queues.facts(name)
+        return None if facts is None else LocalQueue(facts)
+
+    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> str:
+        """Hand a job to its workers; blocks. See `JobPusher.push`."""
+        return self.job_pusher.push(job, facts, dedupe)
 
     def close(self) -> None:
         """Send what waits and close what was opened."""
@@ -81,11 +120,16 @@ class Runtime:
         if "publisher" in self.__dict__:
             self.publisher.close()
             del self.__dict__["publisher"]
+        if "store" in self.__dict__:
+            self.store.close()
+            for name in ("store", "attempts", "lanes", "dead_letters", "job_pusher"):
+                self.__dict__.pop(name, None)
 
     def after_fork(self) -> "Runtime":
         """The same for a forked child, which must not share its parent's links and threads."""
         child = Runtime(self.settings, self._celery)
         child.on_sent = self.on_sent
+        child.local_queues = self.local_queues
         return child
 
 

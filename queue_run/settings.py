@@ -82,6 +82,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Interval of the heartbeats that push servers and workers leave in Redis.
     heartbeat_interval: Seconds = 5.0
 
+    #: Redis as the broker hands a job out again when it was not acknowledged so long after it was
+    #: taken: longer than any job may take.
+    visibility_timeout: Seconds = 600.0
+    #: Keys that may push jobs by HTTP, comma separated.
+    api_keys: str = ""
+
     #: Requests that one worker process runs at once.
     max_in_flight: Count = 256
     #: Threads of a worker process for handlers that are plain functions.
@@ -99,6 +105,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def heartbeat_expiry(self) -> int:
         """Seconds after the last heartbeat at which a process counts as dead."""
         return max(2, round(self.heartbeat_interval * 3))
+
+    @property
+    def lease(self) -> float:
+        """Seconds after its last renewal at which a running job counts as lost."""
+        return min(float(self.heartbeat_expiry), self.visibility_timeout / 2)
 
     @property
     def app_path(self) -> Path:

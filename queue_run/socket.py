@@ -22,6 +22,7 @@ from queue_run.envelopes import (
     ToRoom,
     ToUsers,
     encode,
+    repeatable,
 )
 from queue_run.errors import OutsideCall
 from queue_run.ids import ConnectionId, UserId, server_of, user_ids
@@ -193,11 +194,21 @@ class Recipients:
 
 def _broadcast(envelope: ChannelEnvelope) -> Receipt:
     here = runtime.current()
-    receipt = _publish(here.keys.broadcast, envelope, here.settings.broadcast_entries, create=True)
     call = context.current()
+    if call is not None and call.job_id is not None:
+        envelope = _repeatable(envelope, call.job_id, next(call.send_numbers))
+    receipt = _publish(here.keys.broadcast, envelope, here.settings.broadcast_entries, create=True)
     if call is not None:
         call.sent.append(receipt)
     return receipt
+
+
+def _repeatable(envelope: ChannelEnvelope, job: str, number: int) -> ChannelEnvelope:
+    """Under the id by which push servers know it again, when another attempt has sent it."""
+    if isinstance(envelope, ToUsers | ToRoom | CloseUsers):
+        return msgspec.structs.replace(envelope, id=repeatable(envelope, job, number))
+    # A join and a leave do no harm twice, and a connection made since the last attempt needs them.
+    return envelope
 
 
 def _to_server(connection: ConnectionId, envelope: ChannelEnvelope) -> Receipt:

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from queue_run import socket
+from queue_run import Config, socket
+
+config = Config(timeout=10)
 
 
 async def handler(job: dict[str, Any]) -> None:

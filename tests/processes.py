@@ -65,6 +65,14 @@ class Process:
     def running(self) -> bool:
         return self._popen.poll() is None
 
+    @property
+    def children(self) -> list[int]:
+        """The pids of the processes that it has started."""
+        return [
+            int(pid)
+            for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        ]
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process alone."""
         self._popen.send_signal(number)

@@ -10,19 +10,23 @@ from celery import Celery, signals
 from redis.exceptions import RedisError
 
 from queue_run import runtime
-from queue_run.celery_app import create_celery
-from queue_run.errors import UsageError
-from queue_run.keys import Keys
+from queue_run.celery_app import create_celery, is_redis, jobs_queue
+from queue_run.errors import SettingsError, UsageError
+from queue_run.keys import JOB_TASK_PREFIX, Keys
+from queue_run.runtime import LocalQueue
 from queue_run.settings import Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
 from worker.routes import Routes
-from worker.tasks import Process, register
+from worker.sweeper import Sweeper
+from worker.tasks import Process, keep_unknown, register
 
 log = logging.getLogger(__name__)
 
 #: Exit code for what the author or the deployment must change.
 EXIT_USAGE = 2
+#: Exit code for what may work later, unchanged: Redis does not answer.
+EXIT_FAILURE = 1
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -41,6 +45,7 @@ def create_app() -> Celery:
         app.set_default()
         runtime.configure(settings, celery=app)
         routes = loader.load(settings.app_path)
+        _check_visibility(settings, routes)
     except UsageError as error:
         _exit(str(error))
     app.conf.update(
@@ -48,6 +53,7 @@ def create_app() -> Celery:
         worker_log_format=LOG_FORMAT,
         worker_task_log_format=LOG_FORMAT,
     )
+    _know_queues(app, routes)
     process = Process(routes)
     if routes.hooks.sent is not None:
         runtime.current().on_sent = process.sent
@@ -56,26 +62,77 @@ def create_app() -> Celery:
     return app
 
 
+def _check_visibility(settings: Settings, routes: Routes) -> None:
+    """
+    Raises:
+        SettingsError: when Redis would hand out jobs again that still run.
+    """
+    visibility = settings.visibility_timeout
+    problems = [
+        f"QUEUE_RUN_VISIBILITY_TIMEOUT={visibility:g}: {queue.file} says that a job may take "
+        f"{queue.timeout:g} seconds, and Redis would hand it out a second time while it runs: "
+        f"set QUEUE_RUN_VISIBILITY_TIMEOUT above {queue.timeout:g}, or lower the file's "
+        "Config(timeout=…)"
+        for queue in routes.queues.values()
+        if is_redis(settings) and queue.timeout >= visibility
+    ]
+    if problems:
+        raise SettingsError(problems)
+
+
+def _know_queues(app: Celery, routes: Routes) -> None:
+    """Tell Celery of the Celery queues that the files name, and of the schedules; and this process
+    of its own queues."""
+    for name in sorted({job.celery_queue for job in routes.queues.values() if job.celery_queue}):
+        app.conf.task_queues.append(jobs_queue(app, name))
+    app.conf.task_routes |= {
+        JOB_TASK_PREFIX + job.name: {"queue": jobs_queue(app, job.celery_queue).name}
+        for job in routes.queues.values()
+    }
+    app.conf.beat_schedule = {
+        job.name: {"task": JOB_TASK_PREFIX + job.name, "schedule": job.schedule.celery()}
+        for job in routes.queues.values()
+        if job.schedule is not None
+    }
+    runtime.current().local_queues = {
+        job.name: LocalQueue(job.facts, job.validate) for job in routes.queues.values()
+    }
+
+
 def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: Process) -> None:
     """Tie the life of our parts to the worker's. Signals hold functions weakly, hence `weak`."""
     announcers: list[Announcer] = []
+    sweepers: list[Sweeper] = []
 
     def check_redis(**_: Any) -> None:
         _require_redis(settings)
 
     def quiet_celery(**_: Any) -> None:
         # Celery's two lines for every task would be two lines for every batch of requests.
-        for name in ("celery.worker.strategy", "celery.app.trace"):
+        quiet = ["celery.worker.strategy", "celery.app.trace"]
+        # Beat runs in development also where nothing is scheduled.
+        quiet += [] if app.conf.beat_schedule else ["celery.beat"]
+        for name in quiet:
             logging.getLogger(name).setLevel(logging.WARNING)
 
     def announce(**_: Any) -> None:
-        consumes = app.amqp.queues.consume_from
-        serves_sockets = Keys(settings.namespace).sockets_queue in consumes
+        consumes = set(app.amqp.queues.consume_from)
+        sockets_queue = Keys(settings.namespace).sockets_queue
+        serves_sockets = sockets_queue in consumes
         announcer = Announcer(settings, routes.manifest, serves_sockets=serves_sockets)
         announcer.start()
         announcers.append(announcer)
+        if consumes - {sockets_queue}:
+            sweeper = Sweeper(settings, routes, runtime.current().job_pusher)
+            sweeper.start()
+            sweepers.append(sweeper)
+
+    def stop_soon(**_: Any) -> None:
+        process.stop_soon()
 
     def shut_down(**_: Any) -> None:
+        for sweeper in sweepers:
+            sweeper.stop()
         process.drain()
         for announcer in announcers:
             announcer.stop()
@@ -84,9 +141,14 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     def shut_down_child(**_: Any) -> None:
         process.drain()
 
+    def keep(message: Any, name: str, id: str, **_: Any) -> None:
+        keep_unknown(message, name, id)
+
+    signals.task_unknown.connect(keep, weak=False)
     signals.worker_init.connect(check_redis, weak=False)
     signals.after_setup_logger.connect(quiet_celery, weak=False)
     signals.worker_ready.connect(announce, weak=False)
+    signals.worker_shutting_down.connect(stop_soon, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)
     signals.worker_process_shutdown.connect(shut_down_child, weak=False)
 
@@ -102,10 +164,10 @@ def _require_redis(settings: Settings) -> None:
             client.ping()
     except (RedisError, OSError) as error:
         url = without_password(settings.redis_url)
-        _exit(f"Redis at {url} does not answer ({error}): start it, or set REDIS_URL")
+        _exit(f"Redis at {url} does not answer ({error}): start it, or set REDIS_URL", EXIT_FAILURE)
 
 
-def _exit(message: str) -> NoReturn:
+def _exit(message: str, code: int = EXIT_USAGE) -> NoReturn:
     sys.stderr.write(f"{message}\n")
     sys.stderr.flush()
-    sys.exit(EXIT_USAGE)
+    sys.exit(code)

@@ -30,11 +30,11 @@ class Intake:
         self._threads = HandlerThreads(settings.handler_threads)
         self.background = BackgroundLoop()
         self.background.start()
-        self._middleware = Middleware(self.background.loop, self._threads)
+        self.middleware = Middleware(self.background.loop, self._threads)
         self.runner = Runner(
             routes,
             threads=self._threads,
-            middleware=self._middleware,
+            middleware=self.middleware,
             max_message_bytes=settings.max_message_bytes,
             expose_errors=settings.expose_errors,
         )
@@ -72,7 +72,7 @@ class Intake:
 
     def _settle_middleware(self) -> None:
         try:
-            self.background.submit(self._middleware.settled()).result(MIDDLEWARE_TIME)
+            self.background.submit(self.middleware.settled()).result(MIDDLEWARE_TIME)
         except TimeoutError:
             log.warning("middleware still runs and is ended")
 

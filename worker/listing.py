@@ -1,21 +1,25 @@
 """What an application offers, as text for people."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 
 from worker.middleware import Hook, Hooks
-from worker.routes import Route, Routes
+from worker.routes import JobHandler, Route, Routes
 
 
-def listing(routes: Routes) -> str:
-    """The routes with their middleware, and the queues, as tables."""
+def listing(routes: Routes, *, now: datetime | None = None) -> str:
+    """The routes with their middleware, and the queues with their schedules, as tables.
+
+    Args:
+        now: the time from which next runs are counted, with its timezone; None takes the clock's.
+    """
     parts = [_table(_ROUTE_HEADINGS, (_route_row(route) for route in routes.sockets))]
     if not routes.sockets:
         parts = ["no routes: messages are answered with an error, connections only receive"]
     authenticate = _where(routes.authenticate) if routes.authenticate else "everybody is let in"
     parts.append(f"on_authenticate: {authenticate}")
     if routes.queues:
-        rows = ((name, job.file, f"{job.timeout:g} s") for name, job in routes.queues.items())
-        parts.append(_table(("queue", "file", "timeout"), rows))
+        parts.append(_queues(routes.queues.values(), now or datetime.now(UTC)))
     return "\n\n".join(parts)
 
 
@@ -35,6 +39,30 @@ def _route_row(route: Route) -> tuple[str, ...]:
 
 def _hook_cells(hooks: Hooks) -> tuple[str, ...]:
     return tuple(_where(hook) for hook in (hooks.received, hooks.sent, hooks.error))
+
+
+_QUEUE_HEADINGS = ("queue", "file", "timeout", "retries", "order")
+# Both in UTC: side by side, two timezones would contradict each other.
+_SCHEDULE_HEADINGS = ("schedule (UTC)", "next run (UTC)")
+
+
+def _queues(jobs: Collection[JobHandler], now: datetime) -> str:
+    """Without the columns of schedules if no queue has one."""
+    if not any(job.schedule for job in jobs):
+        return _table(_QUEUE_HEADINGS, map(_queue_row, jobs))
+    rows = (_queue_row(job) + _schedule_cells(job, now) for job in jobs)
+    return _table(_QUEUE_HEADINGS + _SCHEDULE_HEADINGS, rows)
+
+
+def _queue_row(job: JobHandler) -> tuple[str, ...]:
+    order = "fifo" if job.fifo else "-"
+    return (job.name, job.file, f"{job.timeout:g} s", str(job.retries), order)
+
+
+def _schedule_cells(job: JobHandler, now: datetime) -> tuple[str, ...]:
+    if job.schedule is None:
+        return ("-", "-")
+    return (job.schedule.words, job.schedule.next_run_in_words(now.astimezone(UTC)))
 
 
 def _where(hook: Hook | None) -> str:

@@ -11,12 +11,28 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from queue_run.config import JOB_TIMEOUT, REQUEST_TIMEOUT, SOCKET_ONLY, Config, DataType
-from queue_run.errors import ApplicationError
-from queue_run.middleware import log_error, log_message_received, log_message_sent
+from queue_run import schedules
+from queue_run.config import (
+    JOB_BACKOFF,
+    JOB_ONLY,
+    JOB_RETRIES,
+    JOB_TIMEOUT,
+    REQUEST_TIMEOUT,
+    SOCKET_ONLY,
+    Config,
+    DataType,
+)
+from queue_run.errors import ApplicationError, ClientError
+from queue_run.middleware import (
+    log_error,
+    log_job_finished,
+    log_job_started,
+    log_message_received,
+    log_message_sent,
+)
+from queue_run.payloads import Validate, annotation_of, payload_validator, validator
 from queue_run.routing import Router
 from worker.middleware import Hook, Hooks
-from worker.payloads import Validate, annotation_of, validator
 from worker.routes import Handler, JobHandler, Route, Routes
 
 SOCKETS, QUEUES = "sockets", "queues"
@@ -32,16 +48,28 @@ REQUEST_PARAMETERS = (
     "request",
 )
 #: What a job handler may ask for by name, beside its payload.
-JOB_PARAMETERS = ("user", "job_id", "queue_name", "queued_at", "attempt", "signal")
+JOB_PARAMETERS = (
+    "user",
+    "job_id",
+    "queue_name",
+    "queued_at",
+    "attempt",
+    "group_id",
+    "sequence_number",
+    "signal",
+    "params",
+)
 #: Middleware by name, and what each is given.
 HOOKS = {
     "on_authenticate": ("the request",),
     "on_message_received": ("the request",),
     "on_message_sent": ("the message",),
-    "on_error": ("the error", "the request"),
+    "on_job_started": ("the job",),
+    "on_job_finished": ("the job",),
+    "on_error": ("the error", "what failed: the request, or the job"),
 }
 #: Middleware that comes with the framework and never blocks.
-DEFAULTS = (log_message_received, log_message_sent, log_error)
+DEFAULTS = (log_message_received, log_message_sent, log_job_started, log_job_finished, log_error)
 #: An annotation that says which frames a route takes.
 _ANNOTATED_TYPES: dict[Any, DataType] = {str: "text", bytes: "binary"}
 
@@ -72,17 +100,24 @@ class _Load:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._problems: list[str] = []
+        #: All modules of the application by file.
         self._modules: dict[str, ModuleType] = {}
 
     def run(self) -> Routes:
+        # Both before any file: `from queues.mail import queue` in a file of `sockets/` must find
+        # the package of this application.
+        roots = [kind for kind in (SOCKETS, QUEUES) if (self._folder / kind).is_dir()]
+        for kind in roots:
+            package = partial(_make_package, kind, self._folder / kind)
+            self._import(f"{kind}/__init__.py", package)
         modules = {kind: dict(self._import_all(kind)) for kind in (SOCKETS, QUEUES)}
-        self._modules = modules[SOCKETS]
+        self._modules = {**modules[SOCKETS], **modules[QUEUES]}
         sockets = self._each(modules[SOCKETS], self._route)
         self._check_paths(sockets)
-        jobs = self._each(modules[QUEUES], _job_handler)
+        jobs = self._each(modules[QUEUES], self._job_handler)
         index = _middleware_files("sockets/index.py")
-        hooks = self._hooks(index, modules[SOCKETS])
-        authenticate = self._hook("on_authenticate", index, modules[SOCKETS], None)
+        hooks = self._hooks(index)
+        authenticate = self._hook("on_authenticate", index, None)
         if self._problems:
             raise ApplicationError(self._problems)
         return Routes(
@@ -93,14 +128,14 @@ class _Load:
         )
 
     def _route(self, file: str, module: ModuleType) -> Route:
-        return _route(file, module, self._hooks(_middleware_files(file), self._modules))
+        return _route(file, module, self._hooks(_middleware_files(file)))
+
+    def _job_handler(self, file: str, module: ModuleType) -> JobHandler | None:
+        return _job_handler(file, module, self._job_hooks(_middleware_files(file)))
 
     def _import_all(self, kind: str) -> Iterator[tuple[str, ModuleType]]:
         """The modules of one folder, by file name; those that fail are noted."""
         root = self._folder / kind
-        if not root.is_dir():
-            return
-        self._import(f"{kind}/__init__.py", lambda: _make_package(kind, root))
         # A folder's own file first: `sockets/chat.py` before those in `sockets/chat/`.
         for path in sorted(root.rglob("*.py"), key=lambda each: (len(each.parts), each)):
             relative = path.relative_to(self._folder)
@@ -143,22 +178,25 @@ class _Load:
             except ValueError as error:
                 self._problems.append(f"{route.file}: {error}")
 
-    def _hooks(self, files: list[str], modules: dict[str, ModuleType]) -> Hooks:
-        """The logging middleware of the first of these files that has each of it."""
+    def _hooks(self, files: list[str]) -> Hooks:
+        """The middleware around messages, of the first of these files that has each of it."""
         return Hooks(
-            received=self._hook("on_message_received", files, modules, log_message_received),
-            sent=self._hook("on_message_sent", files, modules, None),
-            error=self._hook("on_error", files, modules, log_error),
+            received=self._hook("on_message_received", files, log_message_received),
+            sent=self._hook("on_message_sent", files, None),
+            error=self._hook("on_error", files, log_error),
         )
 
-    def _hook(
-        self,
-        name: str,
-        files: list[str],
-        modules: dict[str, ModuleType],
-        default: Callable[..., Any] | None,
-    ) -> Hook | None:
+    def _job_hooks(self, files: list[str]) -> Hooks:
+        """The same around jobs."""
+        return Hooks(
+            started=self._hook("on_job_started", files, log_job_started),
+            finished=self._hook("on_job_finished", files, log_job_finished),
+            error=self._hook("on_error", files, log_error),
+        )
+
+    def _hook(self, name: str, files: list[str], default: Callable[..., Any] | None) -> Hook | None:
         """The most specific function of this name; None where a file says None."""
+        modules = self._modules
         for file in files:
             if not hasattr(modules.get(file), name):
                 continue
@@ -210,7 +248,7 @@ def _route(file: str, module: ModuleType, hooks: Hooks) -> Route:
     if handler is None:
         raise _Invalid("it has no function named handler (name a file that is no route _…)")
     parameters, takes_request = _request_parameters(handler)
-    config = _config(module)
+    config = _config(module, not_for=JOB_ONLY, folder=QUEUES)
     pattern, fallback = _pattern(file, module)
     annotation = _data_annotation(handler) if "data" in parameters else None
     return Route(
@@ -258,15 +296,15 @@ def _pattern(file: str, module: ModuleType) -> tuple[str, bool]:
     return "/" + "/".join(parts), False
 
 
-def _job_handler(file: str, module: ModuleType) -> JobHandler | None:
+def _job_handler(file: str, module: ModuleType, hooks: Hooks) -> JobHandler | None:
     # A file without a handler may hold plain Celery tasks.
     handler = _find_handler(module)
     if handler is None:
         return None
-    config = _config(module)
-    for option in SOCKET_ONLY:
-        if getattr(config, option) is not None:
-            raise _Invalid(f"Config({option}=…) is for files in sockets/ only")
+    config = _config(module, not_for=SOCKET_ONLY, folder=SOCKETS)
+    validate = _payload_validator(handler)
+    if config.schedule is not None:
+        _check_schedulable(validate)
     return JobHandler(
         file=file,
         name=".".join(Path(file).with_suffix("").parts[1:]),
@@ -274,7 +312,34 @@ def _job_handler(file: str, module: ModuleType) -> JobHandler | None:
         parameters=_job_parameters(handler),
         is_async=inspect.iscoroutinefunction(handler),
         timeout=config.timeout or JOB_TIMEOUT,
+        retries=JOB_RETRIES if config.retries is None else config.retries,
+        backoff=config.backoff or JOB_BACKOFF,
+        fifo=bool(config.fifo),
+        schedule=None if config.schedule is None else schedules.parse(config.schedule),
+        celery_queue=config.celery_queue,
+        notify=bool(config.notify),
+        validate=validate,
+        hooks=hooks,
     )
+
+
+def _payload_validator(handler: Handler) -> Validate | None:
+    try:
+        return payload_validator(handler)
+    except TypeError as error:
+        raise _Invalid(f"the payload cannot be checked: {error}") from None
+
+
+def _check_schedulable(validate: Validate | None) -> None:
+    """A schedule pushes None: every run of a handler that does not take it would fail."""
+    try:
+        if validate is not None:
+            validate(None)
+    except ClientError as error:
+        raise _Invalid(
+            f"its schedule pushes None, which the handler does not take ({error}): "
+            "annotate the payload with … | None"
+        ) from None
 
 
 def _find_handler(module: ModuleType) -> Handler | None:
@@ -294,12 +359,16 @@ def _as_handler(function: Any) -> Handler:
     return cast("Handler", run if inspect.isroutine(run) else function)
 
 
-def _config(module: ModuleType) -> Config:
+def _config(module: ModuleType, *, not_for: tuple[str, ...], folder: str) -> Config:
+    """The file's options, which must be none of those for the other folder."""
     config = getattr(module, "config", None)
     if config is None:
         return Config()
     if not isinstance(config, Config):
         raise _Invalid(f"config must be a queue_run.Config, not {type(config).__name__}")
+    for option in not_for:
+        if getattr(config, option) is not None:
+            raise _Invalid(f"Config({option}=…) is for files in {folder}/ only")
     return config
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from queue_run import context
-from queue_run.requests import ConnectionRequest, Request, SentMessage
+from queue_run.requests import ConnectionRequest, Job, Request, SentMessage
 
 log = logging.getLogger(__name__)
 
-Asker: TypeAlias = Request | ConnectionRequest | None
+Asker: TypeAlias = Request | ConnectionRequest | Job | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,13 @@ class Hook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """The middleware of one route; None where it is switched off."""
+    """The middleware of one file; None where it is switched off."""
 
+    #: Of files in `sockets/`.
     received: Hook | None = None
+    #: Of files in `queues/`.
+    started: Hook | None = None
+    finished: Hook | None = None
     sent: Hook | None = None
     error: Hook | None = None
 

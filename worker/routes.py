@@ -7,11 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from queue_run.config import JOB_TIMEOUT, REQUEST_TIMEOUT, DataType
-from queue_run.manifest import Manifest, RouteFacts
+from queue_run.config import (
+    JOB_BACKOFF,
+    JOB_RETRIES,
+    JOB_TIMEOUT,
+    REQUEST_TIMEOUT,
+    DataType,
+)
+from queue_run.manifest import Manifest, QueueFacts, RouteFacts
+from queue_run.payloads import Validate
 from queue_run.routing import Router
+from queue_run.schedules import Schedule
 from worker.middleware import Hook, Hooks
-from worker.payloads import Validate
 
 Handler: TypeAlias = Callable[..., Any]
 
@@ -63,6 +70,27 @@ class JobHandler:
     parameters: tuple[str, ...]
     is_async: bool
     timeout: float = JOB_TIMEOUT
+    #: Attempts after the first.
+    retries: int = JOB_RETRIES
+    #: Seconds before the first retry.
+    backoff: float = JOB_BACKOFF
+    fifo: bool = False
+    schedule: Schedule | None = None
+    celery_queue: str | None = None
+    #: Tell the job's user how it ended.
+    notify: bool = False
+    #: Checks and converts the payload by the handler's annotation.
+    validate: Validate | None = None
+    hooks: Hooks = NO_HOOKS
+
+    @property
+    def attempts(self) -> int:
+        """Attempts that a job may have."""
+        return 1 + self.retries
+
+    @property
+    def facts(self) -> QueueFacts:
+        return QueueFacts(fifo=self.fifo, celery_queue=self.celery_queue)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +110,7 @@ class Routes:
         return Manifest(
             routes=[route.facts for route in self.sockets],
             authenticates=self.authenticate is not None,
-            queues=sorted(self.queues),
+            queues={name: self.queues[name].facts for name in sorted(self.queues)},
         )
 
     def router(self) -> Router[Route]:

@@ -1,4 +1,4 @@
-"""Running one request, one handshake or one job. Knows no Celery and no Redis.
+"""Running one request or one handshake. Knows no Celery and no Redis.
 
 A request ends in an `Outcome`, whatever its handler does. Asynchronous handlers run on the event
 loop that calls these functions, plain ones in a thread.
@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -27,7 +27,7 @@ from queue_run.messages import Message, encode_json
 from queue_run.messages import encode as encode_message
 from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal, parse_query
 from worker.middleware import Middleware, ends_the_process
-from worker.routes import JobHandler, Route, Routes
+from worker.routes import Route, Routes
 
 log = logging.getLogger(__name__)
 
@@ -210,72 +210,6 @@ class Runner:
         if isinstance(failure, ClientError | HandlerTimeout) or self._expose_errors:
             return str(failure) or type(failure).__name__
         return f"{INTERNAL_ERROR} ({request})"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One run of a queue's handler."""
-
-    id: str
-    queue: JobHandler
-    payload: Any
-    #: The user whose request or job pushed it.
-    user: Any
-    #: Unix time; None when it was not pushed through `queue_run.queues`.
-    queued_at: float | None
-    attempt: int
-
-    def arguments(self, signal: Signal) -> dict[str, Any]:
-        """The keyword arguments that its handler asks for."""
-        facts = {
-            "user": self.user,
-            "job_id": self.id,
-            "queue_name": self.queue.name,
-            "queued_at": self.queued_at,
-            "attempt": self.attempt,
-            "signal": signal,
-        }
-        return {name: facts[name] for name in self.queue.parameters}
-
-    def call(self) -> Call:
-        return Call(user=self.user, user_id=id_of_user(self.user))
-
-
-def run_sync_job(job: Job, signal: Signal) -> Any:
-    """Run a plain job in this thread; what it sent is on the channel when this returns.
-
-    Returns:
-        What the handler returned: to be awaited where a plain function wraps an asynchronous one.
-    """
-    with context.running(job.call()):
-        return job.queue.handler(job.payload, **job.arguments(signal))
-
-
-async def run_async_job(runner: Runner, job: Job, signal: Signal) -> Any:
-    """Run an asynchronous job on this event loop; what it sent is on the channel at the end.
-
-    Raises:
-        HandlerTimeout: when it took longer than its queue's timeout.
-    """
-    return await finish_job(
-        runner, job, lambda: job.queue.handler(job.payload, **job.arguments(signal)), signal
-    )
-
-
-async def finish_job(
-    runner: Runner, job: Job, run: Callable[[], Awaitable[Any]], signal: Signal
-) -> Any:
-    """Run what a job gives to be awaited, on this event loop.
-
-    Raises:
-        HandlerTimeout: when it took longer than its queue's timeout.
-    """
-    call = job.call()
-    try:
-        with context.running(call):
-            return await runner.limited(run, job.queue.timeout, signal)
-    finally:
-        await call.last_offset()
 
 
 def _connection_request(asked: Authenticate) -> ConnectionRequest:

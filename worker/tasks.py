@@ -1,27 +1,41 @@
-"""The Celery side of the worker, kept thin: tasks that hand over to the intake and the runner."""
+"""The Celery side of the worker, kept thin: tasks that hand over to the intake and the jobs."""
 
-import inspect
 import logging
 import math
+import mmap
 import os
 import threading
 import time
 from typing import Any
 
 import msgspec
+from billiard import common as billiard
 from celery import Celery, Task
+from celery.exceptions import Reject
+from kombu import Message
 
 from queue_run import runtime
 from queue_run.envelopes import decode_batch
-from queue_run.errors import InvalidEnvelope
-from queue_run.keys import JOB_TASK_PREFIX, REQUESTS_TASK
-from queue_run.queues import JOB_HEADER, JobFacts
-from queue_run.requests import SentMessage, Signal
+from queue_run.errors import InfrastructureError, InvalidEnvelope
+from queue_run.ids import id_of_user
+from queue_run.jobs.delays import Delays
+from queue_run.jobs.envelopes import HEADER, JobEnvelope, JobFacts
+from queue_run.jobs.lanes import Lane
+from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK
+from queue_run.requests import SentMessage
 from worker.intake import Intake
+from worker.jobs import DRAIN_TIME, Jobs
+from worker.leases import OVERTIME
 from worker.routes import JobHandler, Routes
-from worker.runner import Job, finish_job, run_async_job, run_sync_job
 
 log = logging.getLogger(__name__)
+
+#: The class of Celery's requests for jobs, by name: prefork workers make it in their parent.
+REQUEST_CLASS = "worker.lost_workers:JobRequest"
+#: Seconds before a task that cannot be done goes back to the broker.
+HANDED_BACK_PAUSE = 1.0
+#: Seconds after which a job whose queue has no file here comes again.
+UNKNOWN_DELAY = 30.0
 
 
 class Process:
@@ -30,35 +44,77 @@ class Process:
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
         self._intake: Intake | None = None
+        self._jobs: Jobs | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        # Shared with the children: the parent alone hears that the worker is to end.
+        self._stopping = mmap.mmap(-1, 1)
 
     @property
     def intake(self) -> Intake:
-        if self._pid != os.getpid():
-            # A fork has copied the parent's lock, which one of its threads may have held.
-            self._lock = threading.Lock()
-            self._intake = None
-            self._pid = os.getpid()
-        with self._lock:
-            if self._intake is None:
-                self._intake = Intake(self._routes, runtime.current())
-            return self._intake
+        with self._own_lock():
+            return self._made_intake()
+
+    @property
+    def jobs(self) -> Jobs:
+        with self._own_lock():
+            if self._jobs is None:
+                self._jobs = Jobs(
+                    runtime.current().settings,
+                    lambda: self.intake,
+                    stopping=lambda: self._stopping[0] != 0,
+                    dying=_told_to_end,
+                    send_drain=self._send_drain,
+                )
+            return self._jobs
 
     def sent(self, message: SentMessage) -> None:
         """Tell the application's middleware of a message that a job has sent."""
         self.intake.runner.sent(message)
+
+    def stop_soon(self) -> None:
+        """Tell the jobs of this process and its children, by their signal, to come to an end."""
+        self._stopping[0] = 1
 
     def drain(self) -> None:
         """Finish what this process has accepted, and send what waits."""
         if self._intake is not None and self._pid == os.getpid():
             self._intake.drain(runtime.current().settings.shutdown_grace)
             self._intake = None
+        if self._jobs is not None and self._pid == os.getpid():
+            self._jobs.close()
+            self._jobs = None
         runtime.current().close()
+
+    def _own_lock(self) -> threading.Lock:
+        if self._pid != os.getpid():
+            # A fork has copied the parent's lock, which one of its threads may have held.
+            self._lock = threading.Lock()
+            self._intake = None
+            self._jobs = None
+            self._pid = os.getpid()
+        return self._lock
+
+    def _made_intake(self) -> Intake:
+        if self._intake is None:
+            self._intake = Intake(self._routes, runtime.current())
+        return self._intake
+
+    def _send_drain(self, lane: Lane) -> None:
+        facts = self._routes.queues[lane.queue].facts
+        runtime.current().job_pusher.send_drain(lane, facts)
+
+
+def _told_to_end() -> bool:
+    """Whether this child of a prefork pool has had SIGTERM, which raises SystemExit in a job."""
+    # Older versions of billiard do not tell.
+    fired = getattr(billiard, "terminate_handler_fired", None)
+    return fired is not None and bool(fired())
 
 
 def register(app: Celery, routes: Routes, process: Process) -> None:
-    """Make the application's queues, and the task that carries requests, Celery tasks."""
+    """Make the application's queues, and the tasks that carry requests and drain lanes, Celery
+    tasks."""
 
     @app.task(name=REQUESTS_TASK, ignore_result=True, shared=False)
     def requests(batch: str) -> None:
@@ -70,66 +126,107 @@ def register(app: Celery, routes: Routes, process: Process) -> None:
             process.intake.accept(work)
 
     for queue in routes.queues.values():
-        _register_job(app, queue, process)
+        _register_queue(app, queue, process)
+    _register_drain(app, routes, process)
 
 
-def _register_job(app: Celery, queue: JobHandler, process: Process) -> None:
+def _register_queue(app: Celery, queue: JobHandler, process: Process) -> None:
     def run(task: "Task[Any, Any]", payload: Any = None) -> None:
-        job = _job(task, queue, payload)
-        started = time.monotonic()
-        signal = Signal()
-        if queue.is_async:
-            intake = process.intake
-            intake.background.submit(run_async_job(intake.runner, job, signal)).result()
-        else:
-            # Asks a job to stop that nothing can make stop: in a thread.
-            timer = threading.Timer(queue.timeout, signal.set)
-            timer.daemon = True
-            timer.start()
-            try:
-                result = run_sync_job(job, signal)
-            finally:
-                timer.cancel()
-            if inspect.isawaitable(result):
-                intake = process.intake
-                finish = finish_job(intake.runner, job, lambda: result, signal)
-                intake.background.submit(finish).result()
-        log.info("%s[%s] finished in %.3f s", queue.name, job.id, time.monotonic() - started)
+        facts = _facts(task.request.headers)
+        job = JobEnvelope(
+            id=str(task.request.id), queue=queue.name, payload=payload, facts=facts or JobFacts()
+        )
+        try:
+            process.jobs.run(queue, job)
+        except Exception as error:
+            raise _handed_back(f"{queue.name}[{job.id}]", error) from error
 
-    task = app.task(
-        name=JOB_TASK_PREFIX + queue.name,
+    _register_durable(app, JOB_TASK_PREFIX + queue.name, run, time_limit=queue.timeout)
+
+
+def _register_drain(app: Celery, routes: Routes, process: Process) -> None:
+    def drain(task: "Task[Any, Any]", queue: str, group: str) -> None:
+        handler = routes.queues.get(queue)
+        if handler is None:
+            # Its jobs stay where they are, for a worker that has the queue's file.
+            log.error("jobs wait in the queue %s, which has no file here", queue)
+            return
+        try:
+            process.jobs.drain(handler, group)
+        except Exception as error:
+            raise _handed_back(f"the group {group} of {queue}", error) from error
+
+    # Also of queues that are FIFO no more: their lanes may still hold jobs.
+    longest = max((queue.timeout for queue in routes.queues.values()), default=0.0)
+    _register_durable(app, DRAIN_TASK, drain, time_limit=DRAIN_TIME + longest)
+
+
+def _register_durable(app: Celery, name: str, function: Any, *, time_limit: float) -> None:
+    """Register a task that is done when it is done, and not before.
+
+    Args:
+        time_limit: seconds after which, and some more, a prefork worker kills its process.
+    """
+    app.task(
+        name=name,
         bind=True,
         shared=False,
         ignore_result=True,
         # A job is lost with its worker unless it is acknowledged at its end.
         acks_late=True,
         reject_on_worker_lost=True,
-    )(run)
-    if not queue.is_async:
-        # Stops a plain job in a prefork worker; asynchronous ones have the runner's limit.
-        task.soft_time_limit = math.ceil(queue.timeout)
+        acks_on_failure_or_timeout=False,
+        # Code that even the limit of the job itself has not stopped.
+        time_limit=math.ceil(time_limit + OVERTIME),
+        Request=REQUEST_CLASS,
+    )(function)
 
 
-def _job(task: "Task[Any, Any]", queue: JobHandler, payload: Any) -> Job:
-    request = task.request
-    facts = _facts(request.headers)
-    return Job(
-        id=str(request.id),
-        queue=queue,
-        payload=payload,
-        user=facts.user if facts else None,
-        queued_at=facts.queued_at if facts else None,
-        attempt=int(request.retries) + 1,
-    )
+def _handed_back(what: str, error: Exception) -> Reject:
+    """What is raised where a task cannot do its work: the broker hands it out again.
+
+    After a pause, since the broker does so at once.
+    """
+    if isinstance(error, InfrastructureError):
+        log.error("%s goes back to the broker: %s", what, error)
+    else:
+        log.error("%s goes back to the broker, it failed unexpectedly", what, exc_info=error)
+    time.sleep(HANDED_BACK_PAUSE)
+    # As text: an error that cannot be pickled would not reach the parent of a prefork pool, and
+    # the job be dropped.
+    return Reject(repr(error), requeue=True)
+
+
+def keep_unknown(message: Message, name: str, job_id: str) -> None:
+    """Let a job whose queue has no file here come again later, to a worker that may have it.
+
+    Celery has dropped it by then. While a new version of an application is brought out, its
+    workers have other files than those of the old one.
+    """
+    if not name.startswith(JOB_TASK_PREFIX):
+        return
+    queue = name.removeprefix(JOB_TASK_PREFIX)
+    arguments, *_ = message.payload
+    payload = arguments[0] if arguments else None
+    facts = _facts(message.headers) or JobFacts()
+    job = JobEnvelope(id=job_id, queue=queue, payload=payload, facts=facts)
+    Delays(runtime.current().store).add(job, UNKNOWN_DELAY)
+    log.warning("%s[%s] comes again in %g s: no file here", queue, job_id, UNKNOWN_DELAY)
 
 
 def _facts(headers: dict[str, Any] | None) -> JobFacts | None:
     """What `queue_run.queues` sent along; None for a task that came another way."""
-    found = (headers or {}).get(JOB_HEADER)
+    found = (headers or {}).get(HEADER)
     if found is None:
         return None
     try:
-        return msgspec.convert(found, JobFacts)
-    except msgspec.ValidationError as error:
+        if isinstance(found, str):
+            facts = msgspec.json.decode(found, type=JobFacts)
+        else:
+            facts = msgspec.convert(found, JobFacts)
+        # A user without an id is nobody that a job could belong to.
+        id_of_user(facts.user)
+    except (msgspec.DecodeError, TypeError) as error:
         log.warning("a job's header cannot be read: %s", error)
         return None
+    return facts

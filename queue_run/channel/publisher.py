@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, TryAgainError
 from redis.retry import Retry
 
 from queue_run.channel.receipts import Receipt
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: Messages written in one round trip, at most.
 PIPELINE_SIZE = 256
 #: Answers of a Redis that will soon do its part again (restarting, failing over).
-PASSING_ERRORS = ("LOADING", "READONLY", "TRYAGAIN", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+PASSING_ERRORS = (redis.ConnectionError, ReadOnlyError, TryAgainError, ClusterDownError)
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
 
@@ -189,7 +189,8 @@ def _fail_overdue(batch: list[_Pending], error: Exception | None) -> list[_Pendi
 
 
 def _is_passing(error: Exception) -> bool:
-    return isinstance(error, redis.ConnectionError) or str(error).startswith(PASSING_ERRORS)
+    # A script that runs for too long has no class of its own.
+    return isinstance(error, PASSING_ERRORS) or str(error).startswith("BUSY ")
 
 
 def _text(value: object) -> str:

@@ -10,15 +10,19 @@ from typing import Any
 
 import click
 
-from queue_run.errors import SettingsError
+from queue_run.errors import InfrastructureError, UsageError
 
 #: Subcommand and summary; the file is named like the subcommand.
 SUMMARIES = {
     "dev": "Run everything on this machine, and restart workers when files change.",
     "push-server": "Run a push server: it holds the WebSockets.",
     "worker": "Run a worker: it runs the application's handlers and jobs.",
-    "routes": "Show which file answers which path, with its middleware, and the queues.",
+    "routes": "Show which file answers which path, and the queues with their schedules.",
+    "queue": "Push jobs, cancel them, and look after those that have failed.",
 }
+
+#: What was asked for could not be done as things are: it may work later, unchanged.
+EXIT_FAILURE = 1
 
 #: Settings, options or a machine that the command cannot work with; Celery and click use it too.
 EXIT_USAGE = 2
@@ -44,9 +48,12 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except SettingsError as error:
+        except UsageError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(EXIT_USAGE)
+        except InfrastructureError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(EXIT_FAILURE)
 
 
 @click.group(
@@ -62,7 +69,9 @@ def main() -> None:
     Examples:
       queue-run dev                      everything, with an embedded Redis
       queue-run dev --app examples/chat  another folder than this one
-      queue-run routes                   which file answers which path
+      queue-run routes                   which file answers which path, and the schedules
+      queue-run queue push mail '{"to": "ann"}'
+      queue-run queue dead list          the jobs that have failed for good
       queue-run push-server --port 8001  in production, each process by itself:
       queue-run worker --serve sockets
       queue-run worker --serve jobs -- -c 4

@@ -26,10 +26,10 @@ from queue_run.settings import Settings
 def command(port: str | None, app_dir: Path | None) -> None:
     """Run everything on this machine, and restart workers when files change.
 
-    Starts a Redis (unless REDIS_URL names one), the push server, a worker for messages and one for
-    jobs, and shows what they write in one log. When a .py file of the application changes, only
-    the workers restart: connections stay open. Ctrl+C stops everything; what the private Redis
-    held is gone then.
+    Starts a Redis (unless REDIS_URL names one), the push server, a worker for messages, one for
+    jobs and Celery beat for schedules, and shows what they write in one log. When a .py file of the
+    application changes, only the workers and beat restart: connections stay open. Ctrl+C stops
+    everything; what the private Redis held is gone then.
 
     \b
     Examples:

@@ -19,10 +19,11 @@ from queue_run.settings import Settings
     help="Folder that holds sockets/ and queues/ [QUEUE_RUN_APP_DIR, this one].",
 )
 def command(app_dir: Path | None) -> None:
-    """Show which file answers which path, with its middleware, and the queues.
+    """Show which file answers which path, and the queues with their schedules.
 
-    Loads the application, and needs neither Redis nor a worker. A path that ends in … is answered
-    by its file, and so are the paths below it that have no file.
+    Each route with its middleware, each queue with when it runs next, if it has a schedule. Loads
+    the application, and needs neither Redis nor a worker. A path that ends in … is answered by its
+    file, and so are the paths below it that have no file.
 
     \b
     Examples:

@@ -42,8 +42,8 @@ def command(serve: str, app_dir: Path | None, celery_args: tuple[str, ...]) -> N
     """Run a worker: it runs the application's handlers and jobs.
 
     A worker is a Celery worker; what follows '--' goes to Celery unchanged and wins over what this
-    command chooses: the queues (-Q), the pool (-P: solo for sockets, prefork for jobs, threads for
-    all), the name (-n) and the log level (-l).
+    command chooses: the queues (-Q, -X), the pool (-P: solo for sockets, prefork for jobs, threads
+    for all), the name (-n) and the log level (-l).
 
     \b
     Examples:
@@ -52,6 +52,13 @@ def command(serve: str, app_dir: Path | None, celery_args: tuple[str, ...]) -> N
       queue-run worker --serve jobs -- -c 4             four job processes
       queue-run worker --serve jobs -- -P threads -c 100
       queue-run worker --serve sockets -- -n sockets2@%h   a second one on this host
+
+    \b
+    A file in queues/ may name a Celery queue of its own, config = Config(celery_queue="heavy").
+    Every worker of jobs serves it. A worker that serves nothing else, and one that leaves it out
+    (with the one of sockets, which '--serve jobs' leaves out too):
+      queue-run worker --serve jobs -- -Q queue-run.heavy -n heavy@%h
+      queue-run worker --serve jobs -- -X queue-run.heavy,queue-run.sockets
 
     \b
     The same without this command, for --serve sockets:
@@ -69,15 +76,16 @@ def worker_arguments(
 ) -> list[str]:
     """The arguments of `celery` for a worker that serves these; another pool may be named."""
     keys = Keys(settings.namespace)
-    queues = {
-        "sockets": keys.sockets_queue,
-        "jobs": keys.jobs_queue,
-        "all": f"{keys.sockets_queue},{keys.jobs_queue}",
+    queues: dict[str, tuple[str, ...]] = {
+        "sockets": ("-Q", keys.sockets_queue),
+        # All others: the usual one of jobs, and those that files in queues/ name.
+        "jobs": ("-X", keys.sockets_queue),
+        "all": (),
     }
     return [
         *("-A", "worker", "worker"),
         *(POOLS[serve] if pool is None else pool),
-        *("-Q", queues[serve]),
+        *queues[serve],
         *QUIET,
         *("-n", f"{serve}@%h"),
         *("-l", settings.log_level),

@@ -1,6 +1,7 @@
 """An application under test."""
 
 import contextlib
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
@@ -11,10 +12,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from queue_run import runtime
+from queue_run import queues, runtime
 from queue_run.ids import id_of_user, user_id
+from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.messages import encode_json
-from queue_run.queues import as_argument
 from queue_run.requests import SentMessage
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection, Handshake, header_list
@@ -24,9 +25,6 @@ from queue_run.testing.stage import Stage
 
 #: An id, a user with an "id", or None for an anonymous one.
 User: TypeAlias = str | int | Mapping[str, object] | None
-
-#: Jobs that one `run_jobs` runs: beyond it, jobs push jobs for ever.
-MOST_JOBS = 1000
 
 #: The applications that are open, the innermost last.
 _open: list["Application"] = []
@@ -141,8 +139,8 @@ class Application:
 
     @property
     def sent(self) -> list[SentMessage]:
-        """Everything that was sent with `queue_run.socket`, whether or not it reached a client, in
-        order; replies are not among it."""
+        """Everything that was sent with `queue_run.socket`, and what `Config(notify=True)` tells of
+        the ends of jobs, whether or not it reached a client, in order; replies are not among it."""
         return self._stage.delivery.sent
 
     @property
@@ -157,58 +155,69 @@ class Application:
 
     def clear(self) -> None:
         """Forget what was sent and pushed, and what has failed."""
-        self._stage.delivery.clear()
-        self._stage.jobs.clear()
-        self._stage.errors.clear()
+        self._stage.clear()
 
     def run_jobs(self) -> list[Pushed]:
         """Run the jobs that were pushed and not run yet, one after another, and those that they
-        push; returns them. What a job raises is raised here, and the rest waits.
+        push; returns them. Jobs that were cancelled are not run.
+
+        Each has one attempt. What it raises is raised here, and the rest waits.
 
         Raises:
             RuntimeError: when jobs push jobs without an end.
         """
-        return self._require_open().run(self._run_jobs())
+        return self._require_open().run(self._stage.run_jobs())
 
     async def run_jobs_async(self) -> list[Pushed]:
         """`run_jobs` for asynchronous tests."""
-        self._require_open()
-        return await self._run_jobs()
+        return await self._require_open().run_jobs()
 
-    def run_job(self, queue: str, payload: object, *, user: User = None) -> Any:
-        """Run one job at once; gives what its handler returns, and raises what it raises.
+    def run_job(
+        self,
+        queue: str,
+        payload: object,
+        *,
+        user: User = None,
+        params: Mapping[str, str] | None = None,
+        group: str | int | None = None,
+        attempt: int = 1,
+    ) -> Any:
+        """Make one attempt of one job at once; gives what its handler returns, and raises what it
+        raises.
 
         Args:
             queue: the queue's name: `mail` for `queues/mail.py`.
-            payload: what would be pushed.
+            payload: what would be pushed. Unlike a push it is not checked beforehand: the attempt
+                fails, as that of a job which comes from elsewhere.
             user: whom the job belongs to: as for `connected`.
+            params: what would be pushed beside the payload.
+            group: of a FIFO queue.
+            attempt: its number, from 1. With the queue's last one, `1 + retries`, the job has
+                failed for good if it fails.
 
         Raises:
             UnknownQueue: when the application has no such queue.
+            InvalidPush: for a payload that the handler does not take; for a FIFO queue without a
+                group, and a group without a FIFO queue.
             NotEncodable: when the payload has no JSON form.
+            ValueError: for an attempt that no job of the queue has.
         """
-        return self._require_open().run(self._run_job(queue, payload, user))
+        job = _job(queue, payload, user, params, group)
+        return self._require_open().run(self._stage.run_job(job, attempt))
 
-    async def run_job_async(self, queue: str, payload: object, *, user: User = None) -> Any:
+    async def run_job_async(
+        self,
+        queue: str,
+        payload: object,
+        *,
+        user: User = None,
+        params: Mapping[str, str] | None = None,
+        group: str | int | None = None,
+        attempt: int = 1,
+    ) -> Any:
         """`run_job` for asynchronous tests."""
-        self._require_open()
-        return await self._run_job(queue, payload, user)
-
-    async def _run_jobs(self) -> list[Pushed]:
-        done: list[Pushed] = []
-        while (job := self._stage.jobs.take()) is not None:
-            if len(done) == MOST_JOBS:
-                raise RuntimeError(f"{MOST_JOBS} jobs have run, and there are still more")
-            await self._stage.engine().job(job)
-            done.append(job)
-        return done
-
-    async def _run_job(self, queue: str, payload: object, user: User) -> Any:
-        self._stage.jobs.check(queue)
-        job = Pushed(
-            queue=queue, payload=as_argument(payload), user=_user(user), id=str(uuid.uuid4())
-        )
-        return await self._stage.engine().job(job)
+        job = _job(queue, payload, user, params, group)
+        return await self._require_open().run_job(job, attempt)
 
     def _require_open(self) -> Stage:
         if self._exits is None:
@@ -346,6 +355,24 @@ def connected(
     app = _open[-1] if _open else Application()
     return app.connected(
         user, path=path, query=query, headers=headers, cookies=cookies, remote_ip=remote_ip
+    )
+
+
+def _job(
+    queue: str,
+    payload: object,
+    user: User,
+    params: Mapping[str, str] | None,
+    group: str | int | None,
+) -> JobEnvelope:
+    facts = JobFacts(
+        queued_at=time.time(),
+        user=_user(user),
+        params=dict(params or {}),
+        group=None if group is None else queues.get(queue).group(group).group_id,
+    )
+    return JobEnvelope(
+        id=str(uuid.uuid4()), queue=queue, payload=queues.as_argument(payload), facts=facts
     )
 
 

@@ -5,26 +5,31 @@ import contextlib
 import contextvars
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from queue_run import context
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Turn
-from queue_run.errors import Refuse
+from queue_run.errors import HandlerTimeout, Refuse
 from queue_run.ids import server_of
 from queue_run.messages import encode_json
-from queue_run.requests import SentMessage, Signal
-from queue_run.settings import Settings
+from queue_run.requests import Job, SentMessage
 from queue_run.testing.connections import Connection
-from queue_run.testing.delivery import Delivery
-from queue_run.testing.jobs import Pushed
-from worker.middleware import Asker, Hooks, Middleware
-from worker.routes import Routes
-from worker.runner import Job, Runner, run_async_job, run_sync_job
+from queue_run.testing.ends import Ends
+from queue_run.testing.jobs import Entry
+from queue_run.testing.process import InProcessRuntime
+from worker.job_runner import call_of, run_async_job, run_plain_job
+from worker.middleware import Asker, Hook, Hooks, Middleware, ends_the_process
+from worker.routes import JobHandler, Routes
+from worker.runner import Runner
+
+T = TypeVar("T")
 
 #: Status of `Authenticated` that asks for a token in the first message.
 ASKS_TOKEN = 100
@@ -53,18 +58,20 @@ class Engine:
 
     def __init__(
         self,
+        runtime: InProcessRuntime,
         routes: Routes,
-        settings: Settings,
         loop: asyncio.AbstractEventLoop,
         threads: Executor,
-        delivery: Delivery,
         on_failure: Callable[[BaseException], None],
     ) -> None:
+        settings = runtime.settings
         self._loop = loop
         self._routes = routes
         self._settings = settings
         self._threads = threads
-        self._delivery = delivery
+        self._delivery = runtime.delivery
+        self._jobs = runtime.jobs
+        self._ends = Ends(runtime)
         self._on_failure = on_failure
         self._middleware = _Noting(loop, threads, on_failure)
         self._runner = Runner(
@@ -143,38 +150,78 @@ class Engine:
                 raise
             return Authenticated(request=asked.id, status=503, reason="no worker answered in time")
 
-    async def job(self, pushed: Pushed) -> Any:
-        """Run a job; what it raises is raised here."""
-        queue = self._routes.queues[pushed.queue]
-        job = Job(
-            id=pushed.id,
-            queue=queue,
-            # What a job does to its payload is not what was pushed.
-            payload=copy.deepcopy(pushed.payload),
-            user=copy.deepcopy(pushed.user),
-            queued_at=pushed.queued_at,
-            attempt=1,
-        )
-        signal = Signal()
+    async def run_job(self, entry: Entry, attempt: int = 1) -> Any:
+        """Make one attempt of a job that was begun; what it raises is raised here."""
+        queue = self._routes.queues[entry.envelope.queue]
+        job = _job(queue, entry, attempt)
+        value, failure = None, None
         try:
             with self._at_work():
-                if queue.is_async:
-                    return await run_async_job(self._runner, job, signal)
-                return await self._runner.limited(
-                    lambda: self._in_thread(run_sync_job, job, signal), queue.timeout, signal
-                )
-        except SystemExit as error:
-            # It would end the event loop, and with it the whole test run.
-            raise RuntimeError(f"the job called sys.exit({error.code!r})") from error
-        except Exception as error:
-            self._on_failure(error)
-            raise
+                try:
+                    value = await self._attempt(queue, job)
+                except BaseException as error:
+                    if ends_the_process(error):
+                        raise
+                    failure = error
+                    with context.running(call_of(job, "on_error")):
+                        await self._middleware.failed(queue.hooks, error, job)
+            if self._jobs.is_cancelled(job.job_id):
+                self._ends.cancelled(queue, entry)
+            elif failure is None:
+                self._ends.finished(queue, entry)
+            else:
+                self._ends.failed(queue, entry, attempt, failure)
         finally:
+            self._jobs.end(entry)
             await self.settle()
+        if failure is not None:
+            _raise(failure)
+        return value
 
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def drop_job(self, entry: Entry) -> None:
+        """End a job that was cancelled before it ran."""
+        self._ends.cancelled(self._routes.queues[entry.envelope.queue], entry)
+        self._jobs.end(entry)
+
+    async def _attempt(self, queue: JobHandler, job: Job) -> Any:
+        limited = self._runner.limited
+        if queue.is_async:
+            return await run_async_job(queue, job, limited=limited, middleware=self._middleware)
+        run = partial(
+            run_plain_job, self._watched(queue), job, limited=limited, on_loop=self._on_loop
+        )
+        value = await limited(lambda: self._in_thread(run), queue.timeout, job.signal)
+        if self._is_over_time(job):
+            # The job has a clock of its own, which may be a little ahead.
+            raise HandlerTimeout(queue.timeout)
+        return value
+
+    def _watched(self, queue: JobHandler) -> JobHandler:
+        """A plain job's queue, whose middleware does in a thread what it does in a main thread:
+        there a job that runs too long is interrupted, and does not finish."""
+        hooks = queue.hooks
+        finished = hooks.finished and _instead(hooks.finished, partial(self._finished, hooks))
+        error = _instead(hooks.error, partial(self._failed, hooks))
+        return replace(queue, hooks=replace(hooks, finished=finished, error=error))
+
+    def _finished(self, hooks: Hooks, job: Job) -> Any:
+        assert hooks.finished is not None
+        return None if self._is_over_time(job) else hooks.finished.function(job)
+
+    def _failed(self, hooks: Hooks, error: BaseException, job: Job) -> Any:
+        """Called for a failure of `on_job_finished`."""
+        self._on_failure(error)
+        return None if hooks.error is None else hooks.error.function(error, job)
+
+    def _is_over_time(self, job: Job) -> bool:
+        return job.signal.is_set() and not self._jobs.is_cancelled(job.job_id)
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
         run = contextvars.copy_context().run
-        return await self._loop.run_in_executor(self._threads, run, function, *arguments)
+        return await self._loop.run_in_executor(self._threads, run, function)
+
+    def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(_contained(work), self._loop).result()
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[list[BaseException]]:
@@ -207,3 +254,42 @@ class _Noting(Middleware):
         if failures is not None:
             failures.append(error)
         await super().failed(hooks, error, asker)
+
+
+def _job(queue: JobHandler, entry: Entry, attempt: int) -> Job:
+    envelope, facts = entry.envelope, entry.envelope.facts
+    return Job(
+        job_id=envelope.id,
+        queue_name=queue.name,
+        # What a job does to its payload is not what was pushed.
+        payload=copy.deepcopy(envelope.payload),
+        user=copy.deepcopy(facts.user),
+        queued_at=facts.queued_at,
+        attempt=attempt,
+        revived=facts.revived,
+        group_id=facts.group,
+        sequence_number=entry.sequence,
+        params=dict(facts.params),
+        signal=entry.signal,
+        file=queue.file,
+    )
+
+
+def _instead(hook: Hook | None, function: Callable[..., Any]) -> Hook:
+    return Hook(function=function, file=hook.file if hook is not None else "", is_async=False)
+
+
+async def _contained(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await work
+    except SystemExit as error:
+        # It would end the event loop, and with it the whole test run.
+        raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
+
+
+def _raise(failure: BaseException) -> NoReturn:
+    """Raise what a job has failed with, in a form that ends the test and nothing more."""
+    if isinstance(failure, Exception):
+        raise failure
+    what = f"sys.exit({failure.code!r})" if isinstance(failure, SystemExit) else repr(failure)
+    raise RuntimeError(f"the job was ended by {what}") from failure

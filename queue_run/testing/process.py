@@ -3,52 +3,123 @@
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import cached_property
-from typing import Any, ParamSpec, TypeVar
-
-import msgspec
+from typing import ParamSpec, TypeVar
 
 from queue_run.channel.publisher import Publisher
-from queue_run.queues import JOB_HEADER, JobFacts
-from queue_run.runtime import Runtime
+from queue_run.errors import UnknownQueue
+from queue_run.jobs.attempts import Attempts
+from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
+from queue_run.jobs.lanes import Lanes
+from queue_run.jobs.lanes import Pushed as PushedToLane
+from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.store import Store
+from queue_run.manifest import QueueFacts
+from queue_run.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
 from queue_run.testing.delivery import DeliveringPublisher, Delivery
-from queue_run.testing.jobs import Pushed, PushedJobs
+from queue_run.testing.jobs import PushedJobs
+from queue_run.testing.letters import KeptLetters
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class InProcessRuntime(Runtime):
-    """Messages go to the clients of the test, jobs into a list."""
+    """Messages go to the clients of the test, jobs into a list; nothing goes to Redis."""
 
-    def __init__(self, settings: Settings, delivery: Delivery, jobs: PushedJobs) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._delivery = delivery
-        self._jobs = jobs
+        self.delivery = Delivery()
+        self.jobs = PushedJobs()
+        self._letters = KeptLetters(self.jobs)
 
     @cached_property
     def publisher(self) -> Publisher:
-        return DeliveringPublisher(self._delivery)
+        return DeliveringPublisher(self.delivery)
 
     @cached_property
     def pusher(self) -> Executor:
         return _AtOnce()
 
-    def push(self, queue: str, job_id: str, argument: Any, headers: dict[str, Any]) -> None:
-        facts = msgspec.convert(headers[JOB_HEADER], JobFacts)
-        self._jobs.add(
-            Pushed(
-                queue=queue,
-                payload=argument,
-                user=facts.user,
-                id=job_id,
-                queued_at=facts.queued_at,
-            )
-        )
+    @cached_property
+    def store(self) -> Store:
+        raise RuntimeError("an application under test has no Redis")
+
+    @cached_property
+    def attempts(self) -> Attempts:
+        return _InProcessAttempts(self.jobs, self._letters)
+
+    @cached_property
+    def dead_letters(self) -> KeptLetters:
+        return self._letters
+
+    def queue(self, name: str) -> LocalQueue:
+        """One of the application's queues.
+
+        Raises:
+            UnknownQueue: when it has no such queue.
+        """
+        if name not in self.local_queues:
+            raise UnknownQueue(name, self.local_queues)
+        return self.local_queues[name]
+
+    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> str:
+        return _KeepingPusher(self.jobs, dedupe).push(job, facts, dedupe)
+
+    def clear(self) -> None:
+        """Forget what was sent and pushed."""
+        self.delivery.clear()
+        self.jobs.clear()
+        self._letters.clear()
 
     def after_fork(self) -> Runtime:
         # What a child of a test sends reaches nobody, and above all no real Redis.
         return self
+
+
+class _KeepingPusher(JobPusher):
+    """Pushes one job, into a list."""
+
+    def __init__(self, jobs: PushedJobs, dedupe: str | None) -> None:
+        # Without the base's own set-up, which is Celery.
+        self._jobs = jobs
+        self._lanes = _KeepingLanes(jobs, dedupe)
+
+    def send(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
+        self._jobs.push(job)
+
+
+class _KeepingLanes(Lanes):
+    """The FIFO groups, for one push.
+
+    Args:
+        dedupe: what was given; without it the pusher compares payloads.
+    """
+
+    def __init__(self, jobs: PushedJobs, dedupe: str | None) -> None:
+        # Without the base's own set-up, which is Redis.
+        self._jobs = jobs
+        self._dedupe = dedupe
+
+    def push(self, job: JobEnvelope, dedupe: str) -> PushedToLane:
+        job_id = self._jobs.push(job, same=dedupe, dedupe=self._dedupe)
+        return PushedToLane(job_id, needs_drain=False)
+
+
+class _InProcessAttempts(Attempts):
+    """What `queues.cancel` asks, and what keeps jobs that have failed for good."""
+
+    def __init__(self, jobs: PushedJobs, letters: KeptLetters) -> None:
+        # Without the base's own set-up, which is Redis.
+        self._jobs = jobs
+        self._letters = letters
+
+    def cancel(self, job_id: str) -> bool:
+        return self._jobs.cancel(job_id)
+
+    def park(self, letter: DeadLetter, token: str) -> bool:
+        self._letters.keep(letter)
+        return True
 
 
 class _AtOnce(Executor):

@@ -6,12 +6,14 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from queue_run.errors import Refuse
+from queue_run.jobs.envelopes import JobEnvelope
+from queue_run.jobs.pushing import check_group
 from queue_run.requests import SentMessage
+from queue_run.runtime import LocalQueue
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection
-from queue_run.testing.delivery import Delivery
 from queue_run.testing.engine import Engine, working
-from queue_run.testing.jobs import PushedJobs
+from queue_run.testing.jobs import MOST_JOBS, Pushed
 from queue_run.testing.process import InProcessRuntime
 from worker.background import BackgroundLoop
 from worker.routes import Routes
@@ -31,12 +33,11 @@ class Stage:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.delivery = Delivery()
-        self.jobs = PushedJobs()
-        #: All that `on_error` was told of, and what jobs have raised.
+        self.runtime = InProcessRuntime(settings)
+        self.delivery = self.runtime.delivery
+        self.jobs = self.runtime.jobs
+        #: All that `on_error` was told of.
         self.errors: list[BaseException] = []
-        self.runtime = InProcessRuntime(settings, self.delivery, self.jobs)
-        self._settings = settings
         self._routes = Routes()
         self._router = self._routes.router()
         self._threads = _Threads(settings.handler_threads)
@@ -47,7 +48,9 @@ class Stage:
         """Let it run these handlers."""
         self._routes = routes
         self._router = routes.router()
-        self.jobs.queues = routes.queues
+        self.runtime.local_queues = {
+            name: LocalQueue(queue.facts, queue.validate) for name, queue in routes.queues.items()
+        }
         if routes.hooks.sent is not None:
             self.runtime.on_sent = self._sent
 
@@ -85,17 +88,50 @@ class Stage:
         if failures and raise_errors:
             raise failures[0]
 
+    async def run_jobs(self) -> list[Pushed]:
+        """Run the jobs that wait, and those that they push; gives those that were run.
+
+        Raises:
+            RuntimeError: when jobs push jobs without an end.
+            Exception: what a job raises; the rest waits.
+        """
+        done: list[Pushed] = []
+        while (entry := self.jobs.take()) is not None:
+            if self.jobs.is_cancelled(entry.envelope.id):
+                self.engine().drop_job(entry)
+                continue
+            await self.engine().run_job(entry)
+            done.append(entry.pushed)
+            if len(done) >= MOST_JOBS and self.jobs.any_wait:
+                raise RuntimeError(f"{MOST_JOBS} jobs have run, and there are still more")
+        return done
+
+    async def run_job(self, job: JobEnvelope, attempt: int) -> Any:
+        """Make one attempt of a job that nobody has pushed.
+
+        Raises:
+            UnknownQueue: when the application has no such queue.
+            InvalidPush: for a group where there must be none, or none where there must be one.
+            ValueError: for an attempt that no job of the queue has.
+            Exception: what the job raises.
+        """
+        check_group(job, self.runtime.queue(job.queue).facts, None)
+        most = self._routes.queues[job.queue].attempts
+        if not 1 <= attempt <= most:
+            raise ValueError(f"a job of {job.queue} has attempts 1 to {most}, and no {attempt}")
+        return await self.engine().run_job(self.jobs.begin(job), attempt)
+
+    def clear(self) -> None:
+        """Forget what was sent and pushed, and what has failed."""
+        self.runtime.clear()
+        self.errors.clear()
+
     def engine(self) -> Engine:
         """What runs handlers on the current event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._engines:
             self._engines[loop] = Engine(
-                self._routes,
-                self._settings,
-                loop,
-                self._threads,
-                self.delivery,
-                self.errors.append,
+                self.runtime, self._routes, loop, self._threads, self.errors.append
             )
         return self._engines[loop]
 

@@ -1,13 +1,15 @@
 """The demo page in a real browser: several tabs, several users, real processes behind them."""
 
+import os
 import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.browser import Browser, Tab, browser, find_chromium
+from tests.conftest import NewStack
 from tests.parts import require
-from tests.processes import PushServerProcess, Stack
+from tests.processes import ROOT, PushServerProcess, RedisServer, Stack
 
 CONNECTED = "document.querySelector('#state').dataset.state === 'open'"
 
@@ -120,7 +122,8 @@ async def test_a_job_shows_its_progress_in_every_tab_of_its_user(
         await tab.evaluate(NOTE_WHAT_JOBS_SHOW)
     await submit(first, reports__pages="4")
     for tab in (first, second):
-        await tab.wait_for(shows("#jobs", "Your 4 pages are ready."))
+        await tab.wait_for("document.querySelector('#jobs li')?.dataset.state === 'finished'")
+        assert await tab.texts("#jobs .note") == ["Your 4 pages are ready."]
         assert await tab.evaluate("document.querySelector('#jobs progress').position") == 1
         assert len(await tab.texts("#jobs li")) == 1
         shown = await tab.evaluate("window.shown")
@@ -129,6 +132,47 @@ async def test_a_job_shows_its_progress_in_every_tab_of_its_user(
         ]
     assert await other.texts("#jobs li") == []
     assert [tab.errors for tab in (first, second, other)] == [[], [], []]
+
+
+async def test_a_report_whose_worker_is_killed_ends_in_finished_and_shows_no_step_twice(
+    chromium: Browser, redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(
+        redis_server,
+        ROOT,
+        QUEUE_RUN_PUBLIC_DIR=str(ROOT / "public"),
+        # Jobs of a worker that is gone come back after this: the demo's longest may take 120 s.
+        QUEUE_RUN_VISIBILITY_TIMEOUT="121",
+    )
+    stack.push_server()
+    stack.worker("-P", "solo", queues="sockets")
+    jobs = stack.worker("-P", "prefork", "-c", "2", queues="jobs")
+    stack.wait_until_ready()
+    tab = await open_page(chromium, stack, "killed-ann")
+    await tab.evaluate(NOTE_WHAT_JOBS_SHOW)
+    await submit(tab, reports__pages="12")
+    await tab.wait_for(shows("#jobs", "page 4 of 12"))
+    for child in jobs.children:
+        os.kill(child, signal.SIGKILL)
+    await tab.wait_for("document.querySelector('#jobs li').dataset.state === 'finished'")
+    shown = await tab.evaluate("window.shown")
+    assert [text for text in shown if text.startswith("page")] == [
+        f"page {page} of 12" for page in range(1, 13)
+    ]
+    assert await tab.texts("#jobs .note") == ["Your 12 pages are ready."]
+    assert jobs.output.count(" started, attempt 2") == 1
+    assert tab.errors == []
+
+
+async def test_a_report_can_be_cancelled(chromium: Browser, demo_stack: Stack) -> None:
+    tab = await open_page(chromium, demo_stack, "cancel-ann")
+    await submit(tab, reports__pages="100")
+    await tab.wait_for(shows("#jobs", "page 2 of 100"))
+    await tab.evaluate("document.querySelector('#jobs button').click()")
+    await tab.wait_for("document.querySelector('#jobs li').dataset.state === 'cancelled'")
+    assert await tab.texts("#jobs .note") == ["cancelled"]
+    assert await tab.texts("#jobs button") == []
+    assert tab.errors == []
 
 
 async def test_a_restarted_push_server_needs_no_reload(

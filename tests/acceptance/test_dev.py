@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,12 +17,28 @@ from websockets.exceptions import WebSocketException
 from queue_run.cli.development.embedded_redis import choose_source
 from tests.conftest import WriteApp, write_files
 from tests.parts import require
-from tests.processes import Process, environment
+from tests.processes import Process, RedisServer, environment
 from tests.unit.cli.running import descendants, processes
 from tests.waiting import DEADLINE, POLL, eventually, eventually_async
 
 ECHO = "async def handler(data):\n    return {'echo': data}\n"
 SHOUT = "async def handler(data):\n    return {'shout': data.upper()}\n"
+TICK = """\
+from queue_run import Config
+config = Config(schedule="every second")
+
+def handler(job):
+    print("{} runs", flush=True)
+"""
+#: The first attempt neither ends by itself nor when asked to.
+STUBBORN = """\
+import time
+
+def handler(job, *, attempt):
+    print(f"attempt {attempt} runs", flush=True)
+    if attempt == 1:
+        time.sleep(600)
+"""
 #: Neither ends by itself nor when asked to.
 BLOCK = (
     "import time\n\n"
@@ -51,17 +68,26 @@ class Dev(Process):
     def redis_url(self) -> str:
         return self.output.partition("\n  REDIS_URL=")[2].split()[0]
 
+    def push(self, queue: str) -> str:
+        """Push a job with the command; its id."""
+        command = [sys.executable, "-m", "queue_run", "queue", "push", queue]
+        environ = environment(REDIS_URL=self.redis_url)
+        ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=DEADLINE)
+        assert ran.returncode == 0, ran
+        return ran.stdout.strip()
+
     def find(self, text: str) -> list[int]:
         """The processes that have this in their command."""
         return [each.pid for each in descendants(self.pid) if text in each.command]
 
     def pids(self) -> set[int]:
-        """All processes of the session but the first."""
+        """All processes of the session but the first, when the last of them has started."""
+        self.wait_for_output("jobs@")
         return {each.pid for each in descendants(self.pid)}
 
 
 def assert_gone(pids: set[int]) -> None:
-    assert len(pids) >= 5, "Redis, the push server, two workers and the reaper"
+    assert len(pids) >= 6, "Redis, the push server, two workers, beat and the reaper"
     eventually(lambda: not pids & {each.pid for each in processes()}, what=f"the end of {pids}")
 
 
@@ -172,7 +198,7 @@ def test_killing_the_supervisor_leaves_no_process(dev: Callable[..., Dev]) -> No
     assert_gone(pids)
 
 
-@pytest.mark.parametrize("name", ["queue-run.sockets", "push_server", "redis"])
+@pytest.mark.parametrize("name", ["sockets@%h", "push_server", "redis"])
 async def test_a_process_that_is_killed_is_replaced(dev: Callable[..., Dev], name: str) -> None:
     session = dev({"sockets/index.py": ECHO}).wait_until_ready()
     # What the servers that can be the Redis here have in common is their port.
@@ -196,3 +222,76 @@ async def eventually_echoes(session: Dev) -> None:
                 answer = await ask(client, "hi")
         except (OSError, WebSocketException) as error:
             answer = error
+
+
+# Jobs
+
+
+def test_beat_runs_the_schedules_that_the_files_have_now(
+    dev: Callable[..., Dev], tmp_path: Path
+) -> None:
+    files = {"sockets/index.py": ECHO, "queues/tick.py": TICK.format("tick")}
+    session = dev(files, TMPDIR=str(tmp_path)).wait_until_ready()
+    session.wait_for_output("tick runs")
+    (session.app / "queues" / "tick.py").unlink()
+    write_files(session.app, {"queues/tock.py": TICK.format("tock")})
+    session.wait_for_output("tock runs")
+
+    def after() -> str:
+        return session.output.partition("tock runs")[2]
+
+    eventually(lambda: after().count("tock runs") > 3, what="more runs of the new schedule")
+    assert "tick runs" not in after()
+
+    [folder] = tmp_path.glob("queue-run-*")
+    assert list(folder.glob("beat-schedule*"))
+    pids = session.pids()
+    session.send(signal.SIGINT)
+    assert session.wait() == 0
+    assert_gone(pids)
+    assert not folder.exists()
+    assert not list(session.app.rglob("*beat*"))
+
+
+def test_a_job_that_a_change_has_cut_short_runs_again_soon(dev: Callable[..., Dev]) -> None:
+    session = dev(
+        {"sockets/index.py": ECHO, "queues/slow.py": STUBBORN},
+        QUEUE_RUN_HEARTBEAT_INTERVAL="0.5",
+    ).wait_until_ready()
+    session.wait_for_output("jobs@")
+    job_id = session.push("slow")
+    session.wait_for_output("attempt 1 runs")
+    write_files(session.app, {"sockets/index.py": SHOUT})
+    session.wait_for_output("jobs did not end within 5 s: killed")
+    # The visibility timeout, after which Redis would hand it out by itself, is ten minutes.
+    session.wait_for_output("attempt 2 runs")
+    session.wait_for_output(f"slow[{job_id}] finished")
+
+
+def test_a_job_whose_worker_is_killed_runs_again_soon(dev: Callable[..., Dev]) -> None:
+    session = dev(
+        {"sockets/index.py": ECHO, "queues/slow.py": STUBBORN},
+        QUEUE_RUN_HEARTBEAT_INTERVAL="0.5",
+    ).wait_until_ready()
+    session.push("slow")
+    session.wait_for_output("attempt 1 runs")
+    # Beat is its child, with the same command.
+    before = session.find("jobs@%h")
+    os.kill(min(before), signal.SIGKILL)
+    session.wait_for_output("attempt 2 runs")
+    assert not set(before) & set(session.find("jobs@%h"))
+
+
+async def test_workers_come_back_with_a_redis_that_was_away(
+    dev: Callable[..., Dev], own_redis: RedisServer
+) -> None:
+    session = dev({"sockets/index.py": ECHO}, REDIS_URL=own_redis.url).wait_until_ready()
+    own_redis.kill()
+    write_files(session.app, {"sockets/index.py": SHOUT})
+    await eventually_async(
+        lambda: session.output.count("ended (exit code 1): it starts again in") >= 2,
+        what="both workers to find no Redis",
+    )
+    own_redis.start()
+    async with connect(session.ws) as client:
+        await eventually_answers(client, "hi", {"shout": "HI"})

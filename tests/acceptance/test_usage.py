@@ -18,10 +18,12 @@ WORKER = (sys.executable, "-m", "celery", "-A", "worker", "worker", "-P", "solo"
 ECHO = {"sockets/index.py": "def handler(data):\n    return data\n"}
 
 
-def refuse_to_start(command: tuple[str, ...], cwd: Path = ROOT, **variables: str) -> str:
-    """What the process says when it ends with exit code 2."""
+def refuse_to_start(
+    command: tuple[str, ...], cwd: Path = ROOT, *, code: int = 2, **variables: str
+) -> str:
+    """What the process says when it ends with this exit code."""
     process = Process(command, environ=environment(**variables), cwd=cwd)
-    assert process.wait() == 2, process.output
+    assert process.wait() == code, process.output
     output = process.output
     assert "Traceback" not in output
     process.end()
@@ -36,12 +38,11 @@ def test_wrong_settings_are_told_all_together(command: tuple[str, ...]) -> None:
     assert "REDIS_URL='nonsense': begin it with redis://" in said
 
 
-@pytest.mark.parametrize("command", [PUSH_SERVER, WORKER])
-def test_a_redis_that_is_not_there_is_told(command: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("command", "code"), [(PUSH_SERVER, 2), (WORKER, 1)])
+def test_a_redis_that_is_not_there_is_told(command: tuple[str, ...], code: int) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0"
-    said = refuse_to_start(
-        command, REDIS_URL=url, PORT="0", QUEUE_RUN_APP_DIR=str(ROOT / "tests/apps/messages")
-    )
+    app = str(ROOT / "tests/apps/messages")
+    said = refuse_to_start(command, code=code, REDIS_URL=url, PORT="0", QUEUE_RUN_APP_DIR=app)
     assert said.splitlines()[-1].startswith(f"Redis at {url} does not answer")
     assert said.endswith("start it, or set REDIS_URL")
 
@@ -119,7 +120,7 @@ async def test_the_procfile_s_processes_run_in_the_application_s_folder(
 
 def procfile() -> dict[str, str]:
     lines = (ROOT / "Procfile").read_text().splitlines()
-    return dict(line.split(": ", 1) for line in lines if line)
+    return dict(line.split(": ", 1) for line in lines if line and not line.startswith("#"))
 
 
 class ProcfileWeb:

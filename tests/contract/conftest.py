@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from fakeredis import TcpFakeServer
 
+from tests.contract.jobs import Jobs
 from tests.processes import RedisServer, free_port
 
 
@@ -30,3 +31,10 @@ def redis_url(request: pytest.FixtureRequest) -> str:
         return server.url
     url: str = request.getfixturevalue("fake_redis_url")
     return url
+
+
+@pytest.fixture
+def jobs(redis_url: str, namespace: str) -> Iterator[Jobs]:
+    jobs = Jobs(redis_url, namespace)
+    yield jobs
+    jobs.close()

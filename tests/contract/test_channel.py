@@ -16,7 +16,7 @@ from queue_run.channel.listener import Entry, Listener, format_offset, parse_off
 from queue_run.channel.publisher import Publisher
 from queue_run.errors import ChannelUnavailable
 from tests.processes import RedisServer, environment, free_port
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, eventually
 
 
 @pytest.fixture
@@ -213,6 +213,29 @@ async def test_a_publish_survives_a_redis_that_is_killed_and_comes_back(
         own_redis.start()
         await receipt
         assert await reader.read(2) == [b"before", b"meanwhile"]
+    publisher.close()
+
+
+def test_a_publish_waits_for_a_redis_that_fails_over(
+    own_redis: RedisServer, namespace: str
+) -> None:
+    publisher = Publisher(own_redis.url, timeout=DEADLINE)
+    with own_redis.client() as admin:
+        publisher.publish(namespace, b"before", max_entries=10)
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        thread = threading.Thread(
+            target=publisher.publish, args=(namespace, b"meanwhile"), kwargs={"max_entries": 10}
+        )
+        refused = "total_error_replies"
+        before = admin.info("stats")[refused]
+        thread.start()
+        eventually(lambda: admin.info("stats")[refused] > before, what="a refusal")
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        thread.join(DEADLINE)
+        assert [entry for _, entry in admin.xrange(namespace)] == [
+            {"e": "before"},
+            {"e": "meanwhile"},
+        ]
     publisher.close()
 
 

@@ -23,31 +23,37 @@ from tests.unit.imports import (
 #: Lowest first. A name stands for itself, `name.*` for everything below it.
 LAYERS: dict[str, list[list[str]]] = {
     "queue_run": [
-        ["errors", "settings", "ids", "keys", "config"],
-        ["messages", "envelopes", "routing", "manifest", "requests"],
+        ["errors", "settings", "ids", "keys", "config", "schedules"],
+        ["messages", "envelopes", "routing", "manifest", "requests", "payloads"],
+        ["redis_taking"],
+        ["redis_transport"],
         ["channel", "channel.*", "celery_app", "dispatch", "known_queues", "middleware"],
+        ["jobs", "jobs.*"],
         ["runtime", "context"],
-        ["socket", "queues", "acting", "jwt"],
+        ["socket", "queues", "dead_letters", "acting", "jwt"],
         ["asgi", "wsgi"],
         ["", "cli", "cli.*"],
         ["__main__"],
         ["testing", "testing.*"],
     ],
     "push_server": [
-        ["", "connections", "lanes", "protocols", "close_frames", "admission", "pace"],
-        ["application"],
+        ["", "connections", "lanes", "protocols", "close_frames", "admission", "pace", "bodies"],
+        ["application", "pushes"],
         ["forwarder", "outbox"],
         ["hub", "liveness"],
-        ["handlers"],
+        ["services"],
+        ["handlers", "push_handler"],
         ["app"],
         ["__main__"],
     ],
     "worker": [
-        ["payloads", "middleware"],
+        ["middleware", "time_limits"],
         ["routes"],
-        ["loader", "listing", "threads", "background"],
-        ["runner"],
-        ["intake", "announcer"],
+        ["loader", "listing", "threads", "background", "leases"],
+        ["runner", "job_runner"],
+        ["intake", "announcer", "sweeper"],
+        ["jobs"],
+        ["lost_workers"],
         ["tasks"],
         ["celery_app"],
         ["", "__main__"],
@@ -121,7 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "queue_run": set(),
     "push_server": {"queue_run"},
     "worker": {"queue_run"},
-    "sockets": {"queue_run"},
+    "sockets": {"queue_run", "queues"},
     "queues": {"queue_run"},
 }
 
@@ -131,7 +137,7 @@ TEST_KIT = "queue_run.testing"
 TEST_KIT_MAY_IMPORT = {"worker"}
 
 #: Modules that applications import beside `queue_run` itself; what is public says their __all__.
-PUBLIC_MODULES = ("queue_run.middleware", "queue_run.jwt")
+PUBLIC_MODULES = ("queue_run.middleware", "queue_run.jwt", "queue_run.dead_letters")
 
 
 @pytest.mark.parametrize("module", [*OURS, *APPLICATIONS])

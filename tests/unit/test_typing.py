@@ -68,7 +68,7 @@ def marked_lines() -> set[int]:
 
 def test_mypy_strict_accepts_an_application(tmp_path: Path) -> None:
     assert mypy("sockets/index.py", cache=tmp_path) == {}
-    assert mypy("queues/answer.py", cache=tmp_path) == {}
+    assert mypy("queues/answer.py", "queues/order.py", "pushes.py", cache=tmp_path) == {}
 
 
 def test_mypy_strict_reports_wrong_arguments(tmp_path: Path) -> None:
@@ -77,7 +77,8 @@ def test_mypy_strict_reports_wrong_arguments(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(400)
 def test_pyright_strict_accepts_an_application(tmp_path: Path) -> None:
-    assert pyright(["sockets/index.py", "queues/answer.py"], tmp_path / "app") == {}
+    files = ["sockets/index.py", "queues/answer.py", "queues/order.py", "pushes.py"]
+    assert pyright(files, tmp_path / "app") == {}
 
 
 @pytest.mark.timeout(400)

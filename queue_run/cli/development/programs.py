@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from queue_run.cli.supervision.reporter import Program
 from queue_run.cli.worker import worker_arguments
@@ -14,8 +15,17 @@ JOB_POOL = ("-P", "threads", "-c", "10")
 ROOT_IS_FINE = ("-W", "ignore:You're running the worker with superuser privileges")
 
 
-def application_programs(settings: Settings, environ: Mapping[str, str]) -> list[Program]:
-    """The push server and the two workers."""
+def application_programs(
+    settings: Settings, environ: Mapping[str, str], *, folder: Path, own_broker: bool
+) -> list[Program]:
+    """The push server and the two workers, of which the one of jobs has beat as its child.
+
+    Args:
+        folder: for files of the session.
+        own_broker: the broker is this session's, and nobody else works with it.
+    """
+    # So beat starts anew with the files; what it has in its own file keeps their last runs.
+    beat = ("-B", "-s", str(folder / "beat-schedule"))
     return [
         Program(
             name="web",
@@ -24,7 +34,14 @@ def application_programs(settings: Settings, environ: Mapping[str, str]) -> list
             cwd=settings.app_path,
         ),
         _worker("sockets", settings, environ),
-        _worker("jobs", settings, environ, pool=JOB_POOL),
+        _worker(
+            "jobs",
+            settings,
+            environ,
+            *beat,
+            pool=JOB_POOL,
+            module="queue_run.cli.development.jobs_worker" if own_broker else "celery",
+        ),
     ]
 
 
@@ -32,13 +49,15 @@ def _worker(
     serve: str,
     settings: Settings,
     environ: Mapping[str, str],
+    *options: str,
     pool: tuple[str, ...] | None = None,
+    module: str = "celery",
 ) -> Program:
     arguments = worker_arguments(serve, settings, pool)
     return Program(
         name=serve,
         # Without Celery's banner of thirty lines, which every change of a file would repeat.
-        command=(sys.executable, *ROOT_IS_FINE, "-m", "celery", "--quiet", *arguments),
+        command=(sys.executable, *ROOT_IS_FINE, "-m", module, "--quiet", *arguments, *options),
         environ=environ,
         cwd=settings.app_path,
         reloads=True,

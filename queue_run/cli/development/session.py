@@ -70,7 +70,12 @@ class Session:
         environ = for_development(
             self._environ, self._settings, redis_url=redis_url, port=self._port
         )
-        for program in application_programs(self._settings, environ):
+        own_broker = not is_set(self._environ, "redis_url") and not is_set(
+            self._environ, "broker_url"
+        )
+        for program in application_programs(
+            self._settings, environ, folder=folder, own_broker=own_broker
+        ):
             supervisor.add(program)
         await asyncio.gather(supervisor.watch(), self._announce(supervisor, redis_url))
 

@@ -39,6 +39,7 @@ def test_a_report_tells_its_progress_in_every_tab_of_its_user_and_nobody_else(
             {"event": "progress", "job": job.id, "done": 1, "of": 2},
             {"event": "progress", "job": job.id, "done": 2, "of": 2},
             {"event": "report", "job": job.id, "text": "Your 2 pages are ready."},
+            {"event": "finished", "job": job.id, "queue": "report"},
         ]
         assert asking.received[1:] == told
         assert other_tab.received == told

@@ -45,8 +45,8 @@ def test_the_push_server_is_told_its_options_by_variables(
     ("serve", "pool_and_queues"),
     [
         ("sockets", ["-P", "solo", "-Q", "shop.sockets"]),
-        ("jobs", ["-Q", "shop.jobs"]),
-        ("all", ["-P", "threads", "-Q", "shop.sockets,shop.jobs"]),
+        ("jobs", ["-X", "shop.sockets"]),
+        ("all", ["-P", "threads"]),
     ],
 )
 def test_a_worker_serves_its_queues_in_the_pool_that_suits_them(

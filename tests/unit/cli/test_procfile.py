@@ -10,7 +10,8 @@ from tests.processes import ROOT, Process, environment
 
 def commands() -> dict[str, str]:
     lines = (ROOT / "Procfile").read_text().splitlines()
-    return {name: command.strip() for name, _, command in (line.partition(":") for line in lines)}
+    programs = (line.partition(":") for line in lines if not line.startswith("#"))
+    return {name: command.strip() for name, _, command in programs}
 
 
 def expanded(command: str, **variables: str) -> list[str]:
@@ -26,7 +27,7 @@ def expanded(command: str, **variables: str) -> list[str]:
 
 
 def test_it_has_the_processes_of_a_deployment() -> None:
-    assert list(commands()) == ["web", "worker", "jobs"]
+    assert list(commands()) == ["web", "worker", "jobs", "beat"]
 
 
 def test_web_listens_on_every_address_unless_told_otherwise() -> None:
@@ -44,3 +45,11 @@ def test_workers_serve_the_namespace_of_the_environment() -> None:
     for name, serve in (("worker", "sockets"), ("jobs", "jobs")):
         words = expanded(commands()[name], **told)
         assert words == ["celery", *worker_arguments(serve, settings)]
+
+
+def test_beat_keeps_its_file_where_it_is_told_to() -> None:
+    words = ["celery", "-A", "worker", "beat", "-s", "celerybeat-schedule", "-l", "INFO"]
+    assert expanded(commands()["beat"]) == words
+    told = {"BEAT_SCHEDULE": "/var/lib/shop/beat", "QUEUE_RUN_LOG_LEVEL": "DEBUG"}
+    words[5], words[7] = "/var/lib/shop/beat", "DEBUG"
+    assert expanded(commands()["beat"], **told) == words

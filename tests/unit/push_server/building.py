@@ -1,5 +1,6 @@
 """Parts of a push server for tests: real ones, except where they would need Redis or a socket."""
 
+import threading
 from typing import cast
 
 import msgspec
@@ -9,12 +10,17 @@ from push_server.application import Application
 from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
 from push_server.lanes import Lane
+from push_server.pushes import Pushes
+from push_server.services import Services
 from queue_run.ids import ServerId, UserId
+from queue_run.jobs.envelopes import JobEnvelope
+from queue_run.jobs.pushing import JobPusher, check_group
 from queue_run.keys import Keys
-from queue_run.manifest import Manifest, RouteFacts
+from queue_run.manifest import Manifest, QueueFacts, RouteFacts
 from queue_run.messages import encode_json
 from queue_run.settings import Settings
 from tests.unit.recorders import RecordingDispatcher, RecordingTransport
+from tests.waiting import DEADLINE
 
 KEYS = Keys("test")
 SERVER = ServerId("s1")
@@ -46,10 +52,16 @@ class PushServerParts:
     """A forwarder with connections and workers that the test speaks for."""
 
     def __init__(
-        self, *routes: RouteFacts, authenticates: bool = False, **settings: object
+        self,
+        *routes: RouteFacts,
+        authenticates: bool = False,
+        queues: dict[str, QueueFacts] | None = None,
+        **settings: object,
     ) -> None:
         self.settings = msgspec.convert({"namespace": "test", **settings}, Settings)
-        manifest = Manifest(routes=list(routes), authenticates=authenticates)
+        manifest = Manifest(
+            routes=list(routes), authenticates=authenticates, queues=dict(queues or {})
+        )
         self.redis = ManifestRedis(manifest.encode(), workers=True)
         self.connections = Connections(SERVER)
         self.application = application(self.redis)
@@ -57,6 +69,8 @@ class PushServerParts:
         self.forwarder = Forwarder(
             self.settings, self.connections, self.application, self.dispatcher
         )
+        self.pusher = RecordingPusher()
+        self.pushes = Pushes(self.pusher, publish_timeout=self.settings.publish_timeout)
 
     async def lose_workers(self) -> None:
         self.redis.workers = False
@@ -69,6 +83,40 @@ class PushServerParts:
         )
         self.connections.add(connection)
         return Client(connection, transport)
+
+
+class RecordingPusher(JobPusher):
+    """A pusher without a broker."""
+
+    def __init__(self) -> None:
+        self.jobs: list[JobEnvelope] = []
+        self.dedupes: list[str | None] = []
+        self.failure: Exception | None = None
+        #: The id that is answered; that of the job itself without it.
+        self.answer: str | None = None
+        #: Cleared, it keeps the pusher waiting.
+        self.broker_there = threading.Event()
+        self.broker_there.set()
+
+    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None = None) -> str:
+        assert self.broker_there.wait(DEADLINE)
+        if self.failure is not None:
+            raise self.failure
+        check_group(job, facts, dedupe)
+        self.jobs.append(job)
+        self.dedupes.append(dedupe)
+        return self.answer or job.id
+
+
+def services(parts: PushServerParts) -> Services:
+    return Services(
+        parts.settings,
+        SERVER,
+        parts.connections,
+        parts.application,
+        parts.forwarder,
+        pushes=parts.pushes,
+    )
 
 
 async def push_server(*routes: RouteFacts, **settings: object) -> PushServerParts:

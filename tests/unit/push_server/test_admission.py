@@ -1,8 +1,8 @@
-"""Origins and proxies."""
+"""Origins, proxies and API keys."""
 
 import pytest
 
-from push_server.admission import Origins, Proxies
+from push_server.admission import ApiKeys, Origins, Proxies
 
 HOST = "shop.example:8000"
 
@@ -78,3 +78,35 @@ def test_networks_may_be_of_either_version() -> None:
     proxies = Proxies("2001:db8::/32, 10.0.0.1/8")
     assert proxies.client_address("2001:db8::1", ["2001:db8:0:1::2", CLIENT]) == CLIENT
     assert proxies.client_address("10.9.9.9", ["2001:db9::1"]) == "2001:db9::1"
+
+
+# API keys
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer first-key", "bearer first-key", "BEARER  first-key ", "Bearer second"]
+)
+def test_each_key_is_admitted(header: str) -> None:
+    assert ApiKeys("first-key, second").admit(header)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", "Bearer", "Bearer ", "first-key", "Basic first-key", "Bearer first-ke"),
+        *("Bearer first-key2", "Bearer FIRST-KEY", "Bearer first-key, second", "Bearer \xff"),
+    ],
+)
+def test_anything_else_is_not(header: str) -> None:
+    assert not ApiKeys("first-key, second").admit(header)
+
+
+@pytest.mark.parametrize("keys", ["", " , ,"])
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer  "])
+def test_without_keys_nobody_is_admitted(keys: str, header: str) -> None:
+    assert not ApiKeys(keys).admit(header)
+
+
+def test_a_key_may_have_any_letters() -> None:
+    # Tornado gives the bytes of a header as Latin-1.
+    assert ApiKeys("schlüssel").admit("Bearer " + "schlüssel".encode().decode("latin-1"))

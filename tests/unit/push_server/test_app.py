@@ -10,11 +10,13 @@ import msgspec
 import pytest
 import redis
 from tornado.httpclient import AsyncHTTPClient
+from websockets.exceptions import InvalidStatus
 
+from push_server import app
 from push_server.app import CannotStart, PushServer
 from queue_run.envelopes import Hello, ToConnection, decode, encode
 from queue_run.keys import Keys
-from queue_run.manifest import Manifest
+from queue_run.manifest import Manifest, QueueFacts
 from queue_run.messages import Form, Message
 from queue_run.settings import Settings
 from tests.clients import connected
@@ -63,7 +65,7 @@ def offer(settings: Settings) -> None:
     """What workers leave in Redis."""
     keys = Keys(settings.namespace)
     with redis.Redis.from_url(settings.redis_url) as client:
-        client.set(keys.manifest, Manifest(routes=[INDEX]).encode())
+        client.set(keys.manifest, Manifest(routes=[INDEX], queues={"mail": QueueFacts()}).encode())
         client.set(keys.socket_workers, "1")
 
 
@@ -113,6 +115,38 @@ async def test_files_and_websockets_share_a_path(settings: Settings) -> None:
         assert (await status(server, "/no/such/file"))[0] == 404
         async with connected(address(server)):
             pass
+
+
+async def test_a_client_that_sends_half_a_body_is_dropped(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "BODY_TIMEOUT", 0.1)
+    offer(settings)
+    async with running(msgspec.structs.replace(settings, api_keys="key")) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            b"POST /_/queues/mail HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key\r\n"
+            b"Content-Type: text/plain\r\nContent-Length: 9\r\n\r\nhalf"
+        )
+        async with asyncio.timeout(DEADLINE):
+            assert await reader.read() == b""
+        writer.close()
+        await server._pushes.drain(DEADLINE)
+
+
+async def test_the_servers_own_prefix_has_neither_files_nor_websockets(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "_").mkdir()
+    (tmp_path / "_" / "page.html").write_text("<p>a page")
+    offer(settings)
+    async with running(settings) as server:
+        assert (await status(server, "/_/page.html"))[0] == 404
+        assert (await status(server, "/_/queues/mail"))[0] == 405
+        with pytest.raises(InvalidStatus) as refused:
+            async with connected(f"{address(server)}_/chat"):
+                pass
+        assert refused.value.response.status_code == 404
 
 
 async def test_stopping_closes_connections_and_takes_no_new_ones(settings: Settings) -> None:

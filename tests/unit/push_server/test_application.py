@@ -6,11 +6,14 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from push_server.application import Application
-from queue_run.manifest import Manifest, RouteFacts
+from queue_run.manifest import Manifest, QueueFacts, RouteFacts
 from tests.unit.push_server.building import INDEX, ManifestRedis, application
 
 CHAT = RouteFacts(pattern="/chat", file="sockets/chat.py", timeout=2)
-MANIFEST = Manifest(routes=[INDEX, CHAT], authenticates=True).encode()
+FIFO = QueueFacts(fifo=True)
+MANIFEST = Manifest(
+    routes=[INDEX, CHAT], authenticates=True, queues={"mail": QueueFacts(), "orders": FIFO}
+).encode()
 
 
 async def known(client: ManifestRedis) -> Application:
@@ -25,6 +28,7 @@ def test_before_it_has_asked_it_knows_nothing() -> None:
     assert not made.available
     assert not made.authenticates
     assert made.route("/") is None
+    assert made.queue("mail") is None
 
 
 async def test_before_any_worker_has_started_nothing_is_known() -> None:
@@ -48,6 +52,14 @@ async def test_without_live_workers_it_is_known_and_not_available() -> None:
     assert made.authenticates
     assert not made.available
     assert made.route("/chat") is None
+
+
+@pytest.mark.parametrize("workers", [True, False])
+async def test_the_manifest_tells_the_queues_whether_workers_live_or_not(workers: bool) -> None:
+    made = await known(ManifestRedis(MANIFEST, workers=workers))
+    assert made.queue("mail") == QueueFacts()
+    assert made.queue("orders") == FIFO
+    assert made.queue("mial") is None
 
 
 async def test_workers_without_a_manifest_make_nothing_available() -> None:

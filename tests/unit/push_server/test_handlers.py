@@ -20,14 +20,13 @@ from push_server.handlers import (
     HealthHandler,
     PublicFileHandler,
     ReadyHandler,
-    Services,
     SocketHandler,
 )
 from queue_run.envelopes import Authenticate, Authenticated, Outcome
 from queue_run.ids import ConnectionId, RequestId
 from queue_run.messages import Form, Message
 from tests.clients import connected
-from tests.unit.push_server.building import INDEX, SERVER, PushServerParts
+from tests.unit.push_server.building import INDEX, SERVER, PushServerParts, services
 from tests.waiting import DEADLINE, eventually_async
 
 
@@ -36,9 +35,7 @@ class Site:
 
     def __init__(self, parts: PushServerParts, public: Path) -> None:
         self.parts = parts
-        self.services = Services(
-            parts.settings, SERVER, parts.connections, parts.application, parts.forwarder
-        )
+        self.services = services(parts)
         self.services.channel_connected = lambda: True
         self._server = HTTPServer(
             web.Application(

@@ -138,3 +138,19 @@ def test_a_context_of_a_user_leaves_the_current_one_as_it_is() -> None:
     thread.start()
     thread.join()
     assert seen == [({"id": "ann"}, "ann")]
+
+
+def test_what_a_job_sends_for_another_user_is_numbered_with_all_that_it_sends(
+    publisher: RecordingPublisher, process: Runtime
+) -> None:
+    # So that it has the same id in every attempt.
+    outer = Call(user={"id": "ann"}, user_id=UserId("ann"), job_id="a-job")
+    with context.running(outer):
+        socket.send("one")
+        with as_user("bob"):
+            socket.send("two")
+            inner = context.current()
+        socket.send("three")
+    assert inner is not None
+    assert inner.job_id == "a-job"
+    assert next(outer.send_numbers) == 3

@@ -2,7 +2,7 @@
 
 import pytest
 
-from queue_run.celery_app import VISIBILITY_TIMEOUT, create_celery
+from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.settings import Settings
 
 REDIS = Settings(redis_url="redis://127.0.0.1:1/0", namespace="shop")
@@ -46,16 +46,51 @@ def test_it_is_not_the_current_application_of_the_process() -> None:
 
 def test_applications_that_share_a_redis_do_not_take_each_others_jobs() -> None:
     one, two = (
-        create_celery(Settings(namespace=name)).conf.broker_transport_options
+        create_celery(Settings(namespace=name, visibility_timeout=77)).conf.broker_transport_options
         for name in ("one", "two")
     )
     for key in ("unacked_key", "unacked_index_key", "unacked_mutex_key"):
         assert one[key] != two[key]
-    assert one["visibility_timeout"] == VISIBILITY_TIMEOUT
+
+
+def test_a_job_that_is_not_acknowledged_comes_back_when_the_settings_say() -> None:
+    options = create_celery(Settings(visibility_timeout=77)).conf.broker_transport_options
+    assert options["visibility_timeout"] == 77
+
+
+def test_a_worker_takes_no_more_jobs_than_it_runs() -> None:
+    assert create_celery(REDIS).conf.worker_prefetch_multiplier == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "full_name"), [(None, "shop.jobs"), ("reports", "shop.reports"), ("jobs", "shop.jobs")]
+)
+def test_the_celery_queue_of_a_file_is_one_of_the_namespace(
+    name: str | None, full_name: str
+) -> None:
+    queue = jobs_queue(create_celery(REDIS), name)
+    assert (queue.name, queue.routing_key) == (full_name, full_name)
+    assert (queue.exchange.name, queue.exchange.type) == ("shop", "direct")
+
+
+@pytest.mark.parametrize(
+    ("broker", "expected"),
+    [
+        *(("", True), ("redis://a/1", True), ("rediss://a/1", True)),
+        *(("unix:///run/redis.sock", True), ("amqp://a", False)),
+    ],
+)
+def test_redis_is_known_as_the_broker(broker: str, expected: bool) -> None:
+    assert is_redis(Settings(broker_url=broker)) is expected
 
 
 def test_a_broker_other_than_redis_gets_no_options_of_redis() -> None:
     settings = Settings(broker_url="amqp://rabbit.example", namespace="shop")
+    assert create_celery(settings).conf.broker_transport_options == {"confirm_publish": True}
+
+
+def test_a_broker_of_another_kind_gets_no_options_at_all() -> None:
+    settings = Settings(broker_url="memory://", namespace="shop")
     assert create_celery(settings).conf.broker_transport_options == {}
 
 

@@ -1,15 +1,18 @@
 """`Config`: what a file may say about its handler."""
 
 import math
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from queue_run import Config
+from queue_run.config import JOB_ONLY, SOCKET_ONLY
 
 
 def test_nothing_is_said_by_default() -> None:
-    assert Config() == Config(timeout=None, type=None, ordered=None)
+    assert set(msgspec.structs.astuple(Config())) == {None}
 
 
 @pytest.mark.parametrize("timeout", [0.5, 1, 300])
@@ -32,6 +35,61 @@ def test_the_types_of_data(name: Any) -> None:
 def test_another_type_is_refused_with_those_that_exist(name: Any) -> None:
     with pytest.raises(ValueError, match='"auto", "json", "text" or "binary", not '):
         Config(type=name)
+
+
+@pytest.mark.parametrize("retries", [0, 1, 100])
+def test_retries_are_counted(retries: int) -> None:
+    assert Config(retries=retries).retries == retries
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, True, "3"])
+def test_retries_that_cannot_be_counted_are_refused(retries: Any) -> None:
+    with pytest.raises(ValueError, match="retries is a whole number from 0, not "):
+        Config(retries=retries)
+
+
+@pytest.mark.parametrize("backoff", [0, -1, math.nan, math.inf])
+def test_a_backoff_is_a_number_of_seconds(backoff: float) -> None:
+    assert Config(backoff=0.5).backoff == 0.5
+    with pytest.raises(ValueError, match="backoff is a number of seconds above 0, not "):
+        Config(backoff=backoff)
+
+
+@pytest.mark.parametrize("name", ["reports", "cpu-bound", "a_1"])
+def test_a_celery_queue_has_a_name(name: str) -> None:
+    assert Config(celery_queue=name).celery_queue == name
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "-", "*", 7])
+def test_a_celery_queue_whose_name_would_not_do_is_refused(name: Any) -> None:
+    with pytest.raises(ValueError, match="celery_queue is a name of letters, digits, '_' and '-'"):
+        Config(celery_queue=name)
+
+
+def test_jobs_stay_away_from_the_celery_queue_of_requests() -> None:
+    with pytest.raises(ValueError, match="that one carries requests"):
+        Config(celery_queue="sockets")
+
+
+@pytest.mark.parametrize("schedule", ["daily", "*/15 * * * *", timedelta(minutes=5)])
+def test_a_schedule_is_taken_as_it_is_written(schedule: str | timedelta) -> None:
+    assert Config(schedule=schedule).schedule == schedule
+
+
+def test_a_schedule_that_nobody_understands_is_refused() -> None:
+    with pytest.raises(ValueError, match="whenever"):
+        Config(schedule="whenever")
+
+
+def test_a_scheduled_job_has_no_group() -> None:
+    with pytest.raises(ValueError, match="schedule and fifo exclude each other"):
+        Config(schedule="daily", fifo=True)
+
+
+def test_every_option_is_for_sockets_for_queues_or_for_both() -> None:
+    both = {"timeout"}
+    assert {*SOCKET_ONLY, *JOB_ONLY, *both} == set(Config.__struct_fields__)
+    assert not set(SOCKET_ONLY) & set(JOB_ONLY)
 
 
 def test_options_are_given_by_name() -> None:

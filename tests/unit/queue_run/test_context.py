@@ -69,6 +69,13 @@ def test_a_thread_sees_the_call_only_with_its_context() -> None:
     assert seen == [None, None, running]
 
 
+def test_what_a_job_sends_is_numbered_from_zero() -> None:
+    running = call()
+    assert [next(running.send_numbers) for _ in range(3)] == [0, 1, 2]
+    assert next(call().send_numbers) == 0
+    assert call().job_id is None
+
+
 async def test_a_call_that_sent_nothing_has_no_offset() -> None:
     assert await call().last_offset() is None
 

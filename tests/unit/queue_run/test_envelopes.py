@@ -29,6 +29,7 @@ from queue_run.envelopes import (
     decode_batch,
     encode,
     encode_batch,
+    repeatable,
 )
 from queue_run.errors import InvalidEnvelope
 from queue_run.ids import ConnectionId, RequestId, ServerId, UserId
@@ -317,3 +318,38 @@ def test_an_anonymous_user_is_null() -> None:
     assert Turn(connection=CONNECTION, path="/", requests=[], expires=1.0).user == msgspec.Raw(
         b"null"
     )
+
+
+# Ids that are the same in every attempt of a job
+
+SENT = ToUsers(users=[UserId("ann"), UserId("bob")], message=Message(Form.TEXT, b"hi"))
+
+
+def test_what_an_attempt_repeats_has_the_same_id() -> None:
+    again = msgspec.structs.replace(SENT, id=b"another", users=SENT.users[::-1])
+    assert repeatable(again, "a-job", 3) == repeatable(SENT, "a-job", 3)
+
+
+def test_what_differs_has_another_id() -> None:
+    closed = CloseUsers(users=SENT.users, code=1000, reason="")
+    ids = [
+        repeatable(SENT, "a-job", 3),
+        repeatable(SENT, "a-job", 4),
+        repeatable(SENT, "a-job 3", 4),
+        repeatable(SENT, "another", 3),
+        repeatable(msgspec.structs.replace(SENT, users=[UserId("ann")]), "a-job", 3),
+        repeatable(msgspec.structs.replace(SENT, message=Message(Form.BINARY, b"hi")), "a-job", 3),
+        repeatable(closed, "a-job", 3),
+        repeatable(msgspec.structs.replace(closed, code=4000), "a-job", 3),
+        repeatable(ToRoom(room="ann", message=SENT.message), "a-job", 3),
+        repeatable(
+            ToRoom(room="ann", message=SENT.message, without_user=UserId("ann")), "a-job", 3
+        ),
+    ]
+    assert len(set(ids)) == len(ids)
+    assert {len(each) for each in ids} == {len(repeatable(SENT, "a", 0))}
+
+
+def test_such_an_id_is_the_same_in_every_process() -> None:
+    # Push servers compare the ids of workers that differ in release and in hash seed.
+    assert repeatable(SENT, "a-job", 3).hex() == "bd4bf498612b4c080ac4fb7d06"

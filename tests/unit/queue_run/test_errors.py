@@ -14,14 +14,18 @@ from queue_run.errors import (
     DispatchUnavailable,
     HandlerTimeout,
     InvalidEnvelope,
+    InvalidPush,
+    JobStoreUnavailable,
     MessageTooLarge,
     NotEncodable,
     OutsideCall,
     QueueRunError,
     Refuse,
     SettingsError,
+    UnknownDeadLetter,
     UnknownQueue,
     UsageError,
+    WorkerLost,
 )
 
 EXAMPLES: list[QueueRunError] = [
@@ -29,14 +33,18 @@ EXAMPLES: list[QueueRunError] = [
     ApplicationError(["sockets/chat.py: line 3: invalid syntax"]),
     OutsideCall("send"),
     UnknownQueue("mial", ["report", "mail"]),
+    InvalidPush("mail does not take this payload: payload: expected `int`"),
+    UnknownDeadLetter("a-job"),
     NotEncodable({1}, "it has no JSON form"),
     MessageTooLarge(1_500_000, 1_048_576),
     ClientError("send a number"),
     Refuse(403, "members only"),
     AskToken("send your token"),
     HandlerTimeout(2.5),
+    WorkerLost(2),
     ChannelUnavailable("Redis took no message"),
     DispatchUnavailable("the broker took no job"),
+    JobStoreUnavailable("Redis did not answer"),
     InvalidEnvelope(b"\x02" + b"x" * 100, "version 2 where 1 is spoken"),
 ]
 
@@ -149,6 +157,17 @@ def test_a_refusal_is_401_without_further_words() -> None:
     assert (Refuse().status, Refuse().reason) == (401, "")
     assert str(Refuse()) == "refused with status 401"
     assert str(Refuse(403, "members only")) == "members only"
+
+
+def test_an_unknown_dead_letter_says_where_to_look() -> None:
+    assert str(UnknownDeadLetter("a-job")) == (
+        "no dead letter 'a-job': list them with queue-run queue dead list"
+    )
+
+
+def test_a_lost_worker_tells_the_attempt() -> None:
+    assert str(WorkerLost(2)) == "the worker was lost during attempt 2"
+    assert WorkerLost(2).attempt == 2
 
 
 def test_a_timeout_tells_its_seconds() -> None:

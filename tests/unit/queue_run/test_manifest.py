@@ -3,11 +3,12 @@
 import pytest
 
 from queue_run.errors import InvalidEnvelope
-from queue_run.manifest import Manifest, RouteFacts
+from queue_run.manifest import Manifest, QueueFacts, RouteFacts
 
 CHAT = RouteFacts(pattern="/chat/{room}", file="sockets/chat.py", timeout=2.5, ordered=False)
 INDEX = RouteFacts(pattern="/", file="sockets/index.py", fallback=True, timeout=10.0)
-MANIFEST = Manifest(routes=[CHAT, INDEX], authenticates=True, queues=["mail", "report"])
+QUEUES = {"mail": QueueFacts(), "report": QueueFacts(fifo=True, celery_queue="slow")}
+MANIFEST = Manifest(routes=[CHAT, INDEX], authenticates=True, queues=QUEUES)
 
 
 def test_a_manifest_has_this_form_in_redis() -> None:
@@ -16,7 +17,7 @@ def test_a_manifest_has_this_form_in_redis() -> None:
         b'{"pattern":"/chat/{room}","file":"sockets/chat.py","fallback":false,"timeout":2.5,'
         b'"ordered":false},'
         b'{"pattern":"/","file":"sockets/index.py","fallback":true,"timeout":10.0,"ordered":true}'
-        b'],"authenticates":true,"queues":["mail","report"]}'
+        b'],"authenticates":true,"queues":{"mail":{},"report":{"fifo":true,"celery_queue":"slow"}}}'
     )
 
 
@@ -32,11 +33,16 @@ def test_an_empty_manifest_offers_nothing() -> None:
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
-    assert Manifest.decode(b'{"queues":["mail"],"schedules":[1]}').queues == ["mail"]
+    later = b'{"queues":{"mail":{"fifo":true,"priority":1}},"schedules":[1]}'
+    assert Manifest.decode(later).queues == {"mail": QueueFacts(fifo=True)}
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b"{", b"null", b'{"routes":[{}]}', b'{"queues":[1]}', b'{"queues":"\xff"}']
+    "data",
+    [
+        *(b"", b"[]", b"{", b"null", b'{"routes":[{}]}', b'{"queues":[1]}', b'{"queues":"\xff"}'),
+        b'{"queues":{"mail":null}}',
+    ],
 )
 def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidEnvelope):
@@ -45,7 +51,8 @@ def test_bytes_that_are_no_manifest_are_refused(data: bytes) -> None:
 
 def test_equal_manifests_have_equal_versions_and_others_do_not() -> None:
     assert Manifest.decode(MANIFEST.encode()).version == MANIFEST.version
-    assert len({MANIFEST.version, Manifest().version, Manifest(queues=["mail"]).version}) == 3
+    others = [Manifest(), Manifest(queues={"mail": QueueFacts()}), Manifest(queues=QUEUES)]
+    assert len({MANIFEST.version, *(other.version for other in others)}) == 4
 
 
 def test_routes_are_found_as_workers_find_them() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from queue_run.errors import MessageTooLarge, NotEncodable
 from queue_run.messages import Form, Message, encode, encode_json, error_message
+from queue_run.queues import PushedJob
 
 LIMIT = 1024
 FORMS = ("text", "bytes", "json")
@@ -151,3 +152,18 @@ def test_a_message_is_shown_cut_off_and_with_its_size() -> None:
     assert str(Message(Form.TEXT, b"short")) == "short"
     assert str(Message(Form.TEXT, b"x" * 5000)) == f"{'x' * 200}… (5,000 bytes)"
     assert str(Message(Form.BINARY, b"\x00" * 5000)) == "5000 bytes"
+
+
+def test_a_text_of_another_class_is_a_text() -> None:
+    class Safe(str):
+        """As Django marks what may stand in a page."""
+
+        __slots__ = ()
+
+    assert encode(Safe("a"), limit=LIMIT) == Message(Form.TEXT, b"a")
+    assert encode_json({Safe("a"): [Safe("b")]}) == b'{"a":["b"]}'
+
+
+def test_what_push_gives_is_a_text() -> None:
+    # `return {"job": queues.get("mail").push(…)}` in a plain handler.
+    assert encode_json({"job": PushedJob("an-id")}) == b'{"job":"an-id"}'

@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 
-from queue_run.errors import ClientError, HandlerTimeout
+from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
 from queue_run.ids import ConnectionId, RequestId, UserId
 from queue_run.middleware import (
     SHOWN,
     log_error,
+    log_job_finished,
+    log_job_started,
     log_message_received,
     log_message_sent,
     shown,
 )
-from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal
+from queue_run.requests import ConnectionRequest, Job, Request, SentMessage, Signal
 
 
 def request(data: Any = "hi", user: Any = None) -> Request:
@@ -33,6 +35,7 @@ def request(data: Any = "hi", user: Any = None) -> Request:
 @pytest.fixture(autouse=True)
 def _info(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "queue_run.messages")
+    caplog.set_level(logging.INFO, "queue_run.jobs")
 
 
 def test_a_message_received_is_logged_with_its_connection(
@@ -129,3 +132,55 @@ def test_a_message_is_shown_on_one_line(data: Any, text: str) -> None:
 
 def test_a_long_message_is_cut() -> None:
     assert shown("x" * 10_000) == "'" + "x" * (SHOWN - 1) + "…"
+
+
+# Jobs
+
+
+def job(attempt: int = 1) -> Job:
+    payload = {"password": "secret"}
+    return Job(job_id="an-id", queue_name="mail", payload=payload, attempt=attempt)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "line"),
+    [(1, "mail[an-id] started"), (2, "mail[an-id] started, attempt 2")],
+)
+def test_the_beginning_of_a_job_is_logged_without_its_payload(
+    caplog: pytest.LogCaptureFixture, attempt: int, line: str
+) -> None:
+    log_job_started(job(attempt))
+    assert caplog.messages == [line]
+
+
+def test_the_end_of_a_job_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    log_job_finished(job())
+    [record] = caplog.records
+    assert (record.message, record.name) == ("mail[an-id] finished", "queue_run.jobs")
+
+
+def test_jobs_are_logged_only_where_that_is_wanted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "queue_run.jobs")
+    log_job_started(job())
+    log_job_finished(job())
+    assert caplog.messages == []
+
+
+def test_an_error_of_a_job_is_logged_with_its_traceback_and_attempt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    log_error(ValueError("broken"), job(3))
+    [record] = caplog.records
+    assert record.message == "mail[an-id], attempt 3, failed: broken"
+    assert (record.name, record.levelno) == ("queue_run.jobs", logging.ERROR)
+    assert record.exc_info
+
+
+@pytest.mark.parametrize("error", [InvalidPush("no such field"), WorkerLost(3), HandlerTimeout(1)])
+def test_an_error_of_a_job_that_no_code_made_is_a_warning(
+    caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    log_error(error, job(3))
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert not record.exc_info

@@ -1,10 +1,14 @@
 """`queues.get(name).push(payload)`: what reaches Celery."""
 
 import asyncio
+import json
+import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,11 +16,22 @@ import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from queue_run import DispatchUnavailable, NotEncodable, UnknownQueue, context, queues, runtime
+from queue_run import (
+    DispatchUnavailable,
+    InvalidPush,
+    JobStoreUnavailable,
+    NotEncodable,
+    UnknownQueue,
+    context,
+    queues,
+    runtime,
+)
 from queue_run.context import Call
+from queue_run.errors import ClientError, UsageError
 from queue_run.ids import UserId
 from queue_run.known_queues import KnownQueues
-from queue_run.runtime import Runtime
+from queue_run.manifest import QueueFacts
+from queue_run.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
 
 
@@ -28,6 +43,8 @@ class Mail:
 
 class RecordingCelery:
     """Keeps the tasks that are sent through it."""
+
+    conf = SimpleNamespace(task_default_exchange="test")
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
@@ -45,12 +62,17 @@ class RecordingCelery:
         return [task["args"][0] for task in self.sent]
 
 
+def facts_of(task: dict[str, Any]) -> Any:
+    """What travels beside the payload."""
+    return json.loads(task["headers"]["queue_run"])
+
+
 class Offered(KnownQueues):
     """What workers offer, said by the test."""
 
     def __init__(self, *names: str) -> None:
         super().__init__(Settings())
-        self._names = frozenset(names)
+        self._facts = dict.fromkeys(names, QueueFacts())
         self._read_at = time.monotonic() + 3600
 
 
@@ -148,25 +170,25 @@ def test_a_job_belongs_to_the_user_whose_call_pushed_it(celery: RecordingCelery)
     user = {"id": "ann", "email": "ann@example.com"}
     with context.running(Call(user=user, user_id=UserId("ann"))):
         queues.get("mail").push(1)
-    assert celery.sent[0]["headers"]["queue_run"]["user"] == user
+    assert facts_of(celery.sent[0])["user"] == user
 
 
 def test_outside_a_call_a_job_belongs_to_nobody(celery: RecordingCelery) -> None:
     queues.get("mail").push(1)
-    assert celery.sent[0]["headers"]["queue_run"].get("user") is None
+    assert facts_of(celery.sent[0]).get("user") is None
 
 
 def test_a_job_knows_when_it_was_pushed(celery: RecordingCelery) -> None:
     before = time.time()
     queues.get("mail").push(1)
-    assert before <= celery.sent[0]["headers"]["queue_run"]["queued_at"] <= time.time()
+    assert before <= facts_of(celery.sent[0])["queued_at"] <= time.time()
 
 
 async def test_the_user_is_that_of_the_push_and_not_of_its_end(celery: RecordingCelery) -> None:
     with context.running(Call(user={"id": "ann"}, user_id=UserId("ann"))):
         job = queues.get("mail").push(1)
     await job
-    assert celery.sent[0]["headers"]["queue_run"]["user"] == {"id": "ann"}
+    assert facts_of(celery.sent[0])["user"] == {"id": "ann"}
 
 
 # Asynchronous code
@@ -240,3 +262,196 @@ async def test_awaiting_a_push_to_a_queue_that_nobody_offers_is_refused() -> Non
 
 def test_getting_a_queue_asks_nobody() -> None:
     assert repr(queues.get("anything")) == "queues.get('anything')"
+
+
+def test_the_id_of_a_job_may_be_the_payload_of_another(celery: RecordingCelery) -> None:
+    first = queues.get("mail").push(1)
+    queues.get("mail").push(first)
+    queues.get("mail").push({"after": first})
+    assert celery.payloads == [1, first, {"after": first}]
+    assert type(celery.payloads[1]) is str
+
+
+@pytest.mark.parametrize(
+    "push",
+    [
+        lambda: queues.get("mail").push("\ud800"),
+        lambda: queues.get("mail").push({"a": "\ud800"}),
+        lambda: queues.get("mail").push(1, params={"a": "\ud800"}),
+        lambda: queues.get("mail").push(1, params={"\ud800": "a"}),
+        lambda: queues.get("mail").group("\ud800").push(1),
+        lambda: queues.get("mail").group("a").dedupe("\ud800").push(1),
+    ],
+)
+def test_what_is_no_unicode_is_refused_at_once(
+    celery: RecordingCelery, push: Callable[[], object]
+) -> None:
+    with pytest.raises(NotEncodable):
+        push()
+    assert celery.sent == []
+
+
+# Params
+
+
+def test_params_travel_beside_the_payload(celery: RecordingCelery) -> None:
+    queues.get("mail").push(1, params={"lang": "de"})
+    assert facts_of(celery.sent[0])["params"] == {"lang": "de"}
+    assert celery.payloads == [1]
+
+
+@pytest.mark.parametrize("params", [{"n": 1}, {1: "n"}, {"n": None}, {"n": b"x"}])
+def test_params_are_texts(celery: RecordingCelery, params: Any) -> None:
+    with pytest.raises(TypeError, match="params are texts by name, not "):
+        queues.get("mail").push(1, params=params)
+    assert celery.sent == []
+
+
+# What the queue's file says, where it is loaded
+
+
+def take_numbers(payload: Any) -> Any:
+    if not isinstance(payload, int):
+        raise ClientError("payload: expected `int`")
+    return payload
+
+
+@pytest.fixture
+def loaded(here: Runtime) -> None:
+    """A process that has loaded the application."""
+    here.local_queues = {
+        "number": LocalQueue(QueueFacts(), take_numbers),
+        "fifo": LocalQueue(QueueFacts(fifo=True)),
+        "own": LocalQueue(QueueFacts(celery_queue="reports")),
+    }
+
+
+@pytest.mark.usefixtures("loaded")
+class TestLoaded:
+    def test_a_payload_that_the_handler_does_not_take_is_refused_at_once(
+        self, celery: RecordingCelery
+    ) -> None:
+        text = "number does not take this payload: payload: expected `int`"
+        with pytest.raises(InvalidPush, match=text):
+            queues.get("number").push("seven")
+        queues.get("number").push(7)
+        assert celery.payloads == [7]
+
+    async def test_it_is_refused_before_any_await(self) -> None:
+        with pytest.raises(InvalidPush):
+            queues.get("number").push("seven")
+
+    def test_a_queue_that_is_loaded_here_needs_no_worker(self, celery: RecordingCelery) -> None:
+        queues.get("number").push(7)
+        assert celery.sent[0]["name"] == "queues.number"
+
+    def test_a_queue_with_a_celery_queue_of_its_own_uses_it(self, celery: RecordingCelery) -> None:
+        queues.get("own").push(1)
+        queues.get("number").push(1)
+        assert [task["queue"].name for task in celery.sent] == ["test.reports", "test.jobs"]
+
+    @pytest.mark.parametrize(
+        ("queue", "text"),
+        [
+            (queues.get("fifo"), r'fifo is a FIFO queue: .*queues.get\("fifo"\).group\("…"\)'),
+            (queues.get("fifo").dedupe("a"), "fifo is a FIFO queue"),
+            (queues.get("number").group("a"), r"number is no FIFO queue.*Config\(fifo=True\)"),
+            (queues.get("number").dedupe("a"), "number: dedupe is for FIFO queues only"),
+        ],
+    )
+    def test_groups_are_for_fifo_queues_and_fifo_queues_for_groups(
+        self, celery: RecordingCelery, queue: queues.Queue[Any], text: str
+    ) -> None:
+        with pytest.raises(InvalidPush, match=text):
+            queue.push(1)
+        assert celery.sent == []
+
+    def test_without_redis_a_push_to_a_group_fails(
+        self, here: Runtime, celery: RecordingCelery
+    ) -> None:
+        with pytest.raises(JobStoreUnavailable, match="Redis did not answer"):
+            queues.get("fifo").group("a").push(1)
+        assert celery.sent == []
+
+
+@pytest.mark.parametrize("value", ["", None, 1.5, True, b"a"])
+def test_groups_and_dedupe_ids_are_texts_or_integers(value: Any) -> None:
+    with pytest.raises(TypeError, match="a group id is a non-empty text or an int, not "):
+        queues.get("mail").group(value)
+    with pytest.raises(TypeError, match="a dedupe id is a non-empty text or an int, not "):
+        queues.get("mail").dedupe(value)
+
+
+def test_naming_a_group_changes_no_other_handle() -> None:
+    queue = queues.get("mail")
+    assert (queue.group(7).group_id, queue.dedupe(8).dedupe_id) == ("7", "8")
+    assert (queue.group_id, queue.dedupe_id) == (None, None)
+    assert queue.group("a").dedupe("b").group("c") == queues.Queue("mail", "c", "b")
+
+
+# `queues.self`
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> queues.Queue[Any]:
+    """The handle of `queues/shop/orders.py` in a process that only imports it."""
+    module = ModuleType("queues.shop.orders")
+    code = (
+        "from queue_run import Config, queues\n"
+        "queue = queues.self(int)\n"
+        "config = Config(fifo=True)\n"
+        "def handler(order: int): ...\n"
+    )
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(code, vars(module))
+    handle: queues.Queue[Any] = module.queue
+    return handle
+
+
+def test_a_file_names_its_own_queue(orders: queues.Queue[Any]) -> None:
+    assert orders.name == "shop.orders"
+
+
+def test_its_file_says_what_may_be_pushed_where_no_worker_has_loaded_it(
+    orders: queues.Queue[Any], celery: RecordingCelery
+) -> None:
+    with pytest.raises(InvalidPush, match=r"shop\.orders is a FIFO queue"):
+        orders.push(1)
+    with pytest.raises(InvalidPush, match=r"shop\.orders does not take this payload: payload: "):
+        orders.group("a").push("one")
+    assert celery.sent == []
+
+
+def test_a_handle_whose_file_was_unloaded_asks_the_workers(
+    orders: queues.Queue[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "queues.shop.orders")
+    with pytest.raises(UnknownQueue):
+        orders.push(1)
+
+
+@pytest.mark.parametrize("name", ["sockets.index", "queues", "queuesque.a", "__main__"])
+def test_other_files_have_no_queue_of_their_own(name: str) -> None:
+    with pytest.raises(UsageError, match="names the queue of a file in queues/"):
+        exec("from queue_run import queues; queues.self()", {"__name__": name})
+
+
+# Cancelling
+
+
+def test_without_redis_nothing_is_cancelled() -> None:
+    with pytest.raises(JobStoreUnavailable):
+        queues.cancel("a-job")
+
+
+async def test_without_redis_awaiting_a_cancellation_fails() -> None:
+    with pytest.raises(JobStoreUnavailable):
+        await queues.cancel("a-job")
+
+
+async def test_the_answer_to_a_cancellation_cannot_be_had_without_the_await() -> None:
+    asked = queues.cancel("a-job")
+    with pytest.raises(TypeError, match="await it"):
+        bool(asked)
+    with pytest.raises(JobStoreUnavailable):
+        await asked

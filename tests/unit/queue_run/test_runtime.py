@@ -8,9 +8,10 @@ from typing import cast
 import pytest
 from celery import Celery
 
-from queue_run import SettingsError, configure, runtime
+from queue_run import SettingsError, UnknownQueue, configure, runtime
 from queue_run.known_queues import KnownQueues
-from queue_run.runtime import Runtime
+from queue_run.manifest import QueueFacts
+from queue_run.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
 from tests.processes import environment
 from tests.unit.recorders import RecordingPublisher
@@ -67,7 +68,14 @@ def test_configure_closes_what_was_open_before() -> None:
 
 
 def test_nothing_is_opened_before_it_is_used() -> None:
-    assert vars(configure(NOWHERE)).keys() == {"settings", "keys", "_celery", "on_sent"}
+    bare = {"settings", "keys", "_celery", "on_sent", "local_queues"}
+    here = configure(NOWHERE)
+    assert vars(here).keys() == bare
+    # Each of them is opened by its first use, and closed with the others.
+    opened = [here.store, here.attempts, here.lanes, here.dead_letters, here.job_pusher]
+    assert opened == [here.store, here.attempts, here.lanes, here.dead_letters, here.job_pusher]
+    here.close()
+    assert vars(here).keys() == bare
 
 
 def test_the_publisher_is_opened_once() -> None:
@@ -98,6 +106,25 @@ def test_closing_twice_is_harmless() -> None:
     here.close()
 
 
+def test_a_queue_that_is_loaded_here_is_known_without_asking() -> None:
+    here = configure(NOWHERE)
+    mail = LocalQueue(QueueFacts(fifo=True))
+    here.local_queues = {"mail": mail}
+    assert here.queue("mail") is mail
+
+
+def test_of_a_queue_that_nobody_has_told_of_nothing_is_known() -> None:
+    assert configure(NOWHERE).queue("mail") is None
+
+
+def test_a_queue_of_the_workers_is_known_by_its_facts() -> None:
+    here = configure(NOWHERE)
+    here.known_queues._facts = {"mail": QueueFacts(celery_queue="slow")}
+    assert here.queue("mail") == LocalQueue(QueueFacts(celery_queue="slow"))
+    with pytest.raises(UnknownQueue):
+        here.queue("mial")
+
+
 def test_celery_is_made_from_the_settings_when_none_is_given() -> None:
     here = configure(Settings(broker_url="memory://", namespace="mine"))
     assert here.celery.conf.task_default_queue == "mine.jobs"
@@ -115,11 +142,13 @@ def test_a_forked_child_makes_its_own_and_leaves_its_parents_alone() -> None:
         "from queue_run import configure, runtime\n"
         "from queue_run.settings import Settings\n"
         "here = configure(Settings(redis_url='redis://127.0.0.1:1/0', namespace='mine'))\n"
-        "parents = here.publisher\n"
+        "parents, store = here.publisher, here.store\n"
+        "here.local_queues['mail'] = 'its facts'\n"
         "reader, writer = os.pipe()\n"
         "if os.fork() == 0:\n"
         "    mine = runtime.current()\n"
-        "    facts = (mine is here, mine.publisher is parents, mine.settings == here.settings)\n"
+        "    facts = (mine is here, mine.publisher is parents, mine.settings == here.settings,\n"
+        "             mine.store is store, mine.local_queues == here.local_queues)\n"
         "    os.write(writer, repr(facts).encode())\n"
         "    os._exit(0)\n"
         "print(os.read(reader, 1000).decode())\n"
@@ -133,4 +162,4 @@ def test_a_forked_child_makes_its_own_and_leaves_its_parents_alone() -> None:
         text=True,
         timeout=DEADLINE,
     )
-    assert ran.stdout.splitlines() == ["(False, False, True)", "True True"]
+    assert ran.stdout.splitlines() == ["(False, False, True, False, True)", "True True"]

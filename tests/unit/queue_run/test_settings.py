@@ -180,6 +180,20 @@ def test_a_process_counts_as_dead_after_three_missed_heartbeats_but_not_before_t
     assert Settings(heartbeat_interval=0.1).heartbeat_expiry == 2
 
 
+def test_a_running_job_counts_as_lost_with_its_workers_heartbeat() -> None:
+    assert Settings(heartbeat_interval=5.0).lease == 15
+
+
+def test_a_lease_ends_well_before_the_broker_hands_the_job_out_again() -> None:
+    assert Settings(heartbeat_interval=5.0, visibility_timeout=10).lease == 5
+
+
+def test_the_visibility_timeout_is_read_in_seconds() -> None:
+    assert Settings().visibility_timeout == 600
+    environ = {"QUEUE_RUN_VISIBILITY_TIMEOUT": "3600"}
+    assert Settings.from_env(environ).visibility_timeout == 3600
+
+
 def test_the_application_folder_is_made_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

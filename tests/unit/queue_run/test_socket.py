@@ -250,6 +250,57 @@ def test_close_in_a_job_ends_all_connections_of_its_user(publisher: RecordingPub
     assert (envelope.users, envelope.code, envelope.reason) == (["ann"], 1000, "")
 
 
+# In a job, whose attempts may repeat what one before has sent
+
+
+def ids_of_attempt(
+    publisher: RecordingPublisher, send: Callable[[], object], job: str
+) -> list[bytes]:
+    """The ids under which an attempt of a job sends."""
+    publisher.published.clear()
+    call = job_of("ann")
+    call.job_id = job
+    with context.running(call):
+        send()
+    return [envelope.id for envelope in publisher.envelopes]
+
+
+def everything() -> None:
+    socket.send("hello")
+    socket.send("hello")
+    socket.to(["bob", "ann"]).send({"a": 1})
+    socket.room("hall").send("hello", exclude_sender=True)
+    socket.to("bob").close()
+
+
+def test_every_attempt_of_a_job_sends_under_the_same_ids(publisher: RecordingPublisher) -> None:
+    first = ids_of_attempt(publisher, everything, "a-job")
+    assert ids_of_attempt(publisher, everything, "a-job") == first
+    assert len(set(first)) == 5
+    assert not set(ids_of_attempt(publisher, everything, "another")) & set(first)
+
+
+def test_what_another_attempt_sends_in_its_place_has_another_id(
+    publisher: RecordingPublisher,
+) -> None:
+    first = ids_of_attempt(publisher, lambda: socket.send("50%"), "a-job")
+    assert ids_of_attempt(publisher, lambda: socket.send("51%"), "a-job") != first
+
+
+def test_every_attempt_joins_rooms_anew(publisher: RecordingPublisher) -> None:
+    # A connection that was made since the last attempt needs it.
+    first = ids_of_attempt(publisher, lambda: socket.join("hall"), "a-job")
+    assert ids_of_attempt(publisher, lambda: socket.join("hall"), "a-job") != first
+
+
+def test_outside_jobs_every_send_has_an_id_of_its_own(publisher: RecordingPublisher) -> None:
+    for _ in range(2):
+        with context.running(request_of("ann")):
+            everything()
+    everything_outside = [envelope.id for envelope in publisher.envelopes]
+    assert len(set(everything_outside)) == len(everything_outside) == 10
+
+
 def test_close_ends_all_connections_of_named_users(publisher: RecordingPublisher) -> None:
     socket.to(["ann", "bob", "ann"]).close(4000, "bye")
     [envelope] = publisher.envelopes

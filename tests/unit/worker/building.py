@@ -1,6 +1,8 @@
 """Routes and queues around functions of a test, as the loader makes them from files."""
 
+import asyncio
 import inspect
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +13,7 @@ from queue_run.envelopes import Authenticate, Inbound, Turn
 from queue_run.ids import ConnectionId, RequestId, ServerId
 from queue_run.messages import encode_json
 from queue_run.middleware import log_error, log_message_received
+from tests.waiting import DEADLINE
 from worker.loader import DEFAULTS, JOB_PARAMETERS, REQUEST_PARAMETERS
 from worker.middleware import Hook, Hooks
 from worker.routes import JobHandler, Route
@@ -104,3 +107,29 @@ def handshake(
         message=message,
         expires=time.time() + expires_in,
     )
+
+
+class Gate:
+    """Holds those that pass through it until it is opened; knows how many are inside."""
+
+    def __init__(self) -> None:
+        self._open = threading.Event()
+        self._lock = threading.Lock()
+        self.inside = 0
+        self.most = 0
+
+    def pass_through(self) -> str:
+        """The name of the thread that has passed."""
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        self._open.wait(DEADLINE)
+        with self._lock:
+            self.inside -= 1
+        return threading.current_thread().name
+
+    async def handler(self) -> str:
+        return await asyncio.to_thread(self.pass_through)
+
+    def open(self) -> None:
+        self._open.set()

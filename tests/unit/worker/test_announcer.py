@@ -9,12 +9,12 @@ import redis
 
 from queue_run.envelopes import ApplicationChanged, decode
 from queue_run.keys import Keys
-from queue_run.manifest import Manifest
+from queue_run.manifest import Manifest, QueueFacts
 from queue_run.settings import Settings
 from tests.waiting import eventually
 from worker.announcer import Announcer
 
-MANIFEST = Manifest(queues=["mail"])
+MANIFEST = Manifest(queues={"mail": QueueFacts()})
 
 
 class Redis:
@@ -109,7 +109,7 @@ def test_a_sign_of_life_that_was_lost_is_announced_again(settings: Settings, hel
 
 
 def test_a_newer_manifest_of_another_worker_stays(settings: Settings, held: Redis) -> None:
-    newer = Manifest(queues=["mail", "report"]).encode()
+    newer = Manifest(queues={"mail": QueueFacts(), "report": QueueFacts()}).encode()
     with announcing(settings):
         eventually(lambda: held.changes, what="the announcement")
         held.client.set(held.keys.manifest, newer)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from queue_run import runtime
+from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.settings import Settings
-from tests.conftest import write_files
-from tests.processes import environment
+from tests.conftest import NewStack, write_files
+from tests.processes import RedisServer, environment
 from tests.waiting import DEADLINE
-from worker.celery_app import EXIT_USAGE, _require_redis
+from worker.celery_app import EXIT_FAILURE, EXIT_USAGE, _require_redis
 
 
 def python(code: str, app: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -53,7 +55,7 @@ def test_the_applications_queues_and_its_plain_celery_tasks_are_registered(tmp_p
     ran = python(code, app)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.splitlines() == [
-        "['queue_run.requests', 'queues.mail', 'tidy_up']",
+        "['queue_run.drain', 'queue_run.requests', 'queues.mail', 'tidy_up']",
         "True True",
         "True mine",
     ]
@@ -74,6 +76,57 @@ def test_an_application_that_cannot_be_loaded_ends_with_exit_code_2_and_all_prob
         "  - sockets/chat.py",
         "  - queues/mail.py",
     ]
+
+
+def test_queues_have_their_celery_queues_and_schedules(tmp_path: Path) -> None:
+    config = "from queue_run import Config\nconfig = Config({})\ndef handler(job=None): pass\n"
+    app = write_files(
+        tmp_path,
+        {
+            "queues/mail.py": config.format(""),
+            "queues/slow.py": config.format("celery_queue='slow', fifo=True"),
+            "queues/tick.py": config.format("schedule='daily', celery_queue='slow'"),
+        },
+    )
+    code = (
+        "import worker\n"
+        "from queue_run import runtime\n"
+        "conf = worker.app.conf\n"
+        "print(sorted(each.name for each in conf.task_queues))\n"
+        "names = ('mail', 'slow', 'tick')\n"
+        "print([conf.task_routes['queues.' + name]['queue'] for name in names])\n"
+        "print({name: each['task'] for name, each in conf.beat_schedule.items()})\n"
+        "local = runtime.current().local_queues\n"
+        "print({name: each.facts.fifo for name, each in local.items()})\n"
+    )
+    ran = python(code, app)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines() == [
+        "['mine.jobs', 'mine.slow', 'mine.sockets']",
+        "['mine.jobs', 'mine.slow', 'mine.slow']",
+        "{'tick': 'queues.tick'}",
+        "{'mail': False, 'slow': True, 'tick': False}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broker", "starts"), [("redis://127.0.0.1:1/0", False), ("amqp://127.0.0.1:1", True)]
+)
+def test_a_job_that_may_outlast_what_redis_waits_for_is_refused(
+    tmp_path: Path, broker: str, starts: bool
+) -> None:
+    text = "from queue_run import Config\nconfig = Config(timeout=60)\ndef handler(job): pass\n"
+    app = write_files(tmp_path, {"queues/slow.py": text, "queues/mail.py": "def handler(job): 1"})
+    ran = python(
+        "from worker import app",
+        app,
+        BROKER_URL=broker,
+        QUEUE_RUN_VISIBILITY_TIMEOUT="60",
+    )
+    # The other one has the usual timeout, which is longer.
+    assert ran.stderr.count("would hand it out a second time while it runs") == (0 if starts else 2)
+    assert ("set QUEUE_RUN_VISIBILITY_TIMEOUT above 60" in ran.stderr) == (not starts)
+    assert ran.returncode == (0 if starts else EXIT_USAGE)
 
 
 def test_settings_that_cannot_be_used_end_with_exit_code_2(tmp_path: Path) -> None:
@@ -99,7 +152,7 @@ def test_a_worker_without_its_channel_ends_and_says_what_to_do(
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         _require_redis(Settings(redis_url="redis://ann:hush@127.0.0.1:1/0"))
-    assert caught.value.code == EXIT_USAGE
+    assert caught.value.code == EXIT_FAILURE
     told = capsys.readouterr().err
     assert "start it, or set REDIS_URL" in told
     assert "hush" not in told
@@ -107,3 +160,24 @@ def test_a_worker_without_its_channel_ends_and_says_what_to_do(
 
 def test_a_worker_with_its_channel_starts(fake_redis_url: str) -> None:
     _require_redis(Settings(redis_url=fake_redis_url))
+
+
+def test_a_job_of_a_queue_that_only_newer_workers_have_is_run_by_them(
+    redis_server: RedisServer,
+    namespace: str,
+    tmp_path: Path,
+    new_stack: NewStack,
+    no_runtime: None,
+) -> None:
+    soon = "import worker.tasks\nworker.tasks.UNKNOWN_DELAY = 0.1\n"
+    old = write_files(tmp_path / "old", {"queues/mail.py": f"{soon}def handler(job): pass"})
+    stack = new_stack(redis_server, old, namespace)
+    worker = stack.worker("-P", "solo", queues="jobs")
+    worker.wait_for_output("ready.")
+    here = runtime.configure(Settings(redis_url=redis_server.url, namespace=namespace))
+    here.job_pusher.send(JobEnvelope(id="job-1", queue="new", payload="x"), None)
+    worker.wait_for_output("new[job-1] comes again")
+    new = write_files(tmp_path / "new", {"queues/new.py": "def handler(job): print('ran', job)"})
+    newer = new_stack(redis_server, new, namespace).worker("-P", "solo", queues="jobs")
+    newer.wait_for_output("ran x")
+    here.close()

@@ -17,35 +17,10 @@ from queue_run.runtime import Runtime
 from queue_run.settings import Settings
 from queue_run.socket import SERVER_ENTRIES
 from tests.unit.recorders import RecordingPublisher
-from tests.unit.worker.building import DEFAULT_HOOKS, handshake, hook, inbound, route, turn
+from tests.unit.worker.building import DEFAULT_HOOKS, Gate, handshake, hook, inbound, route, turn
 from tests.waiting import DEADLINE, eventually
 from worker.intake import Intake
 from worker.routes import Routes
-
-
-class Gate:
-    """Holds handlers, plain or asynchronous, until it is opened; knows how many are inside."""
-
-    def __init__(self) -> None:
-        self._open = threading.Event()
-        self._lock = threading.Lock()
-        self.inside = 0
-        self.most = 0
-
-    def pass_through(self) -> str:
-        with self._lock:
-            self.inside += 1
-            self.most = max(self.most, self.inside)
-        self._open.wait(DEADLINE)
-        with self._lock:
-            self.inside -= 1
-        return "through"
-
-    async def handler(self) -> str:
-        return await asyncio.to_thread(self.pass_through)
-
-    def open(self) -> None:
-        self._open.set()
 
 
 class Worker:

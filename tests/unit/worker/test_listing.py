@@ -1,9 +1,12 @@
 """What an application offers, as text for people; and `python -m worker`, which prints it."""
 
+import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
+from queue_run import schedules
 from tests.conftest import write_files
 from tests.processes import environment
 from tests.unit.worker.building import hook, queue, route
@@ -65,14 +68,48 @@ def test_who_authenticates_is_named() -> None:
     assert "on_authenticate: everybody is let in" in listing(Routes())
 
 
-def test_queues_have_their_files_and_timeouts() -> None:
-    queues = {name: queue(handler, name, timeout=90) for name in ("mail", "report")}
-    text = listing(Routes(queues=queues))
-    assert rows(text)[-3:] == [
-        ["queue", "file", "timeout"],
-        ["mail", "queues/mail.py", "90 s"],
-        ["report", "queues/report.py", "90 s"],
+def test_a_queue_has_a_line_with_its_file_and_its_options() -> None:
+    jobs = (
+        queue(handler, "mail", timeout=90),
+        queue(handler, "report", timeout=2.5, retries=0),
+        queue(handler, "chat", fifo=True),
+    )
+    text = listing(Routes(queues={job.name: job for job in jobs}))
+    assert rows(text)[-4:] == [
+        ["queue", "file", "timeout", "retries", "order"],
+        ["mail", "queues/mail.py", "90 s", "3", "-"],
+        ["report", "queues/report.py", "2.5 s", "0", "-"],
+        ["chat", "queues/chat.py", "300 s", "3", "fifo"],
     ]
+
+
+def test_schedules_have_columns_where_a_queue_has_one() -> None:
+    jobs = (
+        queue(handler, "clean", schedule=schedules.parse("*/15 * * * *")),
+        queue(handler, "report", schedule=schedules.parse("weekly")),
+        queue(handler, "poll", schedule=schedules.parse(timedelta(seconds=30))),
+        queue(handler, "mail"),
+    )
+    routes = Routes(queues={job.name: job for job in jobs})
+    shown = rows(listing(routes, now=datetime(2026, 3, 5, 14, 11, tzinfo=UTC)))[-5:]
+    assert [(line[0], *line[5:]) for line in shown] == [
+        ("queue", "schedule (UTC)", "next run (UTC)"),
+        ("clean", "every 15 minutes", "in 4 minutes (14:15)"),
+        ("report", "weekly on Monday at 00:00", "Monday at 00:00"),
+        ("poll", "every 30 seconds", "within 30 seconds"),
+        ("mail", "-", "-"),
+    ]
+
+
+def test_next_runs_are_in_utc_wherever_the_clock_is() -> None:
+    routes = Routes(queues={"mail": queue(handler, schedule=schedules.parse("daily"))})
+    now = datetime(2026, 7, 2, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    assert rows(listing(routes, now=now))[-1][-2:] == ["daily at 00:00", "in 30 minutes (00:00)"]
+
+
+def test_next_runs_are_counted_from_the_clock_unless_a_time_is_given() -> None:
+    routes = Routes(queues={"mail": queue(handler, schedule=schedules.parse("* * * * *"))})
+    assert re.fullmatch(r"now|in \d+ (second|minute).*", rows(listing(routes))[-1][-1])
 
 
 def test_an_application_without_routes_is_told_what_that_means() -> None:

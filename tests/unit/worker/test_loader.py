@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from queue_run import ApplicationError
+from queue_run import ApplicationError, ClientError, schedules
+from queue_run.manifest import QueueFacts
 from tests.unit.worker.conftest import Load
 from worker.loader import JOB_PARAMETERS, REQUEST_PARAMETERS
-from worker.routes import Route, Routes
+from worker.routes import JobHandler, Route, Routes
 
 HANDLER = "def handler(data): return data\n"
 JOB = "def handler(job): pass\n"
@@ -212,8 +213,150 @@ def test_an_unknown_parameter_of_a_job_is_named_with_the_list(load: Load) -> Non
     sentence = problem(load, "queues/mail.py", "def handler(job, *, connection): pass")
     assert sentence == (
         "handler has an unknown parameter 'connection': it may take "
-        "user, job_id, queue_name, queued_at, attempt, signal"
+        "user, job_id, queue_name, queued_at, attempt, group_id, sequence_number, signal, params"
     )
+
+
+def only_queue(load: Load, options: str) -> JobHandler:
+    return load({"queues/mail.py": f"{CONFIG}config = Config({options})\n{JOB}"}).queues["mail"]
+
+
+def test_a_queue_has_the_options_of_its_config(load: Load) -> None:
+    queue = only_queue(load, "retries=7, backoff=2.5, fifo=True, celery_queue='slow', notify=True")
+    assert (queue.retries, queue.attempts, queue.backoff) == (7, 8, 2.5)
+    assert (queue.fifo, queue.celery_queue, queue.notify) == (True, "slow", True)
+    assert queue.facts == QueueFacts(fifo=True, celery_queue="slow")
+
+
+def test_a_queue_without_config_has_the_defaults(load: Load) -> None:
+    queue = load({"queues/mail.py": JOB}).queues["mail"]
+    assert (queue.retries, queue.backoff, queue.timeout) == (3, 5.0, 300.0)
+    assert (queue.fifo, queue.schedule, queue.celery_queue, queue.notify) == (
+        False,
+        None,
+        None,
+        False,
+    )
+
+
+def test_a_queue_without_retries_has_one_attempt(load: Load) -> None:
+    assert only_queue(load, "retries=0").attempts == 1
+
+
+def test_a_queue_has_the_schedule_of_its_config(load: Load) -> None:
+    schedule = only_queue(load, "schedule='every 15 minutes'").schedule
+    assert schedule == schedules.parse("every 15 minutes")
+
+
+@pytest.mark.parametrize(
+    "option", ["retries=-1", "backoff=0", "schedule='sometimes'", "celery_queue='a b'"]
+)
+def test_options_that_cannot_be_used_are_told_with_their_line(load: Load, option: str) -> None:
+    text = f"{CONFIG}config = Config({option})\n{JOB}"
+    assert problem(load, "queues/mail.py", text).startswith("line 2: ValueError: ")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "retries=1",
+        "backoff=1",
+        "fifo=False",
+        "schedule='daily'",
+        "celery_queue='slow'",
+        "notify=False",
+    ],
+)
+def test_options_for_queues_alone_are_refused_in_sockets(load: Load, option: str) -> None:
+    sentence = problem(load, "sockets/a.py", f"{CONFIG}config = Config({option})\n{HANDLER}")
+    assert sentence == f"Config({option.partition('=')[0]}=…) is for files in queues/ only"
+
+
+def test_a_payload_is_checked_against_its_annotation(load: Load) -> None:
+    validate = load({"queues/mail.py": "def handler(job: int): pass"}).queues["mail"].validate
+    assert validate is not None
+    assert validate(1) == 1
+    with pytest.raises(ClientError, match="payload: expected `int`, got `str`"):
+        validate("1")
+
+
+def test_a_payload_without_an_annotation_is_not_checked(load: Load) -> None:
+    assert load({"queues/mail.py": JOB}).queues["mail"].validate is None
+
+
+@pytest.mark.parametrize("annotation", ["'Unknown'", "set[object()]", "list[int] | set[int]"])
+def test_a_payload_whose_annotation_cannot_be_checked_is_refused(
+    load: Load, annotation: str
+) -> None:
+    sentence = problem(load, "queues/mail.py", f"def handler(job: {annotation}): pass")
+    assert "payload cannot be checked" in sentence or "TypeError" in sentence
+
+
+# Middleware of queues
+
+HOOKS = """
+def on_job_started(job): return "{0}"
+def on_job_finished(job): return "{0}"
+def on_error(error, job): return "{0}"
+"""
+
+
+def hook_files(routes: Routes, name: str) -> list[str | None]:
+    """Where the middleware of a queue comes from: started, finished, error."""
+    hooks = routes.queues[name].hooks
+    found = (hooks.started, hooks.finished, hooks.error)
+    return [each.file if each is not None else None for each in found]
+
+
+def test_middleware_of_jobs_comes_from_the_queues_file_first(load: Load) -> None:
+    routes = load(
+        {
+            "queues/_middleware.py": HOOKS.format("folder"),
+            "queues/mail.py": HOOKS.format("file") + JOB,
+            "queues/some.py": f"def on_error(error, job): pass\n{JOB}",
+            "queues/plain.py": JOB,
+            "queues/deep/mail.py": JOB,
+        }
+    )
+    folder = "queues/_middleware.py"
+    assert hook_files(routes, "mail") == ["queues/mail.py"] * 3
+    assert hook_files(routes, "some") == [folder, folder, "queues/some.py"]
+    assert hook_files(routes, "plain") == [folder] * 3
+    assert hook_files(routes, "deep.mail") == ["default"] * 3
+    started = routes.queues["mail"].hooks.started
+    assert started is not None
+    assert started.function(None) == "file"
+
+
+def test_none_switches_middleware_of_jobs_off(load: Load) -> None:
+    none = "on_job_started = on_job_finished = on_error = None\n"
+    routes = load(
+        {
+            "queues/_middleware.py": HOOKS.format("folder"),
+            "queues/mail.py": none + JOB,
+            "queues/quiet/_middleware.py": none,
+            "queues/quiet/mail.py": JOB,
+        }
+    )
+    assert hook_files(routes, "mail") == hook_files(routes, "quiet.mail") == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("hook", "sentence"),
+    [
+        ("def on_job_started(): 1", "on_job_started must be a function that takes the job"),
+        ("on_job_finished = 3", "on_job_finished must be a function that takes the job"),
+        (
+            "def on_error(error): 1",
+            (
+                "on_error must be a function that takes the error and what failed: "
+                "the request, or the job"
+            ),
+        ),
+    ],
+)
+def test_middleware_of_jobs_takes_what_it_is_given(load: Load, hook: str, sentence: str) -> None:
+    assert problem(load, "queues/mail.py", f"{hook}\n{JOB}") == sentence
 
 
 @pytest.mark.parametrize("option", ["type='json'", "ordered=False", "ordered=True"])
@@ -474,3 +617,9 @@ def test_the_lists_of_parameters_are_those_of_the_request() -> None:
 
     fields = set(inspect.signature(Request).parameters)
     assert set(REQUEST_PARAMETERS) - {"request"} <= fields
+
+
+def test_the_lists_of_parameters_are_those_of_the_job() -> None:
+    from queue_run import Job
+
+    assert set(JOB_PARAMETERS) <= set(inspect.signature(Job).parameters)

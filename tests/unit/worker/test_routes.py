@@ -2,7 +2,7 @@
 
 import pytest
 
-from queue_run.manifest import Manifest, RouteFacts
+from queue_run.manifest import Manifest, QueueFacts, RouteFacts
 from tests.unit.worker.building import hook, queue, route
 from worker.routes import Routes
 
@@ -18,7 +18,10 @@ INDEX = route(handler, "/")
 def test_the_manifest_says_what_push_servers_need_to_know() -> None:
     routes = Routes(
         sockets=(CHAT, INDEX),
-        queues={name: queue(handler, name) for name in ("report", "mail")},
+        queues={
+            "report": queue(handler, "report", fifo=True, celery_queue="slow"),
+            "mail": queue(handler, "mail"),
+        },
         authenticate=hook(handler),
     )
     assert routes.manifest == Manifest(
@@ -32,7 +35,7 @@ def test_the_manifest_says_what_push_servers_need_to_know() -> None:
             RouteFacts(pattern="/", file="sockets/.py", timeout=10.0),
         ],
         authenticates=True,
-        queues=["mail", "report"],
+        queues={"mail": QueueFacts(), "report": QueueFacts(fifo=True, celery_queue="slow")},
     )
 
 
@@ -57,3 +60,7 @@ def test_routes_that_collide_make_no_router() -> None:
 def test_requests_and_jobs_have_times_of_their_own() -> None:
     assert INDEX.timeout == 10.0
     assert queue(handler).timeout == 300.0
+
+
+def test_a_job_has_one_attempt_more_than_retries() -> None:
+    assert (queue(handler).attempts, queue(handler, retries=0).attempts) == (4, 1)

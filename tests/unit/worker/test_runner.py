@@ -1,4 +1,4 @@
-"""Running one request, one handshake or one job."""
+"""Running one request or one handshake."""
 
 import asyncio
 import logging
@@ -13,7 +13,6 @@ import pytest
 from queue_run import (
     AskToken,
     ClientError,
-    HandlerTimeout,
     Refuse,
     Request,
     SentMessage,
@@ -21,9 +20,10 @@ from queue_run import (
     context,
     socket,
 )
-from queue_run.envelopes import Authenticated, Outcome, ToUsers
+from queue_run.envelopes import Authenticated, Outcome
 from queue_run.ids import ConnectionId, RequestId, UserId
 from queue_run.messages import Form, Message
+from queue_run.payloads import validator
 from queue_run.requests import ConnectionRequest
 from queue_run.runtime import Runtime
 from tests.unit.recorders import RecordingPublisher
@@ -34,15 +34,13 @@ from tests.unit.worker.building import (
     handshake,
     hook,
     inbound,
-    queue,
     route,
     turn,
 )
 from tests.waiting import DEADLINE, eventually_async
 from worker.middleware import Hooks, Middleware
-from worker.payloads import validator
 from worker.routes import Route, Routes
-from worker.runner import Job, Runner, decode_data, run_async_job, run_sync_job
+from worker.runner import Runner, decode_data
 from worker.threads import HandlerThreads
 
 #: A timeout that passes at once.
@@ -789,89 +787,6 @@ async def test_on_authenticate_sees_the_handshake(app: Application) -> None:
     assert request.cookies == {"a": "1", "b": "2"}
     assert request.headers["x-forwarded-for"] == "192.0.2.7, 192.0.2.8"
     assert request.bearer_token == "token"
-
-
-# Jobs
-
-
-def job(handler: Callable[..., Any], payload: Any = "payload", **facts: Any) -> Job:
-    options = {name: facts.pop(name) for name in ("timeout",) if name in facts}
-    given = {"id": "job-1", "user": None, "queued_at": 17.5, "attempt": 1, **facts}
-    return Job(queue=queue(handler, **options), payload=payload, **given)
-
-
-def test_a_plain_job_gets_its_payload_and_what_it_asks_for() -> None:
-    def handler(
-        anything: Any, user: Any, job_id: Any, queue_name: Any, queued_at: Any, attempt: Any
-    ) -> Any:
-        return anything, user, job_id, queue_name, queued_at, attempt
-
-    result = run_sync_job(job(handler, {"n": 1}, user={"id": "ann"}, attempt=2), Signal())
-    assert result == ({"n": 1}, {"id": "ann"}, "job-1", "mail", 17.5, 2)
-
-
-def test_a_job_gets_its_signal() -> None:
-    signal = Signal()
-    assert run_sync_job(job(lambda payload, signal: signal), signal) is signal
-
-
-def test_a_plain_jobs_failure_is_celerys() -> None:
-    def handler(payload: object) -> None:
-        raise LookupError("x")
-
-    with pytest.raises(LookupError):
-        run_sync_job(job(handler), Signal())
-    assert context.current() is None
-
-
-def test_a_job_belongs_to_its_user(process: Runtime, publisher: RecordingPublisher) -> None:
-    run_sync_job(job(lambda payload: socket.send("hi"), user={"id": "ann"}), Signal())
-    [envelope] = publisher.envelopes
-    assert isinstance(envelope, ToUsers)
-    assert envelope.users == ["ann"]
-
-
-async def test_an_asynchronous_job_gives_its_result(app: Application) -> None:
-    async def handler(payload: str, *, job_id: str) -> str:
-        found = context.current()
-        assert found is not None
-        assert found.connection is None
-        return f"{payload} {job_id} {found.user_id}"
-
-    result = await run_async_job(app.runner(), job(handler, user={"id": "ann"}), Signal())
-    assert result == "payload job-1 ann"
-
-
-async def test_an_asynchronous_job_past_its_timeout_is_cancelled_and_told(
-    app: Application,
-) -> None:
-    async def handler(payload: object) -> None:
-        await asyncio.Event().wait()
-
-    signal = Signal()
-    with pytest.raises(HandlerTimeout, match=r"no answer within 0\.02 seconds"):
-        await run_async_job(app.runner(), job(handler, timeout=SOON), signal)
-    assert signal.is_set()
-
-
-@pytest.mark.parametrize("fails", [True, False])
-async def test_an_asynchronous_job_ends_when_its_messages_are_on_the_channel(
-    app: Application, process: Runtime, publisher: RecordingPublisher, fails: bool
-) -> None:
-    publisher.confirms = False
-
-    async def handler(payload: object) -> None:
-        socket.to("bob").send("forgotten")
-        if fails:
-            raise LookupError
-
-    running = asyncio.create_task(run_async_job(app.runner(), job(handler), Signal()))
-    await eventually_async(lambda: publisher.published, what="the message")
-    await asyncio.sleep(0)
-    assert not running.done()
-    publisher.confirm()
-    await asyncio.wait([running])
-    assert isinstance(running.exception(), LookupError) == fails
 
 
 async def test_a_connection_id_is_what_the_handler_sees(app: Application) -> None:

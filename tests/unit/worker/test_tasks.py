@@ -1,28 +1,35 @@
 """The Celery side of the worker. The tasks run here as Celery runs them, without a broker."""
 
 import contextlib
-import logging
+import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from celery import Celery
+from celery.exceptions import Reject
+from kombu import Message as CeleryMessage
 
-from queue_run import Signal, runtime, socket
+from queue_run import Signal, runtime
 from queue_run.celery_app import create_celery
-from queue_run.envelopes import Outcome, ToUsers, encode_batch
+from queue_run.envelopes import Outcome, encode_batch
+from queue_run.errors import JobStoreUnavailable
+from queue_run.jobs.envelopes import HEADER, JobEnvelope, JobFacts, decode_job
 from queue_run.messages import Form, Message
 from queue_run.runtime import Runtime
 from queue_run.settings import Settings
-from tests.processes import environment
+from tests.processes import RedisServer, environment
 from tests.unit.recorders import RecordingPublisher
 from tests.unit.worker.building import inbound, queue, route, turn
 from tests.waiting import DEADLINE, eventually
+from worker import tasks
 from worker.routes import JobHandler, Routes
-from worker.tasks import Process, register
+from worker.tasks import Process, keep_unknown, register
 
 
 class Worker:
@@ -38,6 +45,12 @@ class Worker:
         """Run a task at once; its state and what it raised."""
         ended = self.app.tasks[name].apply(args=arguments, **options)
         return ended.state, ended.result
+
+    def run_job(self, payload: Any, facts: Any, **options: Any) -> Any:
+        """Run a job of the queue `mail`, with facts as they travel."""
+        header = facts if isinstance(facts, str) else msgspec.json.encode(facts).decode()
+        headers = None if facts is None else {HEADER: header}
+        return self.run("queues.mail", payload, headers=headers, **options)
 
 
 NewWorker = Callable[..., Worker]
@@ -55,6 +68,16 @@ def worker(process: Runtime, publisher: RecordingPublisher) -> Iterator[NewWorke
     yield make
     for each in made:
         each.process.drain()
+
+
+@pytest.fixture
+def job_worker(
+    worker: NewWorker, process: Runtime, redis_server: RedisServer, namespace: str
+) -> NewWorker:
+    """With a real Redis, which jobs need."""
+    here = runtime.configure(Settings(redis_url=redis_server.url, namespace=namespace))
+    here.__dict__["publisher"] = process.publisher
+    return worker
 
 
 # Requests
@@ -89,133 +112,152 @@ def test_tasks_belong_to_their_application_alone(worker: NewWorker) -> None:
 
 def test_every_queue_is_a_task(worker: NewWorker) -> None:
     here = worker(queue(lambda job: None, "mail"), queue(lambda job: None, "a.b"))
-    assert {"queues.mail", "queues.a.b"} <= set(here.app.tasks)
+    assert {"queues.mail", "queues.a.b", "queue_run.drain"} <= set(here.app.tasks)
 
 
-def test_jobs_are_acknowledged_at_their_end(worker: NewWorker) -> None:
-    task = worker(queue(lambda job: None)).app.tasks["queues.mail"]
+@pytest.mark.parametrize("name", ["queues.mail", "queue_run.drain"])
+def test_jobs_are_acknowledged_at_their_end_and_handed_out_again_when_lost(
+    worker: NewWorker, name: str
+) -> None:
+    task = worker(queue(lambda job: None)).app.tasks[name]
     assert task.acks_late
     assert task.reject_on_worker_lost
+    assert not task.acks_on_failure_or_timeout
     assert task.ignore_result
+    assert task.Request == "worker.lost_workers:JobRequest"
 
 
-def test_a_plain_job_has_a_soft_time_limit_and_an_asynchronous_one_its_own(
-    worker: NewWorker,
-) -> None:
-    async def asynchronous(job: object) -> None:
-        pass
-
+def test_a_process_is_killed_some_time_after_its_job_should_have_ended(worker: NewWorker) -> None:
     here = worker(
-        queue(lambda job: None, "plain", timeout=2.5), queue(asynchronous, "asynchronous")
+        queue(lambda job: None, "mail", timeout=2.5), queue(lambda job: None, "slow", timeout=60)
     )
-    assert here.app.tasks["queues.plain"].soft_time_limit == 3
-    assert here.app.tasks["queues.asynchronous"].soft_time_limit is None
+    assert here.app.tasks["queues.mail"].time_limit == 13
+    # Groups also run jobs of queues that were FIFO queues before.
+    assert here.app.tasks["queue_run.drain"].time_limit == 75
 
 
-def test_a_job_gets_its_payload_and_its_facts(worker: NewWorker) -> None:
+def test_a_job_gets_its_payload_and_its_facts(job_worker: NewWorker) -> None:
     got: list[Any] = []
 
     def handler(
-        job: Any, user: Any, job_id: Any, queue_name: Any, queued_at: Any, attempt: Any
+        job: Any, user: Any, job_id: Any, queue_name: Any, queued_at: Any, params: Any
     ) -> None:
-        got.append((job, user, job_id, queue_name, queued_at, attempt))
+        got.append((job, user, job_id, queue_name, queued_at, params))
 
-    here = worker(queue(handler))
-    facts = {"user": {"id": "ann"}, "queued_at": 17.5}
-    state, _ = here.run(
-        "queues.mail", {"n": 1}, task_id="job-1", headers={"queue_run": facts}, retries=2
-    )
-    assert state == "SUCCESS"
-    assert got == [({"n": 1}, {"id": "ann"}, "job-1", "mail", 17.5, 3)]
+    here = job_worker(queue(handler))
+    facts = {"user": {"id": "ann"}, "queued_at": 17.5, "params": {"a": "b"}}
+    assert here.run_job({"n": 1}, facts, task_id="job-1") == ("SUCCESS", None)
+    assert got == [({"n": 1}, {"id": "ann"}, "job-1", "mail", 17.5, {"a": "b"})]
 
 
-@pytest.mark.parametrize("headers", [None, {}, {"queue_run": {"user": 1}}, {"queue_run": 7}])
+@pytest.mark.parametrize("facts", [None, {"user": 1}, {"user": {"no": "id"}}, 7, "", "x"])
 def test_a_job_that_came_another_way_runs_without_a_user(
-    worker: NewWorker, headers: dict[str, Any] | None
+    job_worker: NewWorker, facts: object
 ) -> None:
     got: list[Any] = []
-    here = worker(queue(lambda job, user, queued_at: got.append((job, user, queued_at))))
-    assert here.run("queues.mail", "hi", headers=headers)[0] == "SUCCESS"
+    here = job_worker(queue(lambda job, user, queued_at: got.append((job, user, queued_at))))
+    assert here.run_job("hi", facts)[0] == "SUCCESS"
     assert got == [("hi", None, None)]
 
 
-def test_an_asynchronous_job_runs_on_the_processs_loop(worker: NewWorker) -> None:
+def test_a_job_without_a_payload_gets_none(job_worker: NewWorker) -> None:
     got: list[Any] = []
-
-    async def handler(job: Any, *, user: Any) -> None:
-        got.append((job, user, threading.current_thread().name))
-
-    here = worker(queue(handler))
-    facts = {"user": {"id": "ann"}, "queued_at": 17.5}
-    assert here.run("queues.mail", 1, headers={"queue_run": facts})[0] == "SUCCESS"
-    assert got == [(1, {"id": "ann"}, "queue-run-handlers")]
+    assert job_worker(queue(got.append)).run("queues.mail")[0] == "SUCCESS"
+    assert got == [None]
 
 
-def test_a_job_sends_to_its_user(worker: NewWorker, publisher: RecordingPublisher) -> None:
-    def plain(job: Any) -> None:
-        socket.send(job)
-
-    async def asynchronous(job: Any) -> None:
-        await socket.send(job)
-
-    here = worker(queue(plain, "plain"), queue(asynchronous, "asynchronous"))
-    facts = {"user": {"id": "ann"}, "queued_at": 17.5}
-    for name in ("plain", "asynchronous"):
-        here.run(f"queues.{name}", name, headers={"queue_run": facts})
-    assert [
-        (each.users, each.message.data) for each in publisher.envelopes if isinstance(each, ToUsers)
-    ] == [(["ann"], b"plain"), (["ann"], b"asynchronous")]
-
-
-@pytest.mark.parametrize("asynchronous", [True, False])
-def test_a_job_that_fails_has_failed(worker: NewWorker, asynchronous: bool) -> None:
-    async def later(job: object) -> None:
+def test_a_job_that_fails_is_no_failure_of_celerys(job_worker: NewWorker) -> None:
+    def fail(job: object) -> None:
         raise LookupError("x")
 
-    def now(job: object) -> None:
-        raise LookupError("x")
-
-    state, error = worker(queue(later if asynchronous else now)).run("queues.mail", 1)
-    assert state == "FAILURE"
-    assert isinstance(error, LookupError)
+    assert job_worker(queue(fail)).run_job("hi", None) == ("SUCCESS", None)
 
 
-def test_an_asynchronous_job_in_a_plain_wrapper_runs(
-    worker: NewWorker, recwarn: pytest.WarningsRecorder
+def test_the_jobs_of_a_group_run_in_a_drain(job_worker: NewWorker) -> None:
+    got: list[Any] = []
+    here = job_worker(queue(got.append, fifo=True))
+    for number in range(3):
+        job = JobEnvelope(
+            id=f"job-{number}", queue="mail", payload=number, facts=JobFacts(group="g")
+        )
+        runtime.current().lanes.push(job, dedupe=job.id)
+    assert here.run("queue_run.drain", "mail", "g")[0] == "SUCCESS"
+    assert got == [0, 1, 2]
+
+
+def test_a_drain_of_a_queue_without_a_file_leaves_its_jobs(
+    worker: NewWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ran: list[Any] = []
-
-    async def handler(job: Any) -> None:
-        ran.append(job)
-
-    here = worker(queue(lambda job: handler(job)))
-    here.run("queues.mail", 1)
-    assert ran == [1]
+    assert worker().run("queue_run.drain", "gone", "g")[0] == "SUCCESS"
+    assert "jobs wait in the queue gone, which has no file here" in caplog.text
 
 
-def test_a_plain_job_past_its_timeout_is_told_by_its_signal(worker: NewWorker) -> None:
+class Unpicklable(Exception):
+    """As many clients' errors are: its constructor takes other arguments than it keeps."""
+
+    def __init__(self, one: object, two: object) -> None:
+        super().__init__(one)
+
+
+@pytest.mark.parametrize(
+    "error", [JobStoreUnavailable("away"), Unpicklable("a", threading.Lock())], ids=repr
+)
+@pytest.mark.parametrize("task", [("queues.mail", "hi"), ("queue_run.drain", "mail", "g")])
+def test_what_cannot_be_done_goes_back_to_the_broker_after_a_pause(
+    worker: NewWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    task: tuple[str, ...],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tasks, "HANDED_BACK_PAUSE", 0.2)
+    here = worker(queue(lambda job: None))
+    monkeypatch.setattr(here.process.jobs, "run", fail)
+    monkeypatch.setattr(here.process.jobs, "drain", fail)
+    began = time.monotonic()
+    state, rejected = here.run(*task)
+    assert time.monotonic() - began >= 0.2
+    assert (state, type(rejected)) == ("REJECTED", Reject)
+    # It must reach the parent of a prefork pool.
+    assert pickle.loads(pickle.dumps(rejected)).requeue
+    assert "goes back to the broker" in caplog.text
+
+
+def test_a_job_whose_queue_has_no_file_here_comes_again(
+    job_worker: NewWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    job_worker()
+    facts = JobFacts(user={"id": "ann"}, queued_at=17.5)
+    message = CeleryMessage(
+        body='[[{"n": 1}], {}, {}]',
+        headers={"id": "job-1", HEADER: msgspec.json.encode(facts).decode()},
+        content_type="application/json",
+        content_encoding="utf-8",
+    )
+    keep_unknown(message, "queues.new", "job-1")
+    keep_unknown(message, "somebody.elses", "job-2")
+    store = runtime.current().store
+    assert store.client.zrange(store.keys.delayed, 0, -1) == [b"job-1"]
+    data = store.client.hget(store.keys.delayed_jobs, "job-1")
+    assert isinstance(data, bytes)
+    kept = JobEnvelope(id="job-1", queue="new", payload={"n": 1}, facts=facts)
+    assert decode_job(data) == kept
+
+
+def test_the_jobs_of_a_process_are_told_when_it_is_about_to_end(job_worker: NewWorker) -> None:
     told: list[bool] = []
+    here = job_worker()
 
     def handler(job: object, signal: Signal) -> None:
+        here.process.stop_soon()
         told.append(signal.wait(DEADLINE))
 
-    worker(queue(handler, timeout=0.02)).run("queues.mail", 1)
+    mail = queue(handler)
+    here.process.jobs.run(mail, JobEnvelope(id="job-1", queue="mail", payload=1))
     assert told == [True]
-
-
-def test_a_plain_job_in_time_leaves_no_timer_behind(worker: NewWorker) -> None:
-    worker(queue(lambda job: None)).run("queues.mail", 1)
-
-    def timers() -> bool:
-        return any(isinstance(each, threading.Timer) for each in threading.enumerate())
-
-    eventually(lambda: not timers(), what="the end of its timer")
-
-
-def test_the_end_of_a_job_is_logged(worker: NewWorker, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="worker.tasks"):
-        worker(queue(lambda job: None)).run("queues.mail", 1, task_id="job-1")
-    assert any(each.startswith("mail[job-1] finished in ") for each in caplog.messages)
 
 
 # The process

@@ -9,30 +9,9 @@ from typing import Any
 import pytest
 
 from tests.processes import environment
+from tests.unit.worker.building import Gate
 from tests.waiting import DEADLINE, eventually
 from worker.threads import HandlerThreads
-
-
-class Gate:
-    """Holds those that enter until it is opened."""
-
-    def __init__(self) -> None:
-        self._open = threading.Event()
-        self._lock = threading.Lock()
-        self.inside = 0
-        self.most = 0
-
-    def enter(self) -> str:
-        with self._lock:
-            self.inside += 1
-            self.most = max(self.most, self.inside)
-        self._open.wait(DEADLINE)
-        with self._lock:
-            self.inside -= 1
-        return threading.current_thread().name
-
-    def open(self) -> None:
-        self._open.set()
 
 
 def results(futures: list["Future[Any]"]) -> list[Any]:
@@ -64,7 +43,7 @@ def test_a_stop_iteration_becomes_a_failure_that_can_be_awaited(threads: Handler
 
 def test_no_more_run_at_once_than_its_size() -> None:
     threads, gate = HandlerThreads(3), Gate()
-    futures = [threads.submit(gate.enter) for _ in range(10)]
+    futures = [threads.submit(gate.pass_through) for _ in range(10)]
     eventually(lambda: gate.inside == 3, what="three calls side by side")
     gate.open()
     assert len(set(results(futures))) <= 3
@@ -89,7 +68,7 @@ def test_without_work_it_has_no_threads() -> None:
 def test_what_waits_runs_in_its_order() -> None:
     threads, gate = HandlerThreads(1), Gate()
     order: list[int] = []
-    futures = [threads.submit(gate.enter)]
+    futures = [threads.submit(gate.pass_through)]
     futures += [threads.submit(order.append, number) for number in range(20)]
     gate.open()
     results(futures)
@@ -100,7 +79,7 @@ def test_what_waits_runs_in_its_order() -> None:
 def test_a_call_that_was_cancelled_before_its_turn_does_not_run() -> None:
     threads, gate = HandlerThreads(1), Gate()
     ran: list[str] = []
-    first = threads.submit(gate.enter)
+    first = threads.submit(gate.pass_through)
     eventually(lambda: gate.inside, what="the first call")
     cancelled, last = threads.submit(ran.append, "cancelled"), threads.submit(ran.append, "last")
     assert cancelled.cancel()
@@ -112,7 +91,7 @@ def test_a_call_that_was_cancelled_before_its_turn_does_not_run() -> None:
 
 def test_shutting_down_lets_what_is_queued_run_and_the_threads_end() -> None:
     threads, gate = HandlerThreads(2), Gate()
-    futures = [threads.submit(gate.enter) for _ in range(6)]
+    futures = [threads.submit(gate.pass_through) for _ in range(6)]
     threads.shutdown()
     gate.open()
     results(futures)

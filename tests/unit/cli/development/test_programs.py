@@ -4,11 +4,16 @@ from pathlib import Path
 
 from queue_run.cli.development import banner
 from queue_run.cli.development.programs import application_programs
+from queue_run.cli.supervision.reporter import Program
 from queue_run.settings import Settings
 
 
+def programs_of(settings: Settings, *, own_broker: bool = False) -> list[Program]:
+    return application_programs(settings, {}, folder=Path("/session"), own_broker=own_broker)
+
+
 def test_only_the_workers_restart_on_a_change(tmp_path: Path) -> None:
-    programs = application_programs(Settings(app_dir=str(tmp_path)), {})
+    programs = programs_of(Settings(app_dir=str(tmp_path)))
     assert {each.name: each.reloads for each in programs} == {
         "web": False,
         "sockets": True,
@@ -19,12 +24,26 @@ def test_only_the_workers_restart_on_a_change(tmp_path: Path) -> None:
 
 def test_each_worker_serves_its_queue_of_the_namespace() -> None:
     settings = Settings(namespace="shop", log_level="DEBUG")
-    _, sockets, jobs = (" ".join(each.command) for each in application_programs(settings, {}))
+    _, sockets, jobs = (" ".join(each.command) for each in programs_of(settings))
     assert "-m celery --quiet -A worker worker -P solo -Q shop.sockets " in sockets
     assert sockets.endswith("-n sockets@%h -l DEBUG")
-    assert "-m celery --quiet -A worker worker -P threads -c 10 -Q shop.jobs " in jobs
+    assert "-m celery --quiet -A worker worker -P threads -c 10 -X shop.sockets " in jobs
     for command in (sockets, jobs):
         assert "--without-gossip --without-mingle --without-heartbeat" in command
+
+
+def test_beat_is_with_the_worker_of_jobs_and_keeps_its_file_in_the_sessions_folder() -> None:
+    _, sockets, jobs = (" ".join(each.command) for each in programs_of(Settings()))
+    assert jobs.endswith(" -B -s /session/beat-schedule")
+    assert "-B" not in sockets.split()
+
+
+def test_only_what_nobody_else_may_hold_is_put_back_at_the_start() -> None:
+    module = "queue_run.cli.development.jobs_worker"
+    for own_broker in (False, True):
+        _, sockets, jobs = programs_of(Settings(), own_broker=own_broker)
+        assert (module in jobs.command) is own_broker
+        assert module not in sockets.command
 
 
 def test_the_banner_has_what_one_copies() -> None:

@@ -72,6 +72,86 @@ def handler(job):
 }
 
 
+#: Jobs that say all they are given, in both flavours.
+METADATA = {
+    f"queues/{name}.py": f"""
+from queue_run import Config
+
+config = Config(fifo={fifo})
+
+{define} handler(
+    job, *, user, job_id, queue_name, queued_at, attempt, group_id, sequence_number, params, signal
+):
+    return {{**locals(), "signal": signal.is_set()}}
+"""
+    for name, fifo, define in [
+        ("plain", False, "def"),
+        ("awaited", False, "async def"),
+        ("plain_lane", True, "def"),
+        ("awaited_lane", True, "async def"),
+    ]
+}
+
+
+#: One group after another, and what has run.
+LANES = {
+    "queues/account.py": """
+from typing import TypedDict
+
+from queue_run import Config, queues
+
+class Change(TypedDict):
+    add: int
+
+config = Config(fifo=True)
+queue = queues.self(Change)
+ran = []
+
+def handler(change: Change, *, group_id):
+    ran.append((group_id, change["add"]))
+""",
+}
+
+
+#: Jobs that tell their user how they end.
+ENDS = {
+    "sockets/index.py": """
+from queue_run import queues
+
+async def handler(data):
+    match data:
+        case {"push": payload}:
+            return await queues.get("notified").push(payload)
+        case {"cancel": job_id}:
+            return {"cancelled": await queues.cancel(job_id)}
+""",
+    "queues/notified.py": """
+import asyncio
+
+from queue_run import ClientError, Config, queues, socket
+
+config = Config(notify=True, retries=1)
+
+async def handler(job: str, *, job_id, signal):
+    match job:
+        case "fail":
+            raise LookupError("a secret")
+        case "say":
+            raise ClientError("no such report")
+        case "cancel":
+            assert await queues.cancel(job_id)
+            assert signal.is_set()
+        case "wait":
+            await socket.send("waits")
+            while not signal.is_set():
+                await asyncio.sleep(0)
+            raise InterruptedError
+    return job
+""",
+    "queues/silent.py": "def handler(job): return job",
+}
+
+
 AUTHENTICATED = {
     "sockets/index.py": "def handler(user): return user",
     "sockets/_middleware.py": """

@@ -1,11 +1,13 @@
 """Handlers, middleware, authentication and jobs, run as in a worker."""
 
 from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
 
 import pytest
 
 from queue_run import acting, queues
-from queue_run.errors import ClientError, HandlerTimeout, Refuse
+from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, Refuse
 from queue_run.settings import Settings
 from queue_run.testing import Application
 from tests.conftest import WriteApp
@@ -221,6 +223,201 @@ def test_handlers_do_not_act_for_the_user_of_the_test(write_app: WriteApp) -> No
         app.connected() as client,
     ):
         assert client.user == {"id": "x", "call": None}
+
+
+# Middleware around jobs
+
+#: Hooks in the flavour that `define` says.
+AROUND = """
+from queue_run import Config, socket
+
+told = []
+
+{define} on_job_started(job):
+    told.append(("started", job.payload, job.attempt))
+    if job.payload == "refuse":
+        raise PermissionError("refused")
+
+{define} on_job_finished(job):
+    told.append(("finished", job.payload))
+    socket.send("finished " + job.payload)
+    if job.payload == "sink":
+        raise ValueError("after all")
+
+{define} on_error(error, job):
+    told.append(("error", str(error), job.job_id, job.file))
+    socket.send("failed " + str(job.payload))
+"""
+FLAVOURS = [(hooks, handler) for hooks in ("def", "async def") for handler in ("def", "async def")]
+
+
+@pytest.fixture(params=FLAVOURS, ids=" hooks, ".join)
+def around(request: pytest.FixtureRequest, write_app: WriteApp) -> Iterator[Application]:
+    hooks, handler = request.param
+    files = {
+        "queues/_middleware.py": AROUND.format(define=hooks),
+        "queues/work.py": f"""
+from queues import _middleware
+
+{handler} handler(job: str):
+    _middleware.told.append(("ran", job))
+    if job == "fail":
+        raise LookupError("failed")
+""",
+    }
+    with Application(write_app(files)) as app:
+        yield app
+
+
+def job_hooks() -> list[Any]:
+    found: list[Any] = import_module("queues._middleware").told
+    return found
+
+
+def test_middleware_runs_around_a_job(around: Application) -> None:
+    with around.connected("ann") as ann:
+        around.run_job("work", "go", user="ann", attempt=2)
+        assert job_hooks() == [("started", "go", 2), ("ran", "go"), ("finished", "go")]
+        assert ann.received == ["finished go"]
+    assert around.errors == []
+
+
+def test_middleware_is_told_of_a_job_that_fails(around: Application) -> None:
+    with around.connected("ann") as ann:
+        with acting.as_user("ann"):
+            job_id = queues.get("work").push("fail")
+        with pytest.raises(LookupError):
+            around.run_jobs()
+        assert job_hooks()[1:] == [("ran", "fail"), ("error", "failed", job_id, "queues/work.py")]
+        assert ann.received == ["failed fail"]
+    assert [str(each) for each in around.errors] == ["failed"]
+
+
+def test_middleware_that_raises_beforehand_keeps_a_job_from_running(around: Application) -> None:
+    with pytest.raises(PermissionError):
+        around.run_job("work", "refuse", user="ann")
+    assert [each[:2] for each in job_hooks()] == [("started", "refuse"), ("error", "refused")]
+
+
+def test_middleware_that_raises_afterwards_does_not_undo_a_job(around: Application) -> None:
+    around.run_job("work", "sink", user="ann")
+    assert [each[0] for each in job_hooks()] == ["started", "ran", "finished", "error"]
+    assert [str(each) for each in around.errors] == ["after all"]
+
+
+def test_a_payload_is_checked_when_a_job_runs(around: Application) -> None:
+    with pytest.raises(InvalidPush, match="expected `str`, got `int`"):
+        around.run_job("work", 1, user="ann")
+    assert [each[0] for each in job_hooks()] == ["started", "error"]
+
+
+async def test_middleware_runs_around_jobs_in_asynchronous_tests(around: Application) -> None:
+    await around.run_job_async("work", "go", user="ann")
+    with pytest.raises(LookupError):
+        await around.run_job_async("work", "fail", user="ann")
+    names = [each[0] for each in job_hooks()]
+    assert names == ["started", "ran", "finished", "started", "ran", "error"]
+
+
+@pytest.mark.parametrize("silenced", ["on_error = None", "def on_error(error, job): 1 / 0"])
+def test_what_fails_is_kept_whatever_on_error_does(write_app: WriteApp, silenced: str) -> None:
+    handler = f"""
+{silenced}
+
+def on_job_finished(job):
+    raise ValueError("after all")
+
+def handler(job):
+    if job:
+        raise LookupError("failed")
+"""
+    with Application(write_app({"queues/work.py": handler})) as app:
+        app.run_job("work", 0)
+        with pytest.raises(LookupError):
+            app.run_job("work", 1)
+        assert [str(each) for each in app.errors] == ["after all", "failed"]
+
+
+@pytest.mark.parametrize("define", ["def", "async def"])
+def test_a_job_that_takes_too_long_has_not_finished(write_app: WriteApp, define: str) -> None:
+    handler = f"""
+import threading
+from queue_run import Config
+
+config = Config(timeout=0.01)
+told = []
+returns = threading.Event()
+
+def on_job_started(job): told.append("started")
+{define} on_job_finished(job): told.append("finished")
+def on_error(error, job): told.append(str(error))
+
+def handler(job, *, signal):
+    signal.wait(60)
+    returns.set()
+"""
+    with Application(write_app({"queues/slow.py": handler})) as app:
+        with pytest.raises(HandlerTimeout):
+            app.run_job("slow", None)
+        slow = import_module("queues.slow")
+        assert slow.returns.wait(60)
+    # The thread of the job has ended with the application.
+    assert slow.told == ["started", "no answer within 0.01 seconds"]
+
+
+@pytest.mark.parametrize("define", ["def", "async def"])
+def test_a_job_that_is_cancelled_may_still_finish(write_app: WriteApp, define: str) -> None:
+    handler = f"""
+from queue_run import queues
+
+told = []
+
+def on_job_finished(job): told.append(job.signal.is_set())
+
+{define} handler(job, *, job_id):
+    queues.cancel(job_id)
+    return job
+"""
+    with Application(write_app({"queues/work.py": handler})) as app:
+        assert app.run_job("work", "go") == "go"
+        assert import_module("queues.work").told == [True]
+
+
+async def test_a_plain_job_may_return_what_is_to_be_awaited(write_app: WriteApp) -> None:
+    handler = """
+import asyncio
+import sys
+
+async def work(job):
+    await asyncio.sleep(0)
+    if job == "exit":
+        sys.exit(3)
+    return job
+
+def handler(job):
+    return work(job)
+"""
+    async with Application(write_app({"queues/work.py": handler})) as app:
+        assert await app.run_job_async("work", "go") == "go"
+        with pytest.raises(RuntimeError, match=r"sys\.exit\(3\)"):
+            await app.run_job_async("work", "exit")
+        assert await app.run_job_async("work", "again") == "again"
+
+
+async def test_what_a_job_has_cancelled_does_not_look_like_the_end_of_the_test(
+    write_app: WriteApp,
+) -> None:
+    handler = """
+import asyncio
+
+async def handler(job):
+    task = asyncio.create_task(asyncio.Event().wait())
+    task.cancel()
+    await task
+"""
+    async with Application(write_app({"queues/work.py": handler})) as app:
+        with pytest.raises(RuntimeError, match="CancelledError"):
+            await app.run_job_async("work", 1)
 
 
 @pytest.mark.parametrize("handler", ["def handler(job):", "async def handler(job):"])

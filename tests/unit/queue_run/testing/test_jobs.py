@@ -1,14 +1,22 @@
 """Jobs that are pushed, and run when the test says so."""
 
+import time
 from importlib import import_module
 
 import pytest
 
-from queue_run import queues
-from queue_run.errors import UnknownQueue
+from queue_run import acting, queues
+from queue_run.errors import InvalidPush, UnknownQueue
+from queue_run.jobs.envelopes import JobEnvelope, JobFacts
+from queue_run.jobs.lanes import DEDUPE_WINDOW
 from queue_run.testing import Application, Pushed
-from queue_run.testing.application import MOST_JOBS
+from queue_run.testing.jobs import MOST_JOBS, PushedJobs
 from tests.conftest import WriteApp
+
+
+def ran() -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = import_module("queues.account").ran
+    return found
 
 
 def test_jobs_are_kept_and_not_run(jobs: Application) -> None:
@@ -56,9 +64,236 @@ def test_an_unknown_queue_is_an_error_where_it_is_pushed_to(jobs: Application) -
     assert jobs.pushed == []
 
 
-def test_jobs_are_equal_by_queue_payload_and_user() -> None:
+def test_jobs_are_equal_by_all_but_their_ids_and_times() -> None:
     job = Pushed(queue="mail", payload=1, user={"id": "ann"}, id="a", queued_at=1.0)
     assert job == Pushed(queue="mail", payload=1, user={"id": "ann"})
     assert job != Pushed(queue="mail", payload=2, user={"id": "ann"})
     assert job != Pushed(queue="mail", payload=1)
     assert job != Pushed(queue="post", payload=1, user={"id": "ann"})
+    assert job != Pushed(queue="mail", payload=1, user={"id": "ann"}, params={"a": "b"})
+    assert job != Pushed(queue="mail", payload=1, user={"id": "ann"}, group="a")
+    assert job != Pushed(queue="mail", payload=1, user={"id": "ann"}, dedupe="a")
+
+
+# What jobs are given
+
+
+@pytest.mark.parametrize("queue", ["plain", "awaited"])
+def test_a_job_gets_its_metadata(metadata: Application, queue: str) -> None:
+    begin = time.time()
+    given = metadata.run_job(queue, [1], user="ann", params={"a": "b"}, attempt=2)
+    assert begin <= given.pop("queued_at") <= time.time()
+    assert given.pop("job_id")
+    assert given == {
+        "job": [1],
+        "user": {"id": "ann"},
+        "queue_name": queue,
+        "attempt": 2,
+        "group_id": None,
+        "sequence_number": None,
+        "params": {"a": "b"},
+        "signal": False,
+    }
+
+
+@pytest.mark.parametrize("queue", ["plain_lane", "awaited_lane"])
+def test_a_job_of_a_group_gets_its_group_and_number(metadata: Application, queue: str) -> None:
+    queues.get(queue).group("other").push(1)
+    given = metadata.run_job(queue, 1, group=7)
+    assert (given["group_id"], given["sequence_number"]) == ("7", 2)
+
+
+def test_a_job_that_was_pushed_gets_what_was_given_to_push(write_app: WriteApp) -> None:
+    handler = "seen = []\ndef handler(job, *, job_id, queued_at, params, user):\n"
+    handler += "    seen.append((job_id, queued_at, params, user))\n    params['a'] = 'changed'"
+    with Application(write_app({"queues/mail.py": handler})) as app:
+        with acting.as_user("ann"):
+            job_id = queues.get("mail").push(1, params={"a": "b"})
+        assert app.pushed == [
+            Pushed(queue="mail", payload=1, user={"id": "ann"}, params={"a": "b"})
+        ]
+        app.run_jobs()
+        [job] = app.pushed
+        assert (job.id, job.params) == (job_id, {"a": "b"})
+        [seen] = import_module("queues.mail").seen
+        assert seen == (job_id, job.queued_at, {"a": "changed"}, {"id": "ann"})
+
+
+@pytest.mark.parametrize("attempt", [0, 5])
+def test_an_attempt_that_no_job_has_is_a_mistake_of_the_test(
+    jobs: Application, attempt: int
+) -> None:
+    with pytest.raises(ValueError, match="attempts 1 to 4"):
+        jobs.run_job("log.all", 1, attempt=attempt)
+
+
+# Payloads
+
+
+def test_a_payload_is_checked_where_it_is_pushed(lanes: Application) -> None:
+    group = queues.get("account").group("ann")
+    with pytest.raises(InvalidPush, match=r"payload\.add: expected `int`, got `str`"):
+        group.push({"add": "one"})
+    with pytest.raises(InvalidPush, match="account does not take this payload"):
+        import_module("queues.account").queue.group("ann").push({})
+    assert lanes.pushed == []
+
+
+async def test_a_payload_is_checked_in_asynchronous_code_too(lanes: Application) -> None:
+    with pytest.raises(InvalidPush):
+        await queues.get("account").group("ann").push({"add": "one"})
+    assert lanes.pushed == []
+
+
+# FIFO queues
+
+
+def test_a_group_is_needed_by_fifo_queues_and_by_no_others(
+    lanes: Application, write_app: WriteApp
+) -> None:
+    with pytest.raises(InvalidPush, match="say which group"):
+        queues.get("account").push({"add": 1})
+    with pytest.raises(InvalidPush, match="say which group"):
+        lanes.run_job("account", {"add": 1})
+    with Application(write_app({"queues/mail.py": "def handler(job): 0"})) as app:
+        with pytest.raises(InvalidPush, match="no FIFO queue"):
+            queues.get("mail").group("ann").push(1)
+        with pytest.raises(InvalidPush, match="dedupe is for FIFO queues only"):
+            queues.get("mail").dedupe("a").push(1)
+        with pytest.raises(InvalidPush, match="no FIFO queue"):
+            app.run_job("mail", 1, group="ann")
+        assert app.pushed == []
+
+
+def test_jobs_of_a_group_keep_their_order(lanes: Application) -> None:
+    for number in range(6):
+        queues.get("account").group(number % 2).push({"add": number})
+    assert [each.group for each in lanes.run_jobs()] == ["0", "1"] * 3
+    assert [number for group, number in ran() if group == "0"] == [0, 2, 4]
+    assert [number for group, number in ran() if group == "1"] == [1, 3, 5]
+
+
+def test_a_repeated_push_gives_the_first_id_and_is_not_kept(lanes: Application) -> None:
+    account = queues.get("account")
+    first = account.group("ann").push({"add": 1})
+    assert account.group("ann").push({"add": 1}) == first
+    assert account.group("bob").push({"add": 1}) != first
+    assert account.group("ann").push({"add": 2}) != first
+    by_id = account.group("ann").dedupe("transfer").push({"add": 1})
+    assert by_id != first
+    assert account.group("ann").dedupe("transfer").push({"add": 3}) == by_id
+    assert [(each.group, each.dedupe, each.payload["add"]) for each in lanes.pushed] == [
+        ("ann", None, 1),
+        ("bob", None, 1),
+        ("ann", None, 2),
+        ("ann", "transfer", 1),
+    ]
+    lanes.run_jobs()
+    # A job that has ended is not pushed again either.
+    assert account.group("ann").push({"add": 1}) == first
+    assert lanes.run_jobs() == []
+
+
+async def test_a_repeated_push_gives_the_first_id_when_it_is_awaited(lanes: Application) -> None:
+    group = queues.get("account").group("ann")
+    assert await group.push({"add": 1}) == await group.push({"add": 1})
+    assert len(await lanes.run_jobs_async()) == 1
+
+
+def test_clear_forgets_groups_and_repetitions(lanes: Application) -> None:
+    group = queues.get("account").group("ann")
+    first = group.push({"add": 1})
+    lanes.clear()
+    assert group.push({"add": 1}) != first
+    assert len(lanes.run_jobs()) == 1
+
+
+def test_clear_begins_the_numbers_of_a_queue_anew(metadata: Application) -> None:
+    queues.get("plain_lane").group("ann").push(1)
+    metadata.clear()
+    assert metadata.run_job("plain_lane", 1, group="ann")["sequence_number"] == 1
+
+
+async def test_payloads_are_the_same_as_for_a_worker(metadata: Application) -> None:
+    group = queues.get("plain_lane").group("ann")
+    different = [await group.push(each) for each in ("1", b"1", 1, [1], {"a": 1, "b": 2})]
+    assert len(set(different)) == len(different)
+    assert await group.push({"b": 2, "a": 1}) == different[-1]
+
+
+def envelope(job_id: str, group: str = "a", at: float = 1000.0) -> JobEnvelope:
+    facts = JobFacts(queued_at=at, group=group)
+    return JobEnvelope(id=job_id, queue="lane", payload=None, facts=facts)
+
+
+def test_a_push_is_repeated_for_five_minutes() -> None:
+    pushed = PushedJobs()
+    assert pushed.push(envelope("1")) == "1"
+    assert pushed.push(envelope("2", at=1000 + DEDUPE_WINDOW - 1)) == "1"
+    # The first push counts, and not the repetition.
+    assert pushed.push(envelope("3", at=1000 + DEDUPE_WINDOW)) == "3"
+    assert pushed.push(envelope("4", at=1000 + DEDUPE_WINDOW + 1)) == "3"
+    assert [each.id for each in pushed.all] == ["1", "3"]
+
+
+def test_one_job_of_a_group_is_taken_at_a_time() -> None:
+    pushed = PushedJobs()
+    for number, group in enumerate("aab"):
+        pushed.push(envelope(str(number), group), same=str(number))
+    first, other = pushed.take(), pushed.take()
+    assert first is not None
+    assert other is not None
+    assert (first.envelope.id, other.envelope.id) == ("0", "2")
+    assert pushed.take() is None
+    pushed.end(first)
+    second = pushed.take()
+    assert second is not None
+    assert (second.envelope.id, second.sequence) == ("1", 2)
+
+
+# Cancelling
+
+
+def test_a_job_that_was_cancelled_is_not_run(jobs: Application) -> None:
+    first, second = queues.get("log.all").push(1), queues.get("log.all").push(2)
+    assert queues.cancel(first)
+    assert [each.id for each in jobs.run_jobs()] == [second]
+    assert import_module("queues.log.all").seen == [(2, None, "log.all")]
+    assert len(jobs.pushed) == 2
+
+
+async def test_cancel_gives_false_for_a_job_that_has_ended(write_app: WriteApp) -> None:
+    handler = "def handler(job):\n    if job == 'fail': raise LookupError(job)"
+    async with Application(write_app({"queues/mail.py": handler})) as app:
+        ended = await queues.get("mail").push(1)
+        failed = await queues.get("mail").push("fail")
+        cancelled = await queues.get("mail").push(2)
+        assert await queues.cancel(cancelled)
+        assert await queues.cancel(cancelled)
+        with pytest.raises(LookupError):
+            await app.run_jobs_async()
+        assert await app.run_jobs_async() == []
+        for job_id in (ended, failed, cancelled):
+            assert not await queues.cancel(job_id)
+        app.clear()
+        assert not await queues.cancel(ended)
+
+
+def test_a_repeated_push_does_not_bring_back_a_cancelled_job(lanes: Application) -> None:
+    group = queues.get("account").group("ann")
+    first = group.push({"add": 1})
+    queues.cancel(first)
+    assert group.push({"add": 1}) == first
+    group.push({"add": 2})
+    lanes.run_jobs()
+    assert ran() == [("ann", 2)]
+
+
+def test_a_cancellation_ends_with_its_job() -> None:
+    pushed = PushedJobs()
+    entry = pushed.begin(envelope("1"))
+    assert pushed.cancel("1")
+    assert entry.signal.is_set()
+    assert pushed.is_cancelled("1")
+    pushed.end(entry)
+    assert not pushed.is_cancelled("1")

@@ -1,13 +1,15 @@
 """Code outside of handlers, and where it sends."""
 
+import socket as sockets
+
 import pytest
 
-from queue_run import acting, queues, runtime, socket
-from queue_run.errors import UnknownQueue
+from queue_run import acting, dead_letters, queues, runtime, socket
+from queue_run.errors import UnknownDeadLetter, UnknownQueue
 from queue_run.settings import Settings
 from queue_run.testing import Application
 from tests.conftest import WriteApp
-from tests.unit.queue_run.testing.applications import ECHO, JOBS
+from tests.unit.queue_run.testing.applications import ECHO, ENDS, JOBS, LANES
 
 
 def test_a_view_that_sends_and_pushes_is_seen(jobs: Application) -> None:
@@ -45,3 +47,35 @@ async def test_asynchronous_code_of_the_test_sends_and_pushes(write_app: WriteAp
         assert ann.received == ["awaited", "not awaited"]
         assert [each.payload for each in await app.run_jobs_async()] == [1, 2]
         assert len(await app.run_job_async("log.all", 3)) == 3
+
+
+async def test_nothing_that_an_application_does_leads_to_redis(write_app: WriteApp) -> None:
+    with sockets.create_server(("127.0.0.1", 0)) as redis:
+        redis.setblocking(False)
+        url = f"redis://127.0.0.1:{redis.getsockname()[1]}/0"
+        app = Application(write_app({**LANES, **ENDS}), settings=Settings(redis_url=url))
+        async with app, app.connected("ann") as ann:
+            await ann.send({"push": "cancel"})
+            await queues.get("account").group("ann").push({"add": 1})
+            with pytest.raises(UnknownQueue):
+                await queues.get("male").push(1)
+            await queues.cancel(await queues.get("notified").push("never run"))
+            await app.run_jobs_async()
+            with pytest.raises(LookupError):
+                await app.run_job_async("notified", "fail", user="ann", attempt=2)
+            dead_letters.retry(dead_letters.newest()[0].job.id)
+            with pytest.raises(UnknownDeadLetter):
+                dead_letters.drop("none")
+            await socket.to("ann").send("hi")
+            with pytest.raises(RuntimeError, match="no Redis"):
+                _ = runtime.current().lanes
+        with pytest.raises(BlockingIOError):
+            redis.accept()
+
+
+def test_jobs_that_are_pushed_while_the_application_is_imported_are_kept(
+    write_app: WriteApp,
+) -> None:
+    at_import = "from queue_run import queues\ndef handler(job): 0\nqueues.self().push(1)"
+    with Application(write_app({"queues/mail.py": at_import})) as app:
+        assert [each.queue for each in app.run_jobs()] == ["mail"]

@@ -1,4 +1,4 @@
-"""What a handler's annotation on `data` makes of a message: validated, and converted."""
+"""What a handler's annotation makes of a message or a payload: validated, and converted."""
 
 import inspect
 import re
@@ -39,12 +39,13 @@ def annotation_of(function: Callable[..., Any], parameter: str) -> Any:
         ) from None
 
 
-def validator(annotation: Any) -> Validate | None:
+def validator(annotation: Any, root: str = "data") -> Validate | None:
     """What checks values against an annotation; None when there is nothing to check.
 
     Args:
         annotation: dataclass, TypedDict, msgspec.Struct, a union of tagged Structs, a pydantic
             model, or any type that msgspec knows.
+        root: what an error calls the whole value.
 
     Raises:
         TypeError: when values cannot be checked against it.
@@ -52,10 +53,10 @@ def validator(annotation: Any) -> Validate | None:
     if annotation in _ANYTHING:
         return None
     if callable(getattr(annotation, "model_validate", None)):
-        return _pydantic(annotation)
+        return _pydantic(annotation, root)
     members = typing.get_args(annotation) if _is_union(annotation) else ()
     if bytes in members and str in members:
-        return _text_or_binary(annotation, members)
+        return _text_or_binary(members, root)
     # Building a decoder checks the whole type now, not with the first message.
     msgspec.json.Decoder(annotation)
 
@@ -63,16 +64,17 @@ def validator(annotation: Any) -> Validate | None:
         try:
             return msgspec.convert(value, annotation, str_keys=True)
         except msgspec.ValidationError as error:
-            raise ClientError(_in_words(str(error))) from None
+            raise ClientError(_in_words(str(error), root)) from None
         except RecursionError:
-            raise ClientError("data: nested too deeply") from None
+            raise ClientError(f"{root}: nested too deeply") from None
 
     return validate
 
 
-def _text_or_binary(annotation: Any, members: tuple[Any, ...]) -> Validate:
+def _text_or_binary(members: tuple[Any, ...], root: str) -> Validate:
     # msgspec sees two kinds of text in it, JSON's and base64; here they are two kinds of frames.
-    others = validator(typing.Union[tuple(each for each in members if each is not bytes)])  # noqa: UP007
+    without_bytes = tuple(each for each in members if each is not bytes)
+    others = validator(typing.Union[without_bytes], root)  # noqa: UP007
     assert others is not None
 
     def validate(value: Any) -> Any:
@@ -85,20 +87,30 @@ def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
-def _pydantic(model: Any) -> Validate:
+def _pydantic(model: Any, root: str) -> Validate:
     # By its shape: pydantic is the application's choice, and never required.
     def validate(value: Any) -> Any:
         try:
             return model.model_validate(value)
         except ValueError as error:
-            raise ClientError(f"data: {error}") from None
+            raise ClientError(f"{root}: {error}") from None
 
     return validate
 
 
-def _in_words(error: str) -> str:
+def _in_words(error: str, root: str) -> str:
     """msgspec's "Expected `int`, got `str` - at `$.age`" with the field in front."""
     found = re.fullmatch(r"(.*?)(?: - at (`key` in )?`\$(.*)`)?", error, re.DOTALL)
     assert found is not None
     text, key, field = found.groups()
-    return f"data{field or ''}: {'a key: ' if key else ''}{text[:1].lower()}{text[1:]}"
+    return f"{root}{field or ''}: {'a key: ' if key else ''}{text[:1].lower()}{text[1:]}"
+
+
+def payload_validator(handler: Callable[..., Any]) -> Validate | None:
+    """What checks payloads against the annotation of a job handler's first parameter.
+
+    Raises:
+        TypeError: when the annotation cannot be resolved or checked.
+    """
+    first = next(iter(inspect.signature(handler).parameters), None)
+    return None if first is None else validator(annotation_of(handler, first), "payload")

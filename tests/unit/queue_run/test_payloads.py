@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from queue_run.errors import ClientError
-from worker.payloads import annotation_of, validator
+from queue_run.payloads import annotation_of, validator
 
 if TYPE_CHECKING:
     from decimal import Decimal

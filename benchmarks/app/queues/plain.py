@@ -1,0 +1,5 @@
+"""A job that does nothing."""
+
+
+def handler(job: object) -> None:
+    pass

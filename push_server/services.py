@@ -1,0 +1,125 @@
+"""What the handlers of HTTP requests and WebSockets share."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+from tornado import web
+from tornado.httputil import HTTPServerRequest
+
+from push_server import protocols
+from push_server.admission import ApiKeys, Origins, Proxies
+from push_server.application import Application
+from push_server.connections import Connections
+from push_server.forwarder import Forwarder
+from push_server.pushes import Pushes
+from queue_run.envelopes import Authenticate, Authenticated
+from queue_run.ids import ConnectionId, RequestId, ServerId, id_of_user
+from queue_run.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SHUTTING_DOWN = "the server is shutting down"
+
+
+class Services:
+    """What handlers use; one for the whole process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        server: ServerId,
+        connections: Connections,
+        application: Application,
+        forwarder: Forwarder,
+        *,
+        pushes: Pushes,
+    ) -> None:
+        self.settings = settings
+        self.server = server
+        self.connections = connections
+        self.application = application
+        self.forwarder = forwarder
+        self.pushes = pushes
+        self.origins = Origins(settings.allowed_origins)
+        self.proxies = Proxies(settings.trusted_proxies)
+        self.api_keys = ApiKeys(settings.api_keys)
+        #: Set on shutdown: nobody is let in any more.
+        self.closing = False
+        #: Whether Redis answers.
+        self.channel_connected: Callable[[], bool] = lambda: False
+
+    def missing(self) -> list[str]:
+        """What stands between a message and its answer."""
+        found = []
+        if self.closing:
+            found.append("shutting down")
+        if not self.channel_connected():
+            found.append("Redis")
+        if not self.application.available:
+            found.append("workers")
+        return found
+
+    def check_origin(self, request: HTTPServerRequest) -> None:
+        """
+        Raises:
+            Refused: for a request of a page that may not make it.
+        """
+        origin = request.headers.get("Origin")
+        if origin is not None and not self.origins.admits(origin, request.host):
+            raise Refused(403, "origin not allowed")
+
+    async def authenticate(
+        self,
+        request: HTTPServerRequest,
+        connection: ConnectionId,
+        message: str | bytes | None = None,
+    ) -> Authenticated:
+        """Ask a worker whose request this is.
+
+        Args:
+            message: the first message of a connection, where that has its token.
+
+        Raises:
+            Refused: when no worker answered in time.
+        """
+        request_id = RequestId(f"{connection}-0")
+        headers = request.headers
+        question = Authenticate(
+            id=request_id,
+            server=self.server,
+            path=request.path,
+            query=request.query,
+            headers=[(name, value) for name, value in headers.get_all()],
+            remote_ip=self.proxies.client_address(
+                request.remote_ip or "", headers.get("X-Forwarded-For", "").split(",")
+            ),
+            message=None if message is None else protocols.inbound(request_id, message),
+            expires=time.time() + self.settings.authenticate_timeout,
+        )
+        try:
+            return _usable(await self.forwarder.authenticate(question))
+        except TimeoutError:
+            raise Refused(503, "no worker answered in time") from None
+
+
+class Refused(web.HTTPError):
+    """A request that is answered with an HTTP status and a line of text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.status_code} {self.text}"
+
+
+def _usable(answer: Authenticated) -> Authenticated:
+    """The answer; or that of a failure, when its user cannot be used."""
+    try:
+        id_of_user(msgspec.json.decode(answer.user or b"null"))
+    except (msgspec.DecodeError, TypeError) as error:
+        log.error("on_authenticate gave no usable user: %s", error)
+        return Authenticated(request=answer.request, status=500, reason="internal error")
+    return answer

@@ -1,0 +1,125 @@
+"""The dead letters: jobs that have failed for good, kept until somebody retries or drops them."""
+
+import logging
+import uuid
+from typing import cast
+
+from queue_run.errors import InvalidEnvelope
+from queue_run.jobs.attempts import LIVING_EXPIRY
+from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, decode_dead_letter, encode
+from queue_run.jobs.lanes import Lane
+from queue_run.jobs.store import NOW, Store, milliseconds
+
+log = logging.getLogger(__name__)
+
+#: Letters that are read in one round trip.
+PAGE = 200
+#: Seconds for which a call that drops a letter may be repeated.
+DROPPED_EXPIRY = 60.0
+
+
+class DeadLetters:
+    """What `Attempts.park` has put aside."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._keys = store.keys
+        self._revive = store.script(_REVIVE)
+        self._revive_in_lane = store.script(_REVIVE_IN_LANE)
+        self._drop = store.script(_DROP)
+
+    def newest(self, queue: str | None = None, *, limit: int) -> list[DeadLetter]:
+        """The letters of one queue or all, the newest first."""
+        # By id: a letter that comes meanwhile moves the others on, to the next page.
+        found: dict[str, DeadLetter] = {}
+        start = 0
+        while len(found) < limit and (page := self._page(start)) is not None:
+            start += PAGE
+            found |= {each.job.id: each for each in page if queue in (None, each.job.queue)}
+        return list(found.values())[: max(0, limit)]
+
+    def get(self, job_id: str) -> DeadLetter | None:
+        """
+        Raises:
+            InvalidEnvelope: when it cannot be read.
+        """
+        data = self._store.patiently(lambda: self._store.client.hget(self._keys.dead, job_id))
+        return decode_dead_letter(data) if isinstance(data, bytes) else None
+
+    def revive(self, letter: DeadLetter, job: JobEnvelope) -> bool:
+        """Let a job run again with all its attempts; False when the letter is gone."""
+        keys = [self._keys.job(job.id), self._keys.dead, self._keys.dead_index]
+        arguments = [job.id, encode(job), _new_token(), milliseconds(LIVING_EXPIRY)]
+        if not letter.fifo:
+            keys += [self._keys.delayed, self._keys.delayed_jobs]
+            return bool(self._store.call(self._revive, keys, arguments))
+        assert job.facts.group is not None
+        lane = Lane(job.queue, job.facts.group).name
+        keys += [self._keys.lane(lane), self._keys.lanes, self._keys.sequence(job.queue)]
+        return bool(self._store.call(self._revive_in_lane, keys, [*arguments, lane]))
+
+    def drop(self, job_id: str) -> bool:
+        """Forget a job; False when there is no such letter."""
+        keys = [self._keys.job(job_id), self._keys.dead, self._keys.dead_index]
+        arguments = [job_id, _new_token(), milliseconds(DROPPED_EXPIRY)]
+        return bool(self._store.call(self._drop, keys, arguments))
+
+    def _page(self, start: int) -> list[DeadLetter] | None:
+        """The letters from a position on that can be read; None after the last."""
+        client, keys = self._store.client, self._keys
+        ids = self._store.patiently(
+            lambda: client.zrevrange(keys.dead_index, start, start + PAGE - 1)
+        )
+        if not ids:
+            return None
+        data = self._store.patiently(lambda: client.hmget(keys.dead, cast("list[bytes]", ids)))
+        return [letter for each in data if each and (letter := _readable(cast("bytes", each)))]
+
+
+def _readable(data: bytes) -> DeadLetter | None:
+    try:
+        return decode_dead_letter(data)
+    except InvalidEnvelope as error:
+        log.error("a dead letter cannot be read, and is left where it is: %s", error)
+        return None
+
+
+def _new_token() -> str:
+    """By which a call that is repeated finds its own change made."""
+    return uuid.uuid4().hex
+
+
+_TAKE_BACK = """
+if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
+  return redis.call('HGET', KEYS[1], 'revived') == ARGV[3] and 1 or 0
+end
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'revived', ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+"""
+
+# It goes to the broker as a job whose time has come.
+_REVIVE = f"""{NOW}{_TAKE_BACK}
+redis.call('ZADD', KEYS[4], now, ARGV[1])
+redis.call('HSET', KEYS[5], ARGV[1], ARGV[2])
+return 1
+"""
+
+# At the end of its lane, whose drain is due at once unless the lane is being drained.
+_REVIVE_IN_LANE = f"""{NOW}{_TAKE_BACK}
+local sequence = redis.call('INCR', KEYS[6])
+redis.call('RPUSH', KEYS[4], sequence .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
+redis.call('ZADD', KEYS[5], 'NX', now, ARGV[5])
+return 1
+"""
+
+_DROP = """
+if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
+  return redis.call('HGET', KEYS[1], 'dropped') == ARGV[2] and 1 or 0
+end
+redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('HSET', KEYS[1], 'dropped', ARGV[2])
+if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
+return 1
+"""

@@ -1,0 +1,168 @@
+"""Handing jobs to the broker, from any process: as a Celery task, or through a FIFO lane."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from kombu.exceptions import OperationalError
+from kombu.utils.json import register_type
+
+from queue_run.errors import DispatchUnavailable, InvalidPush
+from queue_run.jobs.envelopes import HEADER, JobEnvelope
+from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX
+from queue_run.manifest import QueueFacts
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = logging.getLogger(__name__)
+
+
+class JobPusher:
+    """Pushes jobs; blocks while it does.
+
+    Args:
+        celery: gives the Celery application; asked when it is first needed.
+    """
+
+    def __init__(self, celery: "Callable[[], Celery]", lanes: Lanes) -> None:
+        self._celery = celery
+        self._lanes = lanes
+
+    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None = None) -> str:
+        """Hand a job to its workers.
+
+        Args:
+            facts: of the job's queue; None where they are not known.
+            dedupe: equal for what is the same push to a group; None compares payloads.
+
+        Returns:
+            The id of the job that will run: another one's, where this push repeats it.
+
+        Raises:
+            InvalidPush: for a group where there must be none, or none where there must be one.
+            DispatchUnavailable: when the broker does not take it in time.
+            JobStoreUnavailable: the same of Redis, for a FIFO queue.
+        """
+        check_group(job, facts, dedupe)
+        if job.facts.group is None:
+            self.send(job, facts)
+            return job.id
+        pushed = self._lanes.push(job, dedupe if dedupe is not None else _fingerprint(job))
+        if pushed.needs_drain:
+            try:
+                self.send_drain(Lane(job.queue, job.facts.group), facts)
+            except DispatchUnavailable as error:
+                # The job is safe in its lane, and a worker that looks after lanes sends another.
+                log.warning("a drain is sent later: %s", error)
+        return pushed.job_id
+
+    def send(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
+        """Hand a job to the broker as the Celery task of its queue.
+
+        Raises:
+            DispatchUnavailable: when the broker does not take it in time.
+        """
+        # As a text: kombu looks into the objects that it finds in headers, see `marked`.
+        headers: dict[str, object] = {HEADER: msgspec.json.encode(job.facts).decode()}
+        self._send(JOB_TASK_PREFIX + job.queue, [marked(job.payload)], facts, job.id, headers)
+
+    def send_drain(self, lane: Lane, facts: QueueFacts | None) -> None:
+        """Have a lane's jobs run.
+
+        Raises:
+            DispatchUnavailable: when the broker does not take it in time.
+        """
+        self._send(DRAIN_TASK, [lane.queue, lane.group], facts)
+
+    def _send(
+        self,
+        task: str,
+        arguments: list[object],
+        facts: QueueFacts | None,
+        task_id: str | None = None,
+        headers: dict[str, object] | None = None,
+    ) -> None:
+        from queue_run.celery_app import jobs_queue
+
+        celery = self._celery()
+        try:
+            celery.send_task(
+                task,
+                args=arguments,
+                task_id=task_id,
+                headers=headers,
+                # celery-types knows names only.
+                queue=jobs_queue(celery, facts.celery_queue if facts else None),  # type: ignore[arg-type]
+                ignore_result=True,
+                argsrepr="",
+                kwargsrepr="",
+            )
+        except OperationalError as error:
+            raise DispatchUnavailable(f"the broker took no job: {error}") from error
+
+
+def check_group(job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> None:
+    """
+    Raises:
+        InvalidPush: for a group or dedupe id where there must be none, or no group where there
+            must be one.
+    """
+    group = job.facts.group
+    if group is None and facts is not None and facts.fifo:
+        raise InvalidPush(
+            f"{job.queue} is a FIFO queue: say which group keeps its order, "
+            f'queues.get("{job.queue}").group("…").push(…)'
+        )
+    if group is None and dedupe is not None:
+        raise InvalidPush(f"{job.queue}: dedupe is for FIFO queues only, with a group")
+    if group is not None and facts is not None and not facts.fifo:
+        raise InvalidPush(
+            f"{job.queue} is no FIFO queue, and has no groups: push without .group(…), "
+            "or write config = Config(fifo=True) in its file"
+        )
+
+
+class _Literal:
+    """An object that is no mark of kombu's, though it looks like one."""
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self.fields = fields
+
+
+register_type(
+    _Literal,
+    "queue_run.object",
+    lambda each: list(each.fields.items()),
+    dict,  # type: ignore[arg-type]  # it comes back as the object that it stands for
+)
+
+
+def marked(value: object) -> object:
+    """The value such that kombu's JSON gives it back as it is.
+
+    kombu marks what JSON has no form for with objects of just these two fields. A payload that has
+    such an object, from whatever client, would become something else, or could not be read by any
+    worker and be lost.
+    """
+    if isinstance(value, dict):
+        fields = {name: marked(each) for name, each in value.items()}
+        return _Literal(fields) if fields.keys() == {"__type__", "__value__"} else fields
+    if isinstance(value, list):
+        return [marked(each) for each in value]
+    return value
+
+
+def _fingerprint(job: JobEnvelope) -> str:
+    """Equal for equal payloads."""
+    payload = job.payload
+    kind = type(payload).__name__ if isinstance(payload, str | bytes) else "json"
+    # The order of an object's fields is no part of its value.
+    data = payload if isinstance(payload, bytes) else _sorted_json.encode(payload)
+    return hashlib.blake2b(kind.encode() + b":" + data, digest_size=16).hexdigest()
+
+
+_sorted_json = msgspec.json.Encoder(order="deterministic")

@@ -1,0 +1,152 @@
+"""Scripts in Redis: each changes what is known of jobs in one step.
+
+Every script may be sent twice: a call whose answer was lost is repeated, so a script that finds its
+own change made already answers as it did the first time.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.commands.core import Script
+from redis.exceptions import (
+    ClusterDownError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+from redis.retry import Retry
+
+from queue_run.errors import JobStoreUnavailable
+from queue_run.keys import Keys
+from queue_run.settings import Settings
+
+#: Links to Redis that the threads of one process share.
+CONNECTIONS = 16
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+#: What passes: Redis is away, restarting, failing over, or full.
+PASSING_ERRORS = (
+    *(redis.ConnectionError, redis.TimeoutError, OSError),
+    *(ReadOnlyError, TryAgainError, ClusterDownError, OutOfMemoryError),
+)
+
+#: Begins every script that needs the time: Redis' own clock, in milliseconds.
+NOW = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+"""
+
+T = TypeVar("T")
+
+
+class Store:
+    """Redis, for what it knows of jobs; safe to use from any thread, not across a fork."""
+
+    def __init__(self, settings: Settings, *, patience: float) -> None:
+        """
+        Args:
+            patience: seconds for which a call is tried while Redis is away.
+        """
+        self.keys = Keys(settings.namespace)
+        self._patience = patience
+        self._pool = redis.BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=CONNECTIONS,
+            timeout=None,
+            socket_timeout=settings.publish_timeout,
+            socket_connect_timeout=settings.publish_timeout,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.client = redis.Redis(connection_pool=self._pool)
+        self._room = threading.BoundedSemaphore(CONNECTIONS)
+        self._links: list[Any] = []
+
+    def script(self, text: str) -> Script:
+        return self.client.register_script(text)
+
+    def call(self, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        """Run a script.
+
+        Raises:
+            JobStoreUnavailable: when Redis did not answer in time.
+        """
+        return self.patiently(lambda: self._run(script, keys, arguments))
+
+    def call_all(self, calls: Iterable[tuple[Script, Sequence[str], Sequence[object]]]) -> Any:
+        """Run scripts in one round trip, without patience; their answers in order.
+
+        Raises:
+            redis.exceptions.RedisError: when Redis does not answer.
+        """
+        with self.client.pipeline(transaction=False) as pipeline:
+            for script, keys, arguments in calls:
+                script(keys=keys, args=arguments, client=pipeline)  # type: ignore[arg-type]
+            return pipeline.execute()
+
+    def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        """One try, on a link of our own: half the cost of the client's way of taking one from its
+        pool for every command, and jobs ask twice each."""
+        with self._room:
+            link = self._links.pop() if self._links else self._new_link()
+            try:
+                return _ask(link, script, keys, arguments)
+            except BaseException:
+                # Whatever was under way on it; it connects again when it is next used.
+                link.disconnect()
+                raise
+            finally:
+                self._links.append(link)
+
+    def _new_link(self) -> Any:
+        return self._pool.make_connection()  # type: ignore[no-untyped-call]
+
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """Ask Redis, and again while it is away.
+
+        Raises:
+            JobStoreUnavailable: when it did not answer in time, or refused.
+        """
+        until = time.monotonic() + self._patience
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return ask()
+            except (RedisError, OSError) as error:
+                if not _is_passing(error) or time.monotonic() + pause > until:
+                    raise JobStoreUnavailable(f"Redis did not answer: {error}") from error
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    def close(self) -> None:
+        self.client.close()
+        self._pool.disconnect()
+        while self._links:
+            self._links.pop().disconnect()
+
+
+def _ask(link: Any, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+    try:
+        link.send_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        return link.read_response()
+    except NoScriptError:
+        # On a new link: with an error, fakeredis ends the old one.
+        link.disconnect()
+        link.send_command("EVAL", script.script, len(keys), *keys, *arguments)
+        return link.read_response()
+
+
+def milliseconds(seconds: float) -> int:
+    """A time as the scripts take it; never zero, which Redis refuses."""
+    return max(1, round(seconds * 1000))
+
+
+def _is_passing(error: Exception) -> bool:
+    # A script that runs for too long has no class of its own.
+    return isinstance(error, PASSING_ERRORS) or str(error).startswith("BUSY ")

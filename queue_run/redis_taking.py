@@ -1,0 +1,193 @@
+"""Taking messages from Redis, so that no moment exists in which a message is nowhere.
+
+kombu takes a message with BRPOP, and writes it down as unacknowledged when it has read the answer.
+A worker that is killed in between, or whose link breaks, has lost the message for good. Here a
+script does both in one step.
+
+A script cannot wait. Who finds nothing waits, with BRPOP too, for the bell of a queue: a short
+list beside it, in which producers leave an entry with every message. An entry that is lost costs
+little: every wait ends after a second, and then the worker looks by itself. So it also finds the
+messages of producers that ring no bell.
+
+Queues without acknowledgements have nothing to write down, and are read as kombu reads them.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from queue import Empty
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
+from redis import ConnectionError as RedisConnectionError
+from redis import ResponseError
+
+#: Entries of a bell, at most: so many idle workers learn at once of messages that come together.
+BELL_SIZE = 10
+#: Milliseconds for which a bell is kept: whoever comes later looks before it waits.
+BELL_EXPIRY = 10_000
+#: `delivery_mode` of a message that may be lost.
+TRANSIENT = 1
+
+
+class TakingChannel(kombu_redis.Channel):
+    """A channel that writes messages down as unacknowledged when it takes them."""
+
+    # Of kombu's, and not in its stubs.
+    active_queues: set[str]
+    client: Any
+    connection: Any
+    connection_errors: tuple[type[Exception], ...]
+    priority_steps: list[int]
+    sep: str
+    _q_for_pri: Callable[[str, int], str]
+    unacked_key: str
+    unacked_index_key: str
+    _expires: dict[str, int]
+    _queue_cycle: Any
+
+    #: Whether the message that is being delivered is written down already.
+    taken = False
+    #: Whether the link was asked to wait, and not to take a message.
+    _waits = False
+    _found_nothing = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._acknowledged: set[str] = set()
+        super().__init__(*args, **kwargs)
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> str:
+        if not no_ack:
+            self._acknowledged.add(queue)
+        tag: str = super().basic_consume(queue, no_ack, *args, **kwargs)
+        return tag
+
+    # kombu calls `_brpop_start` when there is room for a message, and `_brpop_read` when the link
+    # has an answer.
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        self._waits = self._found_nothing and self._acknowledged.intersection(queues) != set()
+        self._found_nothing = False
+        if not self._acknowledged.intersection(queues):
+            super()._brpop_start(timeout)  # type: ignore[misc]
+        elif self._waits:
+            self._ask_for_bells(queues, self.brpop_timeout if timeout is None else timeout)
+        else:
+            self._ask_for_message(queues)
+
+    def _ask_for_message(self, queues: Iterable[str]) -> None:
+        lists = [(key, queue) for queue in queues for key in self._lists(queue)]
+        keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in lists)]
+        acknowledged = [int(queue in self._acknowledged) for _, queue in lists]
+        self._ask("EVAL", _TAKE, len(keys), *keys, time.time(), *acknowledged)
+
+    def _ask_for_bells(self, queues: Iterable[str], timeout: float) -> None:
+        keys = [
+            key
+            for queue in queues
+            for key in ([_bell(queue)] if queue in self._acknowledged else self._lists(queue))
+        ]
+        self._ask("BRPOP", *keys, timeout)
+
+    def _ask(self, *command: Any) -> None:
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()
+        self.client.connection.send_command(*command)
+
+    def _brpop_read(self, **options: Any) -> Any:
+        if self._waits:
+            return self._read_bell(options)
+        self.taken = bool(self._acknowledged)
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except Empty:
+            self._found_nothing = True
+            raise
+        except ResponseError as error:
+            # The message is still in its queue. Celery connects again after this error only.
+            raise RedisConnectionError(str(error)) from error
+        finally:
+            self.taken = False
+
+    def _read_bell(self, options: dict[str, Any]) -> Any:
+        self._waits = False
+        try:
+            answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        finally:
+            self._in_poll = None
+        if answer is None or bytes_to_str(answer[0]) in map(_bell, self._acknowledged):
+            # The next question is for a message.
+            raise Empty
+        key, message = answer
+        queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        self.connection._deliver(loads(bytes_to_str(message)), queue)
+        return True
+
+    def _lists(self, queue: str) -> list[str]:
+        """The lists of a queue, one for each priority."""
+        return [self._q_for_pri(queue, priority) for priority in self.priority_steps]
+
+    # Ringing
+
+    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
+        may_be_lost = message.get("properties", {}).get("delivery_mode") == TRANSIENT
+        if may_be_lost or queue in self._expires or kwargs.get("_publish_batch") is not None:
+            super()._put(queue, message, **kwargs)
+            return
+        priority = self._get_message_priority(message, reverse=False)
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            pipe.lpush(self._q_for_pri(queue, priority), dumps(message))
+            _ring(pipe, queue)
+            pipe.execute()
+
+    def _do_restore_message(
+        self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
+    ) -> None:
+        super()._do_restore_message(  # type: ignore[misc]
+            payload, exchange, routing_key, pipe, leftmost
+        )
+        for queue in self._lookup(exchange, routing_key):
+            _ring(pipe, queue)
+
+
+def _bell(queue: str) -> str:
+    return f"{queue}.bell"
+
+
+def _ring(pipe: Any, queue: str) -> None:
+    bell = _bell(queue)
+    pipe.lpush(bell, 1)
+    pipe.ltrim(bell, 0, BELL_SIZE - 1)
+    pipe.pexpire(bell, BELL_EXPIRY)
+
+
+# The oldest message of the first list that has one. An unacknowledged message is the JSON text of
+# the message, its exchange and its routing key. What cannot be read is taken all the same: kombu
+# says so. What cannot be written down stays where it is.
+_TAKE = """
+local function place_of(message)
+  local properties = cjson.decode(message).properties
+  local info = properties.delivery_info
+  local place = cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
+  return {properties.delivery_tag, '[' .. message .. ', ' .. place .. ']'}
+end
+for i = 3, #KEYS do
+  local message = redis.call('LINDEX', KEYS[i], -1)
+  if message then
+    local readable, found = pcall(place_of, message)
+    if readable and ARGV[i - 1] == '1' then
+      redis.call('HSET', KEYS[1], found[1], found[2])
+      redis.call('ZADD', KEYS[2], ARGV[1], found[1])
+    end
+    redis.call('RPOP', KEYS[i])
+    return {KEYS[i], message}
+  end
+end
+return false
+"""

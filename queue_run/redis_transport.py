@@ -1,0 +1,285 @@
+"""Redis as Celery's broker, so that what a worker does with a message outlives its link to Redis.
+
+kombu ties a delivered message to the channel that it came through. When the link breaks, that
+channel is closed: stock kombu then puts messages back that still run, and an acknowledgement that
+comes later ends the worker. Here the rule is:
+
+    A message is settled (forgotten or put back) by whoever holds it, when it is done with it,
+    through whichever channel is open by then.
+
+- A channel that closes because its link broke puts nothing back: its messages stay with Redis as
+  unacknowledged, and this process remembers them (`Unsettled`).
+- A settlement that finds its link broken waits for the next channel that consumes.
+- A message that nobody holds any more has been dropped, and goes back on its queue. When a link
+  breaks, Celery drops what waits before a prefork pool; what waits in a pool of threads is run.
+- What Celery scheduled for later goes back too: it drops that as well, and yet holds on to it.
+
+All this is in the memory of one process. What it still owes when it ends comes back like the
+messages of a killed worker, after the visibility timeout.
+"""
+
+import atexit
+import logging
+import os
+import sys
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from typing import Any
+
+import kombu
+from celery.app.amqp import AMQP as CeleryAMQP
+from kombu.connection import ConnectionPool as KombuConnectionPool
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+from redis import RedisError
+
+from queue_run.redis_taking import TakingChannel
+
+logger = logging.getLogger(__name__)
+
+#: What a command raises when Redis did not do it, or may not have done it.
+FAILURES = (RedisError, OSError)
+
+#: Settles one message through an open channel. It is done again when it may not have been done.
+Settlement = Callable[["QoS"], None]
+#: Settles the message of a tag.
+TagSettlement = Callable[["QoS", str], None]
+
+
+class Unsettled:
+    """What this process owes one Redis for messages whose channels are gone.
+
+    Any thread may call it.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._owed: deque[Settlement] = deque()
+        self._held: dict[str, weakref.ref[Any]] = {}
+        #: Of the channel that consumes.
+        self._qos: QoS | None = None
+        atexit.register(self._give_up)
+
+    def owe(self, settlement: Settlement) -> None:
+        """Settle when a channel can."""
+        self._owed.append(settlement)
+
+    def hold(self, tag: str, message: Any) -> None:
+        """Put the message back when nobody holds it any more, unless it is released before."""
+
+        def dropped(_: object) -> None:
+            # This runs in the middle of anything: it may do no more than take a note.
+            self._held.pop(tag, None)
+            self.owe(partial(put_back, tag=tag))
+
+        self._held[tag] = weakref.ref(message, dropped)
+
+    def release(self, tag: str) -> None:
+        """Whoever holds the message settles it."""
+        self._held.pop(tag, None)
+
+    def settle_through(self, qos: "QoS") -> None:
+        """Settle through this channel from now on, until it is left."""
+        self._qos = qos
+        self.settle()
+
+    def settle(self) -> None:
+        """Pay what is owed, as far as there is a channel that can."""
+        qos = self._qos
+        if qos is None or os.getpid() != self._pid:
+            return
+        while self._owed:
+            settlement = self._owed.popleft()
+            try:
+                settlement(qos)
+            except FAILURES as error:
+                self._owed.appendleft(settlement)
+                logger.warning("%d messages wait to be settled: %r", len(self._owed), error)
+                return
+
+    def leave(self, qos: "QoS") -> None:
+        """Settle nothing more through this channel, whose link may be lost."""
+        if qos is not self._qos:
+            return
+        if not qos.channel.link_lost:
+            # An orderly end: nothing is going to settle what is still held.
+            for tag in list(self._held):
+                self.release(tag)
+                self.owe(partial(put_back, tag=tag))
+            self.settle()
+        self._qos = None
+
+    def _give_up(self) -> None:
+        left = len(self._owed) + len(self._held)
+        if left and os.getpid() == self._pid:
+            logger.error("%d messages unsettled: the visibility timeout brings them back", left)
+
+
+@cache
+def unsettled_with(pid: int, broker: str, unacked_key: str) -> Unsettled:
+    """Of a process, with one Redis; in a cache, since nothing of kombu's outlives a connection."""
+    return Unsettled()
+
+
+class QoS(kombu_redis.QoS):
+    """The unacknowledged messages of a channel whose link may break."""
+
+    channel: "Channel"
+    # Of kombu's, and not in its stubs.
+    _delivered: OrderedDict[str, Any]
+    _flush: Callable[[], None]
+    _quick_ack: Callable[[str], None]
+    _remove_from_indices: Callable[[str], Any]
+
+    def __init__(self, channel: "Channel", prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)
+        broker = channel.connection.client.as_uri()
+        self.unsettled = unsettled_with(os.getpid(), broker, channel.unacked_key)
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if self.channel.taken:
+            # Redis knows of it since it was taken.
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        self._settle(delivery_tag, forget)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        self._settle(delivery_tag, put_back_last if requeue else forget)
+
+    def _settle(self, tag: str, settlement: TagSettlement) -> None:
+        self.unsettled.release(tag)
+        if self.channel.closed:
+            self.unsettled.owe(lambda qos: settlement(qos, tag))
+            self.unsettled.settle()
+            return
+        try:
+            settlement(self, tag)
+        except FAILURES as error:
+            logger.warning("A message waits to be settled: %r", error)
+            self.unsettled.owe(lambda qos: settlement(qos, tag))
+        self._quick_ack(tag)
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        # kombu calls this every `unacked_restore_interval`.
+        self.unsettled.settle()
+        super().restore_visible(start, num, interval)
+
+    def restore_unacked_once(self, stderr: Any | None = None) -> None:
+        # kombu calls this when the channel closes.
+        self._flush()
+        if self.channel.link_lost:
+            dropped = scheduled_for_later()
+            for tag, message in self._delivered.items():
+                if tag in dropped:
+                    self.unsettled.owe(partial(put_back, tag=tag))
+                else:
+                    self.unsettled.hold(tag, message)
+            self._delivered.clear()
+        self.unsettled.leave(self)
+        try:
+            super().restore_unacked_once(stderr)
+        except FAILURES as error:
+            logger.error("Messages unsettled: the visibility timeout brings them back: %r", error)
+
+
+def forget(qos: QoS, tag: str) -> None:
+    """The message is done."""
+    qos._remove_from_indices(tag).execute()
+
+
+def put_back(qos: QoS, tag: str) -> None:
+    """The message is the next one again, unless it is settled already."""
+    qos.restore_by_tag(tag)
+
+
+def put_back_last(qos: QoS, tag: str) -> None:
+    """The message is in its queue again, behind the others, unless it is settled already."""
+    qos.restore_by_tag(tag, leftmost=True)
+
+
+def scheduled_for_later() -> set[str]:
+    """The tags of what a Celery worker was to run at some later time, and drops on a lost link."""
+    # Only workers have the module, and not all versions drop these.
+    state = sys.modules.get("celery.worker.state")
+    return {request.message.delivery_tag for request in getattr(state, "scheduled_requests", ())}
+
+
+class Channel(TakingChannel):
+    """A channel that knows how it ended."""
+
+    QoS = QoS
+    #: Seconds. Looking for messages to bring back takes milliseconds; a worker that dies meanwhile
+    #: must not keep the others from it for the 5 minutes of stock kombu.
+    unacked_mutex_expire = 1
+    link_lost = False
+    connection: Any
+    pool: Any
+    qos: Any
+    _blocking_client: Any = None
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> str:
+        tag: str = super().basic_consume(queue, no_ack, *args, **kwargs)
+        if not no_ack:
+            self.qos.unsettled.settle_through(self.qos)
+        return tag
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        if asynchronous:
+            return super()._create_client(asynchronous=True)  # type: ignore[misc]
+        # kombu makes a client for every command, which takes longer than most commands. Its pool
+        # is another one after a fork.
+        if self._blocking_client is None or self._blocking_client.connection_pool is not self.pool:
+            self._blocking_client = super()._create_client()  # type: ignore[misc]
+        return self._blocking_client
+
+
+class Transport(kombu_redis.Transport):
+    """kombu's Redis transport, with messages that outlive its channels."""
+
+    Channel = Channel
+    channels: list[Any]
+
+    def _collect(self, connection: Any) -> None:
+        # kombu calls this, not `close_connection`, when the link is lost.
+        for channel in list(self.channels):
+            channel.link_lost = True
+            with suppress(*FAILURES):
+                channel.close()
+            if not channel.closed:
+                # Redis did not answer: without what it was asked.
+                channel.auto_delete_queues.clear()
+                channel.close()
+        self.close_connection(connection)
+
+
+class Connection(kombu.Connection):
+    """A connection to a broker that uses this transport where kombu would use its own."""
+
+    def get_transport_cls(self) -> Any:
+        found = super().get_transport_cls()
+        return Transport if found is kombu_redis.Transport else found
+
+    def Pool(self, limit: int | None = None, **kwargs: Any) -> "ConnectionPool":
+        return ConnectionPool(self, limit, **kwargs)
+
+
+class ConnectionPool(KombuConnectionPool):
+    """Connections for sending."""
+
+    def new(self) -> Any:
+        connection = super().new()
+        # kombu has a class of its own for connections in pools.
+        connection.get_transport_cls = self.connection.get_transport_cls  # type: ignore[method-assign]
+        return connection
+
+
+class AMQP(CeleryAMQP):
+    """What a Celery application takes its connections from."""
+
+    Connection = Connection

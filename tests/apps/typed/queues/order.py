@@ -1,0 +1,19 @@
+"""A queue whose payload has a type."""
+
+from dataclasses import dataclass
+
+from queue_run import Config, queues
+
+config = Config(fifo=True)
+
+
+@dataclass
+class Order:
+    number: int
+
+
+queue = queues.self(Order)
+
+
+async def handler(order: Order, *, group_id: str, sequence_number: int) -> None:
+    assert order.number

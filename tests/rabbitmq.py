@@ -1,0 +1,67 @@
+"""A RabbitMQ of a test's own, on loopback, which leaves nothing behind."""
+
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+from tests.parts import require
+from tests.processes import Process, environment, free_port
+from tests.waiting import eventually
+
+#: Where Debian keeps the program itself; the one on PATH changes to a user of its own.
+PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+
+class RabbitMQ:
+    """A broker with Erlang's name server beside it, which would outlive it otherwise."""
+
+    def __init__(self) -> None:
+        names = shutil.which("epmd")
+        require(names and os.access(PROGRAM, os.X_OK), "RabbitMQ (rabbitmq-server)")
+        assert names is not None
+        self._folder = tempfile.TemporaryDirectory(prefix="queue-run-test-rabbitmq-")
+        folder = Path(self._folder.name)
+        self._port, names_port = free_port(), free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self._port}//"
+        self._environ = environment(
+            ERL_EPMD_PORT=str(names_port),
+            ERL_EPMD_ADDRESS="127.0.0.1",
+            HOME=str(folder),
+            RABBITMQ_NODENAME=f"test{self._port}@localhost",
+            RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
+            RABBITMQ_NODE_PORT=str(self._port),
+            RABBITMQ_DIST_PORT=str(free_port()),
+            RABBITMQ_MNESIA_BASE=str(folder / "data"),
+            RABBITMQ_LOG_BASE=str(folder / "log"),
+            RABBITMQ_ENABLED_PLUGINS_FILE=str(folder / "plugins"),
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}",
+        )
+        self._names = Process([names], environ=self._environ)
+        eventually(lambda: _listens(names_port), what="Erlang's name server")
+        self.start()
+
+    def start(self) -> None:
+        """Start it, or start it again with the data that it had."""
+        self.process = Process([PROGRAM], environ=self._environ)
+        eventually(self._answers, what="RabbitMQ")
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def end(self) -> None:
+        for process in (self.process, self._names):
+            process.kill()
+            process.end()
+        self._folder.cleanup()
+
+    def _answers(self) -> bool:
+        assert self.process.running, self.process.output
+        return _listens(self._port)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

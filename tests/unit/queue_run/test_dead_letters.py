@@ -1,0 +1,94 @@
+"""`queue_run.dead_letters`: what people and programs do with jobs that have failed for good."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from queue_run import DeadLetter, JobStoreUnavailable, UnknownDeadLetter, dead_letters, runtime
+from queue_run.jobs.delays import Delays
+from queue_run.jobs.envelopes import JobEnvelope, JobFacts
+from queue_run.jobs.lanes import Lane
+from queue_run.runtime import Runtime
+from queue_run.settings import Settings
+
+
+@pytest.fixture
+def here(no_runtime: None, fake_redis_url: str, namespace: str) -> Iterator[Runtime]:
+    here = runtime.configure(Settings(redis_url=fake_redis_url, namespace=namespace))
+    yield here
+    here.close()
+
+
+def park(here: Runtime, job_id: str, queue: str = "mail", group: str | None = None) -> DeadLetter:
+    job = JobEnvelope(id=job_id, queue=queue, payload={"n": 1}, facts=JobFacts(group=group))
+    letter = DeadLetter(
+        job=job, attempts=4, failed_at=1.0, error="ValueError: no", fifo=group is not None
+    )
+    assert here.attempts.park(letter, "token")
+    return letter
+
+
+def test_letters_are_listed_by_queue_and_number(here: Runtime) -> None:
+    one, two = park(here, "one"), park(here, "two", "report")
+    assert {each.job.id for each in dead_letters.newest()} == {"one", "two"}
+    assert dead_letters.newest("mail") == [one]
+    assert dead_letters.newest("report") == [two]
+    assert len(dead_letters.newest(limit=1)) == 1
+
+
+def test_a_letter_is_found_by_its_jobs_id(here: Runtime) -> None:
+    letter = park(here, "one")
+    park(here, "two")
+    assert dead_letters.get("one") == letter
+
+
+def test_a_retried_job_comes_again_under_its_id(here: Runtime) -> None:
+    park(here, "one")
+    dead_letters.retry("one")
+    assert dead_letters.newest() == []
+    [claimed] = Delays(here.store).claim(10)
+    assert claimed.job == JobEnvelope(
+        id="one", queue="mail", payload={"n": 1}, facts=JobFacts(revived=1)
+    )
+
+
+def test_a_retried_job_of_a_group_comes_as_its_last(here: Runtime) -> None:
+    waiting = JobEnvelope(id="w", queue="mail", payload=2, facts=JobFacts(group="g"))
+    here.lanes.push(waiting, "w")
+    park(here, "one", group="g")
+    dead_letters.retry("one")
+    lane = Lane("mail", "g")
+    assert here.lanes.advance(lane, "drain", most=1).job == waiting
+    last = here.lanes.advance(lane, "drain", most=1, done="w").job
+    assert last is not None
+    assert (last.id, last.facts) == ("one", JobFacts(group="g", revived=1))
+
+
+def test_a_dropped_job_is_forgotten(here: Runtime) -> None:
+    park(here, "one")
+    dead_letters.drop("one")
+    assert dead_letters.newest() == []
+    assert Delays(here.store).claim(10) == []
+
+
+@pytest.mark.parametrize("verb", [dead_letters.get, dead_letters.retry, dead_letters.drop])
+def test_a_letter_that_is_not_there_is_unknown(here: Runtime, verb: object) -> None:
+    assert callable(verb)
+    with pytest.raises(UnknownDeadLetter, match="no dead letter 'one'"):
+        verb("one")
+
+
+@pytest.mark.parametrize("verb", [dead_letters.retry, dead_letters.drop])
+def test_a_letter_is_retried_or_dropped_once(here: Runtime, verb: object) -> None:
+    assert callable(verb)
+    park(here, "one")
+    verb("one")
+    with pytest.raises(UnknownDeadLetter):
+        verb("one")
+
+
+def test_without_redis_nothing_is_known_of_letters(process: Runtime) -> None:
+    with pytest.raises(JobStoreUnavailable):
+        dead_letters.newest()
+    with pytest.raises(JobStoreUnavailable):
+        dead_letters.retry("one")

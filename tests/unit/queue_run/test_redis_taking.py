@@ -1,0 +1,213 @@
+"""Messages that are taken and written down in one step, on a real Redis."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import kombu
+import pytest
+from kombu import Exchange, Queue
+
+from queue_run.redis_transport import Connection
+from tests.processes import RedisServer
+from tests.waiting import DEADLINE, eventually
+
+
+class Broker:
+    """A queue on a Redis; whoever waits for it learns of messages by its bell, or not at all."""
+
+    def __init__(self, server: RedisServer, namespace: str) -> None:
+        self.server = server
+        self.client = server.client()
+        self.namespace = namespace
+        self.exchange = Exchange(namespace)
+        self.queue = self.queue_named("jobs")
+        self._options = {
+            "visibility_timeout": 3600,
+            "unacked_key": f"{namespace}.unacked",
+            "unacked_index_key": f"{namespace}.unacked_index",
+            "unacked_mutex_key": f"{namespace}.unacked_mutex",
+        }
+        self._connections: list[kombu.Connection] = []
+
+    def queue_named(self, name: str, **options: Any) -> Queue:
+        key = f"{self.namespace}.{name}"
+        return Queue(key, self.exchange, routing_key=key, **options)
+
+    def connect(self, *, stock: bool = False) -> kombu.Connection:
+        kind = kombu.Connection if stock else Connection
+        connection = kind(self.server.url, transport_options=self._options)
+        self._connections.append(connection)
+        return connection
+
+    def send(
+        self, body: Any, queue: Queue | None = None, *, stock: bool = False, **to: Any
+    ) -> None:
+        target = self.queue if queue is None else queue
+        with self.connect(stock=stock) as connection:
+            connection.Producer().publish(
+                body,
+                exchange=target.exchange,
+                routing_key=target.routing_key,
+                declare=[target],
+                **to,
+            )
+
+    @property
+    def unacked(self) -> dict[Any, Any]:
+        found = self.client.hgetall(f"{self.namespace}.unacked")
+        assert isinstance(found, dict)
+        assert self.client.zcard(f"{self.namespace}.unacked_index") == len(found)
+        return found
+
+    def close(self) -> None:
+        for connection in self._connections:
+            connection.release()
+        self.client.close()
+
+
+class Worker:
+    """A consumer that holds what it gets."""
+
+    def __init__(self, broker: Broker, *queues: Queue, waits: float = 10 * DEADLINE) -> None:
+        self.connection = broker.connect()
+        channel: Any = self.connection.channel()
+        self.channel = channel
+        self.channel.brpop_timeout = waits
+        self.messages: list[Any] = []
+        self.consumer = kombu.Consumer(
+            self.channel, queues or [broker.queue], on_message=self.messages.append
+        )
+        self.consumer.consume()
+
+    def receive(self) -> Any:
+        eventually(self._drained, what="a message")
+        return self.messages.pop(0)
+
+    def wait(self) -> None:
+        """Until it waits for a bell."""
+        eventually(lambda: self._drained() or (self.channel._waits), what="the wait")
+        assert not self.messages
+
+    def _drained(self) -> bool:
+        with suppress(TimeoutError):
+            self.connection.drain_events(timeout=0.05)
+        return bool(self.messages)
+
+
+@pytest.fixture
+def broker(redis_server: RedisServer, namespace: str) -> Iterator[Broker]:
+    broker = Broker(redis_server, namespace)
+    yield broker
+    broker.close()
+
+
+def test_a_message_is_written_down_before_its_taker_has_read_it(broker: Broker) -> None:
+    broker.send({"n": 1})
+    dead = Worker(broker)
+    # It has asked, and dies.
+    transport: Any = dead.connection.transport
+    transport.cycle.on_poll_start()
+    [tag] = eventually(lambda: broker.unacked, what="the message to be taken")
+    assert broker.client.llen(broker.queue.name) == 0
+
+    Worker(broker).channel.qos.restore_by_tag(tag)
+    message = Worker(broker).receive()
+    assert (message.payload, message.delivery_tag) == ({"n": 1}, tag)
+    assert message.properties["delivery_info"]["redelivered"]
+
+
+def test_a_message_that_is_acknowledged_is_forgotten(broker: Broker) -> None:
+    worker = Worker(broker)
+    broker.send("text")
+    message = worker.receive()
+    assert list(broker.unacked) == [message.delivery_tag]
+    message.ack()
+    assert broker.unacked == {}
+
+
+def test_who_waits_learns_of_a_message_by_the_bell(broker: Broker) -> None:
+    worker = Worker(broker)
+    worker.wait()
+    broker.send("one")
+    assert worker.receive().payload == "one"
+    worker.wait()
+    broker.send("two")
+    assert worker.receive().payload == "two"
+
+
+def test_who_waits_learns_of_a_message_that_is_put_back(broker: Broker) -> None:
+    first = Worker(broker)
+    broker.send("text")
+    message = first.receive()
+    second = Worker(broker)
+    second.wait()
+    message.requeue()
+    assert second.receive().payload == "text"
+
+
+def test_a_message_of_a_producer_that_rings_no_bell_is_found(broker: Broker) -> None:
+    worker = Worker(broker, waits=1)
+    worker.wait()
+    broker.send("text", stock=True)
+    assert worker.receive().payload == "text"
+
+
+def test_queues_with_and_without_acknowledgements_are_read_side_by_side(broker: Broker) -> None:
+    requests = broker.queue_named("requests", no_ack=True)
+    worker = Worker(broker, broker.queue, requests)
+    for n in range(3):
+        worker.wait()
+        broker.send({"request": n}, requests, delivery_mode=1)
+        assert worker.receive().payload == {"request": n}
+        broker.send({"job": n})
+        assert worker.receive().payload == {"job": n}
+    assert len(broker.unacked) == 3
+
+
+def test_a_busy_queue_does_not_keep_the_others_from_their_turn(broker: Broker) -> None:
+    requests = broker.queue_named("requests", no_ack=True)
+    for n in range(10):
+        broker.send(n)
+    for n in range(3):
+        broker.send(f"request {n}", requests, delivery_mode=1)
+    worker = Worker(broker, broker.queue, requests)
+    first = [worker.receive().payload for _ in range(6)]
+    assert [each for each in first if isinstance(each, str)] == [f"request {n}" for n in range(3)]
+
+
+def test_a_bell_is_short_and_does_not_last(broker: Broker) -> None:
+    for n in range(30):
+        broker.send(n)
+    bell = f"{broker.queue.name}.bell"
+    assert broker.client.llen(bell) == 10
+    assert 0 < int(broker.client.pttl(bell)) <= 10_000
+
+
+def test_nobody_rings_for_what_may_be_lost(broker: Broker) -> None:
+    broker.send("text", delivery_mode=1)
+    assert broker.client.llen(broker.queue.name) == 1
+    assert not broker.client.exists(f"{broker.queue.name}.bell")
+
+
+def test_odd_messages_are_written_down_as_they_are(broker: Broker) -> None:
+    body = {"text": 'é"\\ ☃', "big": 2**70, "float": 0.1, "empty": [], "none": None}
+    broker.send(body, headers={"odd": {"delivery_tag": 'x"', "list": []}})
+    worker = Worker(broker)
+    message = worker.receive()
+    [tag] = broker.unacked
+    assert message.payload == body
+    message.requeue()
+    again = worker.receive()
+    assert (again.payload, again.delivery_tag) == (body, tag)
+    assert again.headers["odd"] == {"delivery_tag": 'x"', "list": []}
+
+
+def test_a_message_that_cannot_be_read_does_not_stop_its_queue(broker: Broker) -> None:
+    worker = Worker(broker)
+    broker.client.lpush(broker.queue.name, "no JSON")
+    broker.send("text")
+    with pytest.raises(ValueError, match="Expecting value"):
+        worker.receive()
+    assert worker.receive().payload == "text"
+    assert len(broker.unacked) == 1

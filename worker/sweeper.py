@@ -1,0 +1,70 @@
+"""Looking after jobs whose time has come: retries that are due, lanes that nobody drains."""
+
+import logging
+import threading
+
+from queue_run.errors import InfrastructureError
+from queue_run.jobs.delays import Delays
+from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.store import Store
+from queue_run.manifest import QueueFacts
+from queue_run.settings import Settings
+from worker.routes import Routes
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+INTERVAL = 0.5
+#: Jobs, and lanes, that are taken at once.
+AT_ONCE = 100
+
+
+class Sweeper:
+    """A thread of every worker that serves jobs; several of them share the work."""
+
+    def __init__(self, settings: Settings, routes: Routes, pusher: JobPusher) -> None:
+        self._queues = routes.queues
+        self._pusher = pusher
+        self._store = Store(settings, patience=settings.publish_timeout)
+        self._delays = Delays(self._store)
+        self._lanes = Lanes(self._store, lease=settings.lease)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="queue-run-sweeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._store.close()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL):
+            try:
+                while self._sweep() and not self._stopped.is_set():
+                    pass
+            except InfrastructureError as error:
+                log.warning("jobs that are due wait for the next look: %s", error)
+            except Exception:
+                # Without this thread no retry would ever come.
+                log.exception("looking for jobs that are due failed unexpectedly")
+
+    def _sweep(self) -> bool:
+        """Send what is due; whether there may be more."""
+        due = self._delays.claim(AT_ONCE)
+        for claimed in due:
+            self._pusher.send(claimed.job, self._facts(claimed.job.queue))
+            self._delays.done(claimed)
+        lanes = self._lanes.claim(AT_ONCE)
+        for lane in lanes:
+            self.send_drain(lane)
+        return len(due) == AT_ONCE or len(lanes) == AT_ONCE
+
+    def send_drain(self, lane: Lane) -> None:
+        self._pusher.send_drain(lane, self._facts(lane.queue))
+
+    def _facts(self, queue: str) -> QueueFacts | None:
+        known = self._queues.get(queue)
+        return known.facts if known is not None else None
