@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 # The stamp names what was installed: a changed pyproject.toml installs again.
 STAMP  := $(VENV)/.installed
 
+# Most tests wait for processes most of the time: a few of them run side by side, file by file.
+WORKERS ?= 3
+
 .PHONY: install dev test check format bench clean
 
 install: $(STAMP)
@@ -19,7 +22,7 @@ dev: $(STAMP)
 	@$(BIN)/queue-run dev
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

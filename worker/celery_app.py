@@ -109,11 +109,13 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
 
     def quiet_celery(**_: Any) -> None:
         # Celery's two lines for every task would be two lines for every batch of requests.
-        quiet = ["celery.worker.strategy", "celery.app.trace"]
-        # Beat runs in development also where nothing is scheduled.
-        quiet += [] if app.conf.beat_schedule else ["celery.beat"]
-        for name in quiet:
+        for name in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(name).setLevel(logging.WARNING)
+
+    def quiet_beat(**_: Any) -> None:
+        # In development it runs within a worker, also where nothing is scheduled.
+        if not app.conf.beat_schedule:
+            logging.getLogger("celery.beat").setLevel(logging.WARNING)
 
     def announce(**_: Any) -> None:
         consumes = set(app.amqp.queues.consume_from)
@@ -146,6 +148,7 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
 
     signals.task_unknown.connect(keep, weak=False)
     signals.worker_init.connect(check_redis, weak=False)
+    signals.worker_init.connect(quiet_beat, weak=False)
     signals.after_setup_logger.connect(quiet_celery, weak=False)
     signals.worker_ready.connect(announce, weak=False)
     signals.worker_shutting_down.connect(stop_soon, weak=False)

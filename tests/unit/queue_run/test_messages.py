@@ -37,6 +37,9 @@ class Room(msgspec.Struct):
 class Model:
     """Has the shape of a pydantic model."""
 
+    def __repr__(self) -> str:
+        return "Model"
+
     def model_dump_json(self) -> str:
         return '{"n":1}'
 
