@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import redis
 
-from benchmarks.processes import cpu_seconds, tree_cpu_seconds
+from benchmarks.processes import cpu_seconds
 from tests.processes import ROOT, Process, RedisServer, Stack, environment
 from tests.waiting import eventually
 
@@ -136,26 +136,26 @@ def measure(work: Work) -> Figures:
 
 
 def _round(work: Work, client: redis.Redis) -> Figures:
-    _signal_tree(work.worker.pid, signal.SIGSTOP)
+    os.killpg(work.worker.pid, signal.SIGSTOP)
     before = os.times()
     subprocess.run([sys.executable, "-c", work.push], env=work.environ, cwd=ROOT, check=True)
     after = os.times()
     pushed = after.children_user + after.children_system
     pushed -= before.children_user + before.children_system
-    worker, server = tree_cpu_seconds(work.worker.pid), cpu_seconds(work.server.process.pid)
-    _signal_tree(work.worker.pid, signal.SIGCONT)
+    worker, server = _tree_cpu_seconds(work.worker), cpu_seconds(work.server.process.pid)
+    os.killpg(work.worker.pid, signal.SIGCONT)
     eventually(lambda: work.ended(client), what=f"the end of {work.name}", deadline=DEADLINE)
     per_job = 1e6 / JOBS
     return Figures(
         push=pushed * per_job,
-        worker=(tree_cpu_seconds(work.worker.pid) - worker) * per_job,
+        worker=(_tree_cpu_seconds(work.worker) - worker) * per_job,
         redis=(cpu_seconds(work.server.process.pid) - server) * per_job,
     )
 
 
-def _signal_tree(group: int, number: signal.Signals) -> None:
-    """To a worker and its children, which are a process group."""
-    os.killpg(group, number)
+def _tree_cpu_seconds(worker: Process) -> float:
+    """CPU seconds of a worker and its children."""
+    return sum(map(cpu_seconds, [worker.pid, *worker.children]))
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ from queue_run import runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import SettingsError, UsageError
 from queue_run.keys import JOB_TASK_PREFIX, Keys
-from queue_run.runtime import LocalQueue
 from queue_run.settings import Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
@@ -94,9 +93,7 @@ def _know_queues(app: Celery, routes: Routes) -> None:
         for job in routes.queues.values()
         if job.schedule is not None
     }
-    runtime.current().local_queues = {
-        job.name: LocalQueue(job.facts, job.validate) for job in routes.queues.values()
-    }
+    runtime.current().local_queues = routes.local_queues
 
 
 def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: Process) -> None:

@@ -137,7 +137,7 @@ class Jobs:
                 self._tell(queue, envelope, "cancelled")
             elif failure is None:
                 self._tell(queue, envelope, "finished")
-            elif _may_retry(queue, failure, found.attempt):
+            elif may_retry(queue, failure, found.attempt):
                 after = self._backoff(queue, envelope, found.attempt)
                 self._lanes.postpone(lane, token, envelope.id, after)
                 return False
@@ -157,7 +157,7 @@ class Jobs:
         elif failure is None:
             self._tell(queue, envelope, "finished")
             self._attempts.end(envelope.id, token, "finished")
-        elif _may_retry(queue, failure, attempt):
+        elif may_retry(queue, failure, attempt):
             after = self._backoff(queue, envelope, attempt)
             if not self._attempts.retry(envelope, token, after=after):
                 log.warning("%s is run by another worker already", _name(envelope))
@@ -340,7 +340,7 @@ def _lease(queue: JobHandler, job: Job, token: str, lane: Lane | None = None) ->
     )
 
 
-def _may_retry(queue: JobHandler, failure: BaseException, attempt: int) -> bool:
+def may_retry(queue: JobHandler, failure: BaseException, attempt: int) -> bool:
     # A payload that does not fit will not fit later either.
     return attempt < queue.attempts and not isinstance(failure, InvalidPush)
 

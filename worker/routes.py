@@ -17,6 +17,7 @@ from queue_run.config import (
 from queue_run.manifest import Manifest, QueueFacts, RouteFacts
 from queue_run.payloads import Validate
 from queue_run.routing import Router
+from queue_run.runtime import LocalQueue
 from queue_run.schedules import Schedule
 from worker.middleware import Hook, Hooks
 
@@ -112,6 +113,13 @@ class Routes:
             authenticates=self.authenticate is not None,
             queues={name: self.queues[name].facts for name in sorted(self.queues)},
         )
+
+    @property
+    def local_queues(self) -> dict[str, LocalQueue]:
+        """What pushes in this process need to know."""
+        return {
+            name: LocalQueue(queue.facts, queue.validate) for name, queue in self.queues.items()
+        }
 
     def router(self) -> Router[Route]:
         """

@@ -162,7 +162,7 @@ class Publisher:
         for index, (pending, result) in enumerate(zip(batch, results, strict=True)):
             if not isinstance(result, Exception):
                 pending.receipt.complete(None if result is None else _text(result))
-            elif _is_passing(result):
+            elif is_passing(result):
                 return list(batch[index:]), result
             else:
                 pending.receipt.complete(None, ChannelUnavailable(f"Redis refused: {result}"))
@@ -188,7 +188,8 @@ def _fail_overdue(batch: list[_Pending], error: Exception | None) -> list[_Pendi
     return [pending for pending in batch if pending.deadline > now]
 
 
-def _is_passing(error: Exception) -> bool:
+def is_passing(error: Exception) -> bool:
+    """Whether it is the answer of a Redis that will soon do its part again."""
     # A script that runs for too long has no class of its own.
     return isinstance(error, PASSING_ERRORS) or str(error).startswith("BUSY ")
 

@@ -14,15 +14,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.exceptions import (
-    ClusterDownError,
     NoScriptError,
     OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
-    TryAgainError,
 )
 from redis.retry import Retry
 
+from queue_run.channel.publisher import is_passing
 from queue_run.errors import JobStoreUnavailable
 from queue_run.keys import Keys
 from queue_run.settings import Settings
@@ -30,11 +28,8 @@ from queue_run.settings import Settings
 #: Links to Redis that the threads of one process share.
 CONNECTIONS = 16
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
-#: What passes: Redis is away, restarting, failing over, or full.
-PASSING_ERRORS = (
-    *(redis.ConnectionError, redis.TimeoutError, OSError),
-    *(ReadOnlyError, TryAgainError, ClusterDownError, OutOfMemoryError),
-)
+#: Beside what passes for everybody (`is_passing`): Redis does not answer in time, or is full.
+PASSING_ERRORS = (redis.TimeoutError, OSError, OutOfMemoryError)
 
 #: Begins every script that needs the time: Redis' own clock, in milliseconds.
 NOW = """
@@ -119,7 +114,8 @@ class Store:
             try:
                 return ask()
             except (RedisError, OSError) as error:
-                if not _is_passing(error) or time.monotonic() + pause > until:
+                passing = is_passing(error) or isinstance(error, PASSING_ERRORS)
+                if not passing or time.monotonic() + pause > until:
                     raise JobStoreUnavailable(f"Redis did not answer: {error}") from error
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -145,8 +141,3 @@ def _ask(link: Any, script: Script, keys: Sequence[str], arguments: Sequence[obj
 def milliseconds(seconds: float) -> int:
     """A time as the scripts take it; never zero, which Redis refuses."""
     return max(1, round(seconds * 1000))
-
-
-def _is_passing(error: Exception) -> bool:
-    # A script that runs for too long has no class of its own.
-    return isinstance(error, PASSING_ERRORS) or str(error).startswith("BUSY ")

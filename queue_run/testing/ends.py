@@ -1,9 +1,8 @@
 """What follows from how a job ended: what its user is told, and what is kept of it."""
 
-from queue_run.errors import InvalidPush
 from queue_run.testing.jobs import Entry
 from queue_run.testing.process import InProcessRuntime
-from worker.jobs import Jobs
+from worker.jobs import Jobs, may_retry
 from worker.routes import JobHandler
 
 
@@ -26,5 +25,5 @@ class Ends(Jobs):
     def failed(self, queue: JobHandler, entry: Entry, attempt: int, failure: BaseException) -> None:
         """An attempt has failed; for good, where a worker would not make another."""
         # A payload that does not fit will not fit later either.
-        if attempt >= queue.attempts or isinstance(failure, InvalidPush):
+        if not may_retry(queue, failure, attempt):
             self._park(queue, entry.envelope, "", attempt, failure, entry.sequence)

@@ -9,7 +9,6 @@ from queue_run.errors import Refuse
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import check_group
 from queue_run.requests import SentMessage
-from queue_run.runtime import LocalQueue
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection
 from queue_run.testing.engine import Engine, working
@@ -48,9 +47,7 @@ class Stage:
         """Let it run these handlers."""
         self._routes = routes
         self._router = routes.router()
-        self.runtime.local_queues = {
-            name: LocalQueue(queue.facts, queue.validate) for name, queue in routes.queues.items()
-        }
+        self.runtime.local_queues = routes.local_queues
         if routes.hooks.sent is not None:
             self.runtime.on_sent = self._sent
 
