@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 # Most tests wait for processes most of the time: a few of them run side by side, file by file.
 WORKERS ?= 3
 
-.PHONY: install dev test check format bench clean
+.PHONY: install dev test faults faults-short check format bench clean
 
 install: $(STAMP)
 
@@ -23,6 +23,13 @@ dev: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+# The fault laboratory: the better part of an hour, or three minutes.
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults --write $(ARGS)
+
+faults-short: $(STAMP)
+	$(BIN)/python -m tests.faults --short --plant dropped doubled reordered misdelivered $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,8 +17,9 @@ from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, Rule
 
-from push_server import liveness
+from push_server import epoch
 from push_server.application import Application
+from push_server.claims import Claiming, Claims
 from push_server.connections import Connections
 from push_server.forwarder import Forwarder
 from push_server.handlers import (
@@ -28,11 +29,17 @@ from push_server.handlers import (
     SocketHandler,
 )
 from push_server.hub import Hub
+from push_server.late_outcomes import LateOutcomes
+from push_server.liveness import Liveness
+from push_server.presence import Presence
 from push_server.push_handler import PushHandler, ReservedHandler
 from push_server.pushes import Pushes
+from push_server.resume import Position, Resumption
 from push_server.services import Services
+from push_server.session_rooms import SessionRooms
+from push_server.window import Window
 from queue_run.celery_app import create_celery
-from queue_run.channel.listener import ANSWER_TIMEOUT, Listener
+from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
 from queue_run.ids import new_server_id
@@ -74,23 +81,49 @@ class PushServer:
         self._listener = Listener(
             settings.redis_url, [self._keys.broadcast, self._stream], on_gap=self._on_gap
         )
-        self._connections = Connections(self.id)
+        self._presence = Presence(
+            settings, self.id, watched=lambda: self._application.watches_users
+        )
+        self._connections = Connections(self.id, self._presence)
         self._application = Application(self._redis, self._keys)
         celery = create_celery(settings)
-        self._dispatcher = Dispatcher(celery, self._keys.sockets_queue)
         self._store = Store(settings, patience=settings.publish_timeout)
+        self._claiming = Claiming(
+            Claims(self._store), self._keys.claim, session_time=settings.session_time
+        )
+        self._dispatcher = Dispatcher(celery, self._keys.sockets_queue, claim=self._claiming)
         self._pushes = Pushes(
             JobPusher(lambda: celery, Lanes(self._store, lease=settings.lease)),
             publish_timeout=settings.publish_timeout,
         )
+        self._late_outcomes = LateOutcomes(
+            self._redis,
+            self._keys,
+            lambda outcome: self._hub.take_late(outcome),
+            keep=self._stream_expiry,
+        )
         self._forwarder = Forwarder(
-            settings, self._connections, self._application, self._dispatcher
+            settings, self._connections, self._application, self._dispatcher, self._late_outcomes
+        )
+        self._position = Position()
+        self._window = Window(max_age=settings.window_time, max_bytes=settings.window_bytes)
+        self._session_rooms = SessionRooms(
+            self._redis, self._keys, self._connections, session_time=settings.session_time
+        )
+        self._resumption = Resumption(
+            self._window, self._position, self._connections, self._session_rooms
+        )
+        self._liveness = Liveness(
+            self._position, interval=settings.ping_interval, timeout=settings.ping_timeout
         )
         self._hub = Hub(
             self._listener,
             self._connections,
             self._forwarder,
             broadcast=self._keys.broadcast,
+            position=self._position,
+            window=self._window,
+            session_rooms=self._session_rooms,
             on_application_changed=self._refresh_application,
         )
         self._services = Services(
@@ -100,8 +133,13 @@ class PushServer:
             self._application,
             self._forwarder,
             pushes=self._pushes,
+            position=self._position,
+            resumption=self._resumption,
+            liveness=self._liveness,
         )
         self._services.channel_connected = lambda: self._listener.connected
+        #: The epoch that was in force when offsets were seen to begin anew.
+        self._ended_epoch: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.port = settings.port
 
@@ -128,10 +166,14 @@ class PushServer:
                 "start it, or set REDIS_URL"
             ) from None
         sockets = self._bind()
+        self._claiming.start(self._forwarder.held_elsewhere)
         self._dispatcher.start()
         self._background(self._hub.run(), "hub")
         self._background(self._heartbeat(), "heartbeat")
-        self._background(liveness.watch(self._connections, self._settings.ping_interval), "pings")
+        self._background(self._presence.run(), "presence")
+        self._background(self._liveness.run(), "pings")
+        self._background(self._late_outcomes.run(), "late outcomes")
+        self._background(self._session_rooms.run(), "rooms of sessions")
         server = HTTPServer(
             self._http_application(),
             idle_connection_timeout=HANDSHAKE_TIMEOUT,
@@ -184,15 +226,35 @@ class PushServer:
 
     async def _open_channel(self) -> None:
         async with asyncio.timeout(3 * ANSWER_TIMEOUT):
+            self._position.epoch = await epoch.read(self._redis, self._keys)
             await self._create_stream()
             await self._listener.open()
             await self._application.refresh()
+        await self._fill_window()
+
+    async def _fill_window(self) -> None:
+        """Take in what was sent lately, for clients that come from other servers."""
+        broadcast = self._keys.broadcast
+        end = self._listener.position(broadcast)
+        begin = (max(0, end[0] - round(self._settings.window_time * 1000)), 0)
+        since = await self._listener.complete_since(broadcast, begin)
+        self._window.clear(since)
+        async for page in self._listener.before(broadcast, since):
+            for entry in page:
+                self._hub.prime(entry)
+        self._position.move(end)
 
     async def _create_stream(self) -> None:
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.xadd(self._stream, {"e": encode(Hello())})
-            pipeline.expire(self._stream, self._settings.heartbeat_expiry)
+            pipeline.expire(self._stream, self._stream_expiry)
             await pipeline.execute()
+
+    @property
+    def _stream_expiry(self) -> int:
+        """Seconds for which this server's stream outlives its last heartbeat: clients that have
+        resumed elsewhere find the outcomes of their requests in it."""
+        return round(self._settings.heartbeat_expiry + self._settings.session_time)
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -201,11 +263,11 @@ class PushServer:
 
     async def _heartbeat(self) -> None:
         """Keep this server's stream alive, and what is known of the application fresh."""
-        expiry = self._settings.heartbeat_expiry
         while True:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
-                    if not await self._redis.expire(self._stream, expiry):
+                    await self._check_epoch()
+                    if not await self._redis.expire(self._stream, self._stream_expiry):
                         log.warning("Redis has lost this server's stream: it is made anew")
                         await self._create_stream()
                     await self._application.refresh()
@@ -220,9 +282,35 @@ class PushServer:
         except (RedisError, OSError) as error:
             log.warning("the manifest could not be read, the next heartbeat tries: %s", error)
 
-    def _on_gap(self, stream: str) -> None:
-        log.error("messages on %s were lost before this server could read them", stream)
+    async def _check_epoch(self) -> None:
+        """Tell clients when Redis has lost its data, and what they were to get with it."""
+        position = self._position
+        ended = self._ended_epoch
+        if ended is not None:
+            await epoch.renew(self._redis, self._keys, ended)
+        found = await epoch.read(self._redis, self._keys)
+        if self._ended_epoch != ended:
+            # Meanwhile offsets have begun anew: the next heartbeat ends that epoch.
+            return
+        self._ended_epoch = None
+        if found != position.epoch:
+            log.error("Redis has lost the channel's data: clients are told of a gap")
+            position.epoch = found
+            self._hub.release()
+            self._session_rooms.renew()
+            self._resumption.tell_gap_to_all()
+
+    def _on_gap(self, gap: Gap) -> None:
+        log.error("messages on %s were lost before this server could read them", gap.stream)
+        if gap.stream != self._keys.broadcast:
+            return
+        self._position.move(self._listener.position(gap.stream))
         self._hub.release()
+        if gap.went_back:
+            # Until the next heartbeat has made another epoch known, none is valid here.
+            self._ended_epoch = self._ended_epoch or self._position.epoch
+            self._position.epoch = epoch.new_epoch()
+        self._resumption.tell_gap_to_all()
 
     async def _stop(self, server: HTTPServer) -> None:
         """Accept no more, let outcomes come in, close the connections, then everything else."""
@@ -241,15 +329,16 @@ class PushServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._close_channel()
+        await asyncio.gather(self._presence.close(), self._close_channel())
         log.info("stopped")
 
     async def _close_channel(self) -> None:
         try:
             async with asyncio.timeout(CLOSING_TIME):
-                await self._redis.delete(self._stream)
+                # Not deleted: it may hold outcomes for clients that resume elsewhere.
+                await self._redis.expire(self._stream, round(self._settings.session_time))
         except (RedisError, OSError) as error:
-            log.info("this server's stream is left to expire: %s", error)
+            log.info("this server's stream expires a little later: %s", error)
         await self._redis.aclose()
         await self._listener.close()
 

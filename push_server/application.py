@@ -65,6 +65,11 @@ class Application:
     def authenticates(self) -> bool:
         return self._manifest.authenticates
 
+    @property
+    def watches_users(self) -> bool:
+        """Whether it is told of users who come online and go offline."""
+        return self._manifest.watches_users
+
     def route(self, path: str) -> RouteFacts | None:
         """The route that answers a path; None when nothing does."""
         found = self._router.match(path) if self.available else None

@@ -13,6 +13,8 @@ from typing import Protocol
 import msgspec
 
 from push_server.lanes import Lane
+from push_server.protocols.envelope import Envelope, Phase
+from push_server.protocols.plain import PLAIN, Plain
 from queue_run.ids import ConnectionId, RequestId, ServerId, UserId
 
 
@@ -21,6 +23,13 @@ class Transport(Protocol):
 
     def write(self, frame: bytes) -> None:
         """Send a whole frame, or drop the connection when its client is too far behind."""
+
+    @property
+    def jammed(self) -> bool:
+        """Whether bytes wait that the kernel did not take."""
+
+    async def drained(self) -> None:
+        """Wait until none do, or the connection has ended."""
 
     def ping(self) -> None:
         """Send a ping frame."""
@@ -39,6 +48,7 @@ class Connection:
         "_paused",
         "_request_numbers",
         "closing",
+        "envelope",
         "heard",
         "id",
         "lane",
@@ -61,10 +71,13 @@ class Connection:
         query: str,
         user: msgspec.Raw,
         user_id: UserId | None,
+        envelope: Envelope | None = None,
     ) -> None:
         self.id = connection_id
         self.transport = transport
         self.lane = lane
+        #: The state of the envelope protocol, for a client that speaks it.
+        self.envelope = envelope
         self.path = path
         self.query = query
         #: What `on_authenticate` returned, as JSON.
@@ -79,6 +92,10 @@ class Connection:
         self.rooms: set[str] = set()
         self._request_numbers = itertools.count(1)
         self._paused: asyncio.Future[None] | None = None
+
+    @property
+    def protocol(self) -> Plain | Envelope:
+        return self.envelope or PLAIN
 
     def next_request_id(self) -> RequestId:
         return RequestId(f"{self.id}-{next(self._request_numbers)}")
@@ -105,6 +122,20 @@ class Connection:
             if not self._paused.done():
                 self._paused.set_result(None)
             self._paused = None
+            # What its client has sent meanwhile has not been read yet.
+            self.heard = True
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame, but none after the close frame (RFC 6455, 5.5.1)."""
+        if not self.closing:
+            self.transport.write(frame)
+
+    def answer(self, frame: bytes) -> None:
+        """Send the answer to a request, behind what its client has missed."""
+        if self.envelope is not None and self.envelope.phase is not Phase.LIVE:
+            self.envelope.held_frames.append(frame)
+        else:
+            self.write(frame)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake, once."""
@@ -118,15 +149,28 @@ class Connection:
         return f"{self.id} (user {self.user_id})" if self.user_id else self.id
 
 
+class UserObserver(Protocol):
+    """Who wants to know which users are here."""
+
+    def arrived(self, user: UserId) -> None:
+        """The user's first connection here is open."""
+
+    def left(self, user: UserId) -> None:
+        """The user's last connection here has ended."""
+
+
 class Connections:
     """All connections of this push server."""
 
-    def __init__(self, server: ServerId) -> None:
+    def __init__(self, server: ServerId, observer: UserObserver | None = None) -> None:
         self._server = server
+        self._observer = observer
         self._numbers = itertools.count(1)
         self._by_id: dict[ConnectionId, Connection] = {}
         self._by_user: dict[UserId, set[Connection]] = {}
         self._by_room: dict[str, set[Connection]] = {}
+        #: A session that was taken over has two connections until the older one is seen to be gone.
+        self._by_session: dict[str, Connection] = {}
         self._emptied: asyncio.Event | None = None
 
     def new_id(self) -> ConnectionId:
@@ -134,8 +178,17 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         self._by_id[connection.id] = connection
+        if connection.envelope is not None:
+            self._by_session[connection.envelope.session] = connection
         if connection.user_id is not None:
-            self._by_user.setdefault(connection.user_id, set()).add(connection)
+            self._add_to_user(connection, connection.user_id)
+
+    def _add_to_user(self, connection: Connection, user: UserId) -> None:
+        if user not in self._by_user:
+            self._by_user[user] = set()
+            if self._observer is not None:
+                self._observer.arrived(user)
+        self._by_user[user].add(connection)
 
     def remove(self, connection: Connection) -> None:
         if self._by_id.pop(connection.id, None) is None:
@@ -144,12 +197,15 @@ class Connections:
             self._emptied.set()
         for room in list(connection.rooms):
             self.leave(connection, room)
+        self._leave_session(connection)
         if connection.user_id is None:
             return
         others = self._by_user[connection.user_id]
         others.discard(connection)
         if not others:
             del self._by_user[connection.user_id]
+            if self._observer is not None:
+                self._observer.left(connection.user_id)
 
     async def wait_until_empty(self, seconds: float) -> None:
         """Return when the last connection is gone, or after so many seconds."""
@@ -158,6 +214,22 @@ class Connections:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._emptied.wait()
+
+    def take_over(self, connection: Connection, session: str) -> None:
+        """Give a session to a connection, which has one of its own until now."""
+        assert connection.envelope is not None
+        self._leave_session(connection)
+        connection.envelope.session = session
+        self._by_session[session] = connection
+
+    def _leave_session(self, connection: Connection) -> None:
+        envelope = connection.envelope
+        if envelope is not None and self._by_session.get(envelope.session) is connection:
+            del self._by_session[envelope.session]
+
+    def of_session(self, session: str) -> Connection | None:
+        """The connection that has the session now."""
+        return self._by_session.get(session)
 
     def get(self, connection: ConnectionId) -> Connection | None:
         return self._by_id.get(connection)

@@ -6,12 +6,16 @@ does not come in time, an error from here.
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable
 
-from push_server import protocols
 from push_server.application import Application
+from push_server.claims import Holder
 from push_server.connections import Connection, Connections
+from push_server.late_outcomes import LateOutcomes, Wanted
+from push_server.protocols import envelope, plain
+from push_server.protocols.envelope import Asked
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
 from queue_run.ids import RequestId
@@ -34,11 +38,13 @@ class Forwarder:
         connections: Connections,
         application: Application,
         dispatcher: Dispatcher,
+        late_outcomes: LateOutcomes,
     ) -> None:
         self._settings = settings
         self._connections = connections
         self._application = application
         self._dispatcher = dispatcher
+        self._late_outcomes = late_outcomes
         self._deadlines: dict[RequestId, asyncio.TimerHandle] = {}
         self._handshakes: dict[RequestId, asyncio.Future[Authenticated]] = {}
         self._draining = False
@@ -46,18 +52,28 @@ class Forwarder:
     # From clients to workers.
 
     def receive(self, connection: Connection, data: str | bytes) -> Awaitable[None] | None:
-        """Take a client's frame; what it returns is to be awaited before the next one is read."""
-        connection.heard = True
-        if connection.closing:
-            log.debug("%s: a message after the close is not read", connection)
-            return None
+        """Take a plain client's frame; what it returns is to be awaited before the next one is
+        read."""
         if self._draining:
             # Until its last outcome is out and the connection closes, nothing more is read.
             return connection.pause()
-        request = protocols.inbound(connection.next_request_id(), data)
+        return self._take_on(connection, plain.inbound(connection.next_request_id(), data))
+
+    def ask(self, connection: Connection, asked: Asked) -> Awaitable[None] | None:
+        """Take a request of a client that speaks the envelope protocol; as `receive`."""
+        state = connection.envelope
+        assert state is not None
+        if asked.id in state.open:
+            log.debug("%s: request %r is under way already", connection, asked.id)
+            return None
+        request = envelope.inbound(connection.next_request_id(), asked)
+        state.accept(request.id, asked.id)
+        return self._take_on(connection, request)
+
+    def _take_on(self, connection: Connection, request: Inbound) -> Awaitable[None] | None:
         route = self._application.route(connection.path)
         if route is None:
-            _write(connection, protocols.error_frame(NOT_AVAILABLE))
+            self._fail(connection, [request.id], NOT_AVAILABLE)
         elif not route.ordered:
             connection.unordered.add(request.id)
             self._dispatch(connection, route, [request])
@@ -88,17 +104,36 @@ class Forwarder:
 
     def _dispatch(self, connection: Connection, route: RouteFacts, requests: list[Inbound]) -> None:
         allowed = route.timeout + self._settings.deadline_grace
+        state = connection.envelope
         self._dispatcher.submit(
             Turn(
                 connection=connection.id,
                 path=connection.path,
                 query=connection.query,
                 user=connection.user,
+                session=None if state is None else state.session,
                 requests=requests,
                 expires=time.time() + allowed,
-            )
+            ),
+            None if state is None else [state.claim_name(request.id) for request in requests],
         )
         self._arm(connection, requests[0].id, allowed)
+
+    def held_elsewhere(self, turn: Turn, number: int, holder: Holder) -> None:
+        """A request of a turn was sent before, for another connection of its session: neither it
+        nor what follows it was sent now."""
+        connection = self._connections.get(turn.connection)
+        if connection is None:
+            return
+        request = turn.requests[number].id
+        connection.lane.give_back(turn.requests[number + 1 :])
+        log.info("%s: has been sent before, as %s", request, holder.request)
+        # Longer than its own deadline here: that is what ends the waiting.
+        route = self._application.route(connection.path)
+        allowed = (route.timeout if route else 0.0) + 2 * self._settings.deadline_grace
+        self._late_outcomes.want(
+            holder, Wanted(connection.id, request, until=time.monotonic() + allowed)
+        )
 
     # From workers to clients.
 
@@ -112,9 +147,9 @@ class Forwarder:
             log.info("%s: an outcome that nobody waits for", outcome.request)
             return
         self._disarm(outcome.request)
-        frame = protocols.outcome_frame(outcome)
+        frame = connection.protocol.outcome(outcome)
         if frame is not None:
-            _write(connection, frame)
+            connection.answer(frame)
         self._go_on(connection)
 
     def authenticated(self, answer: Authenticated) -> None:
@@ -140,7 +175,7 @@ class Forwarder:
             self._next_turn(connection, route)
         elif head is None:
             self._fail(connection, connection.lane.drain(), NOT_AVAILABLE)
-        if self._draining:
+        if self._draining and connection.envelope is None:
             self._close_if_idle(connection)
         elif not self._is_full(connection):
             connection.read_on()
@@ -180,7 +215,7 @@ class Forwarder:
     def _fail(self, connection: Connection, requests: list[RequestId], text: str) -> None:
         for request in requests:
             self._disarm(request)
-            _write(connection, protocols.error_frame(text))
+            connection.answer(connection.protocol.error(request, text))
 
     # The end of a connection, and of this process.
 
@@ -192,22 +227,27 @@ class Forwarder:
         connection.read_on()
 
     async def drain(self, seconds: float) -> None:
-        """Read no more, let the outcomes of what was read come in, close each connection.
+        """Let every client go, with the outcomes of what was read from it.
 
-        Requests without an outcome when so many seconds are over get an error.
+        Plain clients are read no more, and closed when their outcomes are out; those without one
+        when so many seconds are over get an error. Clients that can resume are told to, at moments
+        spread over a while, and are served until they go.
         """
         self._draining = True
+        spread = min(self._settings.reconnect_spread, seconds / 2)
         for connection in self._connections:
-            self._close_if_idle(connection)
+            if connection.envelope is None:
+                self._close_if_idle(connection)
+            else:
+                connection.write(envelope.reconnect_frame(random.uniform(0, spread)))
         await self._connections.wait_until_empty(seconds)
         for connection in self._connections:
-            unanswered = [*connection.lane.drain(), *connection.unordered]
-            connection.unordered.clear()
-            self._fail(connection, unanswered, SHUTTING_DOWN)
-            connection.close(1001, SHUTTING_DOWN)
-
-
-def _write(connection: Connection, frame: bytes) -> None:
-    """Send a frame, but none after the close frame (RFC 6455, 5.5.1)."""
-    if not connection.closing:
-        connection.transport.write(frame)
+            if connection.envelope is None:
+                unanswered = [*connection.lane.drain(), *connection.unordered]
+                connection.unordered.clear()
+                self._fail(connection, unanswered, SHUTTING_DOWN)
+                connection.close(1001, SHUTTING_DOWN)
+            else:
+                # What it asked has its outcome after it has resumed elsewhere (1012: RFC 6455's
+                # registry, "service restart").
+                connection.close(1012, SHUTTING_DOWN)

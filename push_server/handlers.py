@@ -23,7 +23,19 @@ from push_server.connections import Connection
 from push_server.lanes import Lane
 from push_server.outbox import Outbox
 from push_server.pace import Pace
+from push_server.protocols.envelope import (
+    PONG_FRAME,
+    Asked,
+    Envelope,
+    Misunderstood,
+    Pinged,
+    Ponged,
+    Resume,
+    misunderstood_frame,
+)
 from push_server.services import SHUTTING_DOWN, Refused, Services
+from push_server.sessions import new_session
+from queue_run import frames
 from queue_run.envelopes import Authenticated
 from queue_run.ids import RequestId, id_of_user
 
@@ -73,7 +85,10 @@ class SocketHandler(WebSocketHandler):
         return self._services.origins.admits(origin, self.request.host)
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """The first name offered that is no token: browsers insist on an answer."""
+        """The envelope protocol where it is offered; else the first name that is no token:
+        browsers insist on an answer."""
+        if frames.SUBPROTOCOL in subprotocols:
+            return frames.SUBPROTOCOL
         names = [name for name in subprotocols if name and not name.startswith("bearer.")]
         return names[0] if names else None
 
@@ -109,6 +124,10 @@ class SocketHandler(WebSocketHandler):
         services = self._services
         answer = self._answer
         assert self._transport is not None
+        user_id = id_of_user(msgspec.json.decode(answer.user or b"null"))
+        envelope = None
+        if self.selected_subprotocol == frames.SUBPROTOCOL:
+            envelope = Envelope(new_session(user_id), services.position.offset)
         self._connection = connection = Connection(
             self._id,
             self._transport,
@@ -119,9 +138,14 @@ class SocketHandler(WebSocketHandler):
             path=self.request.path,
             query=self.request.query,
             user=msgspec.Raw(answer.user or b"null"),
-            user_id=id_of_user(msgspec.json.decode(answer.user or b"null")),
+            user_id=user_id,
+            envelope=envelope,
         )
+        self._transport.name = str(connection)
         services.connections.add(connection)
+        services.liveness.add(connection)
+        if envelope is not None:
+            self._welcome(connection, envelope)
         log.debug("%s: open at %s", connection, connection.path)
         self._close_in(
             None if answer.expires is None else answer.expires - time.time(),
@@ -133,9 +157,53 @@ class SocketHandler(WebSocketHandler):
     def on_message(self, message: str | bytes) -> Awaitable[None] | None:
         if self._connection is None:
             return None if self._refused else self._take_token(message)
-        waiting = self._services.forwarder.receive(self._connection, message)
+        connection = self._connection
+        connection.heard = True
+        if connection.closing:
+            log.debug("%s: a message after the close is not read", connection)
+            return None
+        if connection.envelope is None:
+            waiting = self._services.forwarder.receive(connection, message)
+        else:
+            waiting = self._take_frame(connection, connection.envelope, message)
         pause = self._pace.take(time.monotonic())
         return _after(pause, waiting) if pause else waiting
+
+    # The envelope protocol.
+
+    def _welcome(self, connection: Connection, envelope: Envelope) -> None:
+        services = self._services
+        connection.write(
+            envelope.welcome(
+                connection=connection.id,
+                user=connection.user_id,
+                epoch=services.position.epoch,
+                heartbeat=services.settings.ping_interval,
+                resume=services.settings.session_time,
+            )
+        )
+        services.resumption.hold(connection)
+
+    def _take_frame(
+        self, connection: Connection, envelope: Envelope, message: str | bytes
+    ) -> Awaitable[None] | None:
+        event = envelope.received(message)
+        match event:
+            case Ponged():
+                return None
+            case Pinged():
+                connection.write(PONG_FRAME)
+                return None
+            case Resume():
+                self._services.resumption.resume(connection, event)
+                return None
+        self._services.resumption.start(connection)
+        if isinstance(event, Asked):
+            return self._services.forwarder.ask(connection, event)
+        if isinstance(event, Misunderstood):
+            log.info("%s: a frame that means nothing: %s", connection, event.error)
+            connection.answer(misunderstood_frame(event))
+        return None
 
     def on_pong(self, data: bytes) -> None:
         if self._connection is not None:
@@ -149,6 +217,8 @@ class SocketHandler(WebSocketHandler):
         if connection is not None:
             connection.closing = True
             self._services.connections.remove(connection)
+            self._services.liveness.remove(connection)
+            self._services.resumption.forget(connection)
             self._services.forwarder.forget(connection)
             log.debug("%s: closed (%s)", connection, self.close_code or "no close frame")
 
@@ -206,7 +276,7 @@ async def _after(seconds: float, waiting: Awaitable[None] | None) -> None:
 class SocketTransport:
     """The socket that a connection stands for."""
 
-    __slots__ = ("_handler", "_outbox", "write")
+    __slots__ = ("_handler", "_outbox", "drained", "write")
 
     def __init__(self, handler: WebSocketHandler, max_bytes: int, name: str) -> None:
         self._handler = handler
@@ -214,6 +284,20 @@ class SocketTransport:
         assert protocol is not None
         self._outbox = Outbox(cast("IOStream", protocol.stream), name, max_bytes=max_bytes)
         self.write = self._outbox.write
+        self.drained = self._outbox.drained
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+        return self._outbox.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._outbox.name = name
+
+    @property
+    def jammed(self) -> bool:
+        return self._outbox.jammed
 
     def ping(self) -> None:
         try:
@@ -226,6 +310,7 @@ class SocketTransport:
     def close(self, code: int, reason: str) -> None:
         # A control frame has room for 125 bytes (RFC 6455, 5.5), two of them the code.
         text = reason.encode()[:123].decode(errors="ignore")
+        self._outbox.flush()
         try:
             self._handler.close(code, text)
         except StreamBufferFullError:

@@ -5,9 +5,14 @@ import collections
 import logging
 from collections.abc import Awaitable, Callable
 
-from push_server import protocols
 from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
+from push_server.protocols import plain
+from push_server.protocols.envelope import Phase
+from push_server.protocols.envelope import message_frame as envelope_frame
+from push_server.resume import Position
+from push_server.session_rooms import SessionRooms
+from push_server.window import Window
 from queue_run.channel.listener import Entry, Listener, Offset, parse_offset
 from queue_run.envelopes import (
     ApplicationChanged,
@@ -51,14 +56,19 @@ class Hub:
         forwarder: Forwarder,
         *,
         broadcast: str,
+        position: Position,
+        window: Window,
+        session_rooms: SessionRooms,
         on_application_changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._listener = listener
         self._connections = connections
         self._forwarder = forwarder
         self._broadcast = broadcast
+        self._position = position
+        self._window = window
+        self._session_rooms = session_rooms
         self._on_application_changed = on_application_changed
-        self._delivered: Offset = (0, 0)
         self._held: collections.deque[ChannelEnvelope] = collections.deque()
         self._writes = 0
         self._bytes = 0
@@ -66,7 +76,6 @@ class Hub:
 
     async def run(self) -> None:
         """Deliver for ever."""
-        self._delivered = self._listener.position(self._broadcast)
         async for batch in self._listener.batches():
             for entry in batch:
                 try:
@@ -77,9 +86,25 @@ class Hub:
 
     def release(self) -> None:
         """Let everything held go: what it waits for has been lost."""
-        self._delivered = max(self._delivered, self._listener.position(self._broadcast))
         while self._held:
             self._to_connection(self._held.popleft())
+
+    def prime(self, entry: Entry) -> None:
+        """Keep an entry from before this server's time for clients that missed it."""
+        try:
+            envelope = decode(entry.data)
+        except InvalidEnvelope as error:
+            log.error("%s: %s", entry.stream, error)
+            return
+        if self._is_new(envelope.id):
+            self._window.append(entry.offset, envelope, len(entry.data))
+
+    def take_late(self, outcome: Outcome) -> None:
+        """Deliver an outcome that was found elsewhere."""
+        if self._held or not self._is_due(outcome):
+            self._held.append(outcome)
+        else:
+            self._to_connection(outcome)
 
     async def _take(self, entry: Entry) -> None:
         try:
@@ -88,9 +113,13 @@ class Hub:
             log.error("%s: %s", entry.stream, error)
         else:
             if self._is_new(envelope.id):
-                await self._deliver(entry.stream, envelope)
+                if entry.stream == self._broadcast:
+                    # First, so that a client that resumes meanwhile finds it.
+                    self._window.append(entry.offset, envelope, len(entry.data))
+                    self._position.begun = entry.offset
+                await self._deliver(entry, envelope)
         if entry.stream == self._broadcast:
-            self._delivered = entry.offset
+            self._position.move(entry.offset)
             while self._held and self._is_due(self._held[0]):
                 self._to_connection(self._held.popleft())
 
@@ -103,26 +132,31 @@ class Hub:
             self._recent.popitem(last=False)
         return True
 
-    async def _deliver(self, stream: str, envelope: ChannelEnvelope) -> None:
+    async def _deliver(self, entry: Entry, envelope: ChannelEnvelope) -> None:
         match envelope:
             case ToUsers():
                 receivers = self._connections.of_users(envelope.users)
-                await self._fan_out(envelope.message, receivers)
+                await self._fan_out(entry.offset, envelope.message, receivers)
             case ToRoom():
-                await self._fan_out(envelope.message, self._in_room(envelope))
+                receivers = self._in_room(envelope)
+                await self._fan_out(entry.offset, envelope.message, receivers)
+            case ToConnection() if envelope.session is not None:
+                receiver = self._connections.of_session(envelope.session)
+                receivers = [receiver] if receiver is not None else []
+                await self._fan_out(entry.offset, envelope.message, receivers)
             case Membership():
                 self._change_membership(envelope)
             case CloseUsers():
                 for connection in self._connections.of_users(envelope.users):
                     connection.close(envelope.code, envelope.reason)
-            case CloseConnection() if stream == self._broadcast:
+            case CloseConnection() if entry.stream == self._broadcast:
                 self._to_connection(envelope)
             case ApplicationChanged():
                 await self._on_application_changed()
             case Authenticated():
                 self._forwarder.authenticated(envelope)
             case Hello():
-                log.debug("%s is open", stream)
+                log.debug("%s is open", entry.stream)
             case _ if self._held or not self._is_due(envelope):
                 self._held.append(envelope)
             case _:
@@ -133,7 +167,7 @@ class Hub:
         if after is None:
             return True
         try:
-            return parse_offset(after) <= self._delivered
+            return parse_offset(after) <= self._position.offset
         except ValueError:
             log.error("an outcome waits for the offset %r, which is none", after)
             return True
@@ -147,33 +181,45 @@ class Hub:
                 log.debug("%s: left before its message came", envelope.connection)
             elif isinstance(envelope, CloseConnection):
                 connection.close(envelope.code, envelope.reason)
-            elif not connection.closing:
-                connection.transport.write(protocols.message_frame(envelope.message))
+            else:
+                connection.answer(connection.protocol.message(envelope.message))
 
     def _in_room(self, envelope: ToRoom) -> list[Connection]:
         return [
             connection
             for connection in self._connections.of_room(envelope.room)
-            if connection.id != envelope.without_connection
-            and (envelope.without_user is None or connection.user_id != envelope.without_user)
+            if not _spares(envelope, connection)
         ]
 
     def _change_membership(self, envelope: Membership) -> None:
         change = self._connections.join if envelope.joins else self._connections.leave
         changed = self._connections.of_users(envelope.users)
-        if envelope.connection is not None:
+        one = None
+        if envelope.session is not None:
+            one = self._connections.of_session(envelope.session)
+        elif envelope.connection is not None:
             one = self._connections.get(envelope.connection)
-            changed += [one] if one is not None else []
+        changed += [one] if one is not None else []
         for connection in changed:
             change(connection, envelope.room)
+            if connection.envelope is not None:
+                session = connection.envelope.session
+                self._session_rooms.changed(session, envelope.room, joins=envelope.joins)
 
-    async def _fan_out(self, message: Message, receivers: list[Connection]) -> None:
+    async def _fan_out(self, offset: Offset, message: Message, receivers: list[Connection]) -> None:
         if not receivers:
             return
-        frame = protocols.message_frame(message)
+        frame = plain.message_frame(message)
+        # The same bytes for all that speak the envelope protocol, too.
+        wrapped: bytes | None = None
         for connection in receivers:
-            if not connection.closing:
-                connection.transport.write(frame)
+            state = connection.envelope
+            if state is None:
+                connection.write(frame)
+            elif state.phase is Phase.LIVE and offset > state.offset:
+                if wrapped is None:
+                    wrapped = envelope_frame(message, offset)
+                connection.write(wrapped)
             self._writes += 1
             if self._writes >= WRITES_AT_ONCE:
                 await self._breathe()
@@ -185,3 +231,13 @@ class Hub:
         """Let the loop do its other work."""
         self._writes = self._bytes = 0
         await asyncio.sleep(0)
+
+
+def _spares(message: ToRoom, connection: Connection) -> bool:
+    """Whether the sender of a message to a room has excluded this connection."""
+    state = connection.envelope
+    return (
+        connection.id == message.without_connection
+        or (state is not None and state.session == message.without_session)
+        or (message.without_user is not None and connection.user_id == message.without_user)
+    )

@@ -5,6 +5,7 @@ and leaves together as the next turn, so that order costs no round trip per requ
 """
 
 from collections import deque
+from collections.abc import Sequence
 
 from queue_run.envelopes import Inbound
 from queue_run.ids import RequestId
@@ -52,6 +53,13 @@ class Lane:
         self._waiting_bytes = 0
         self._in_flight.extend(request.id for request in turn)
         return turn
+
+    def give_back(self, requests: Sequence[Inbound]) -> None:
+        """Let requests of the turn in flight wait again, before all others."""
+        for request in reversed(requests):
+            if self.settle(request.id):
+                self._waiting.appendleft(request)
+                self._waiting_bytes += len(request.data)
 
     def settle(self, request: RequestId) -> bool:
         """Note an outcome; False when nobody waits for it any more."""

@@ -8,12 +8,14 @@ import msgspec
 from tornado import web
 from tornado.httputil import HTTPServerRequest
 
-from push_server import protocols
 from push_server.admission import ApiKeys, Origins, Proxies
 from push_server.application import Application
 from push_server.connections import Connections
 from push_server.forwarder import Forwarder
+from push_server.liveness import Liveness
+from push_server.protocols import plain
 from push_server.pushes import Pushes
+from push_server.resume import Position, Resumption
 from queue_run.envelopes import Authenticate, Authenticated
 from queue_run.ids import ConnectionId, RequestId, ServerId, id_of_user
 from queue_run.settings import Settings
@@ -35,6 +37,9 @@ class Services:
         forwarder: Forwarder,
         *,
         pushes: Pushes,
+        position: Position,
+        resumption: Resumption,
+        liveness: Liveness,
     ) -> None:
         self.settings = settings
         self.server = server
@@ -42,6 +47,9 @@ class Services:
         self.application = application
         self.forwarder = forwarder
         self.pushes = pushes
+        self.position = position
+        self.resumption = resumption
+        self.liveness = liveness
         self.origins = Origins(settings.allowed_origins)
         self.proxies = Proxies(settings.trusted_proxies)
         self.api_keys = ApiKeys(settings.api_keys)
@@ -95,7 +103,7 @@ class Services:
             remote_ip=self.proxies.client_address(
                 request.remote_ip or "", headers.get("X-Forwarded-For", "").split(",")
             ),
-            message=None if message is None else protocols.inbound(request_id, message),
+            message=None if message is None else plain.inbound(request_id, message),
             expires=time.time() + self.settings.authenticate_timeout,
         )
         try:

@@ -21,6 +21,8 @@ class Call:
     user_id: UserId | None
     #: The requesting connection; None in a job.
     connection: ConnectionId | None = None
+    #: Of the connection, where its client speaks the envelope protocol.
+    session: str | None = None
     #: Everything it sent to users, in order.
     sent: list[Receipt] = field(default_factory=list)
     #: The job that runs, if one does: what it sends it may have sent in an attempt before.

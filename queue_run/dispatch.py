@@ -13,12 +13,16 @@ import random
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
+import msgspec
 from celery import Celery
 from kombu import Producer, Queue
 from kombu.exceptions import KombuError
 
 from queue_run.envelopes import Turn, Work, encode_batch
+from queue_run.errors import InfrastructureError
 from queue_run.keys import REQUESTS_TASK
 
 log = logging.getLogger(__name__)
@@ -28,13 +32,25 @@ BATCH_SIZE = 32
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
+#: Claims the requests of turns by the names that were submitted with each, on the thread of the
+#: dispatcher; says for each turn how many of its requests, from the first, may be sent.
+Claim: TypeAlias = Callable[[Sequence[tuple[Turn, Sequence[str]]]], Sequence[int]]
+
+
+class _Item(NamedTuple):
+    work: Work
+    #: Of the requests of a turn that must be claimed first.
+    names: Sequence[str] | None = None
+
+
 class Dispatcher:
     """Sends work to the workers, in the order in which it was given."""
 
-    def __init__(self, app: Celery, queue_name: str) -> None:
+    def __init__(self, app: Celery, queue_name: str, *, claim: Claim | None = None) -> None:
         self._app = app
         self._queue_name = queue_name
-        self._waiting: collections.deque[Work] = collections.deque()
+        self._claim = claim
+        self._waiting: collections.deque[_Item] = collections.deque()
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="queue-run-dispatch", daemon=True)
         self._closing = False
@@ -42,13 +58,16 @@ class Dispatcher:
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Work, names: Sequence[str] | None = None) -> None:
         """Queue a turn or an authentication; never blocks.
 
         Without a broker it is tried again until it expires: whoever waits for its outcome has its
         own deadline.
+
+        Args:
+            names: of a turn's requests, to be claimed before they are sent.
         """
-        self._waiting.append(work)
+        self._waiting.append(_Item(work, names))
         self._wake.put(True)
 
     def close(self, timeout: float) -> None:
@@ -78,7 +97,7 @@ class Dispatcher:
                 pause = FIRST_PAUSE
 
     def _is_passing(self, error: Exception) -> bool:
-        if isinstance(error, OSError | KombuError):
+        if isinstance(error, OSError | KombuError | InfrastructureError):
             return True
         connection = self._app.connection_for_write()
         return isinstance(error, connection.connection_errors + connection.channel_errors)
@@ -96,35 +115,47 @@ class Dispatcher:
 
     def _publish_batch(self, producer: Producer, target: Queue) -> None:
         batch = self._next_batch()
-        if not batch:
-            return
         try:
-            self._publish(producer, target, batch)
+            batch = self._claimed(batch)
+            if batch:
+                self._publish(producer, target, [item.work for item in batch])
         except BaseException:
             # It may have arrived all the same: push servers take only the first outcome.
             self._waiting.extendleft(reversed(batch))
             raise
 
-    def _next_batch(self) -> list[Work]:
+    def _next_batch(self) -> list[_Item]:
         """The oldest work, up to a batch's size; a turn is never split."""
-        batch: list[Work] = []
+        batch: list[_Item] = []
         size = 0
         now = time.time()
         while self._waiting and size < BATCH_SIZE:
-            work = self._waiting.popleft()
-            if work.expires > now:
-                batch.append(work)
-                size += len(work.requests) if isinstance(work, Turn) else 1
+            item = self._waiting.popleft()
+            if item.work.expires > now:
+                batch.append(item)
+                size += len(item.work.requests) if isinstance(item.work, Turn) else 1
         return batch
+
+    def _claimed(self, batch: list[_Item]) -> list[_Item]:
+        """The batch without the requests that somebody else has taken, and what follows them."""
+        turns = [
+            (item.work, item.names)
+            for item in batch
+            if isinstance(item.work, Turn) and item.names is not None
+        ]
+        if not turns or self._claim is None:
+            return batch
+        taken = iter(self._claim(turns))
+        return [each for item in batch if (each := _shortened(item, taken)) is not None]
 
     def _drop_expired(self) -> None:
         """While the broker is away: what nobody waits for any more must not pile up."""
         now = time.time()
         # One pass over what is here now; the event loop may append meanwhile.
         for _ in range(len(self._waiting)):
-            work = self._waiting.popleft()
-            if work.expires > now:
-                self._waiting.append(work)
+            item = self._waiting.popleft()
+            if item.work.expires > now:
+                self._waiting.append(item)
 
     def _publish(self, producer: Producer, target: Queue, batch: list[Work]) -> None:
         # The parts of Celery's `apply_async` that matter here, without its cost: a registered
@@ -140,3 +171,15 @@ class Dispatcher:
         self._app.amqp.send_task_message(
             producer, REQUESTS_TASK, message, queue=target, serializer="json", retry=False
         )
+
+
+def _shortened(item: _Item, taken: Iterator[int]) -> _Item | None:
+    """The item with the requests that were claimed; None without any."""
+    if not isinstance(item.work, Turn) or item.names is None:
+        return item
+    count = next(taken)
+    if count == 0:
+        return None
+    turn = msgspec.structs.replace(item.work, requests=item.work.requests[:count])
+    # Once is enough: the batch may have to be sent again.
+    return _Item(turn)

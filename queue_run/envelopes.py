@@ -73,6 +73,8 @@ class ToRoom(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="
     message: Message
     without_connection: ConnectionId | None = None
     without_user: UserId | None = None
+    #: The sender's session, where it has one: its connection may be another by now.
+    without_session: str | None = None
 
 
 class Membership(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="membership"):
@@ -85,13 +87,16 @@ class Membership(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, t
     joins: bool
     connection: ConnectionId | None = None
     users: list[UserId] = []
+    #: Of the connection, where it has one.
+    session: str | None = None
 
 
 class ToConnection(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="connection"):
-    """A message to one connection."""
+    """A message to one connection; with a session, to whichever connection has that now."""
 
     connection: ConnectionId
     message: Message
+    session: str | None = None
 
 
 class CloseConnection(
@@ -206,6 +211,8 @@ class Inbound(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     id: RequestId
     text: str | None = None
     binary: bytes | None = None
+    #: Whether the text is JSON for certain, and not by its looks: also a text is quoted then.
+    json: bool = False
 
     @property
     def data(self) -> str | bytes:
@@ -220,6 +227,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="t
     query: str = ""
     #: What `on_authenticate` returned.
     user: msgspec.Raw = msgspec.Raw(b"null")
+    #: Of a connection that speaks the envelope protocol.
+    session: str | None = None
     requests: list[Inbound]
     #: Unix time; a worker that gets the turn later drops it: its clients have had their answer.
     expires: float

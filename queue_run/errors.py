@@ -209,7 +209,8 @@ class InfrastructureError(QueueRunError):
 
 
 class ChannelUnavailable(InfrastructureError):
-    """Raised by `send` when Redis took no message within `publish_timeout` seconds."""
+    """Raised by `send` when Redis took no message within `publish_timeout` seconds, and by
+    `is_online` and `online` when it gave no answer."""
 
 
 class DispatchUnavailable(InfrastructureError):

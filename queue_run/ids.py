@@ -22,6 +22,11 @@ def server_of(connection: ConnectionId) -> ServerId:
     return ServerId(connection.rpartition("-")[0])
 
 
+def server_of_request(request: RequestId) -> ServerId:
+    """The push server that took the request."""
+    return server_of(ConnectionId(request.rpartition("-")[0]))
+
+
 def user_id(value: object) -> UserId:
     """A user's id as text: ints become text.
 

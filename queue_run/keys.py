@@ -17,6 +17,20 @@ class Keys:
         self.namespace = namespace
         #: Stream of everything addressed to users.
         self.broadcast = f"{namespace}:broadcast"
+        #: Random text, made with the data: another one tells that Redis has lost them.
+        self.epoch = f"{namespace}:epoch"
+        #: Push servers by the time of their last heartbeat.
+        self.push_servers = f"{namespace}:push-servers"
+        #: Online users, with the number of push servers that hold connections of each.
+        self.online = f"{namespace}:online"
+        #: Users whose last connection has closed, by the time at which they count as gone.
+        self.leaving = f"{namespace}:leaving"
+        #: Stream of users who came and went, for `on_online` and `on_offline`.
+        self.presence = f"{namespace}:presence"
+        #: Since when push servers have looked regularly for others that have died.
+        self.presence_sweeps = f"{namespace}:presence-sweeps"
+        #: Which worker process tells the application of them, one at a time.
+        self.presence_lease = f"{namespace}:presence-lease"
         #: What the workers offer (`queue_run.manifest`).
         self.manifest = f"{namespace}:manifest"
         #: Expires unless a worker that serves requests renews it.
@@ -37,6 +51,22 @@ class Keys:
     def server(self, server: ServerId) -> str:
         """Stream of replies and outcomes for the connections of one push server."""
         return f"{self.namespace}:server:{server}"
+
+    def claim(self, session: str, request: str) -> str:
+        """Which push server took a client's request, so that its repetition is not run again.
+
+        Args:
+            request: the id that the client gave it, as JSON.
+        """
+        return f"{self.namespace}:claim:{session}:{request}"
+
+    def session_rooms(self, session: str) -> str:
+        """The rooms that a session has joined."""
+        return f"{self.namespace}:session-rooms:{session}"
+
+    def users_of(self, server: ServerId) -> str:
+        """The users that have connections on one push server."""
+        return f"{self.namespace}:users:{server}"
 
     def celery_queue(self, name: str | None) -> str:
         """Celery queue of the jobs whose file names this one; None for the usual one."""

@@ -41,6 +41,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     routes: list[RouteFacts] = []
     #: Whether connections are accepted only after a worker has run `on_authenticate`.
     authenticates: bool = False
+    #: Whether it has `on_online` or `on_offline`: users who come and go are told to it.
+    watches_users: bool = False
     #: The queues by name.
     queues: dict[str, QueueFacts] = {}
 

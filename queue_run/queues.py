@@ -9,7 +9,8 @@ import inspect
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Generator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar, overload
@@ -18,6 +19,7 @@ import msgspec
 
 from queue_run import context, runtime
 from queue_run.config import Config
+from queue_run.done import Done, done, in_the_background
 from queue_run.errors import ClientError, InvalidPush, UsageError
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
@@ -32,7 +34,6 @@ __all__ = ["PushedJob", "Queue", "cancel", "get", "self"]
 PACKAGE = "queues"
 
 P_contra = TypeVar("P_contra", contravariant=True)
-T = TypeVar("T")
 
 
 class PushedJob(str, Awaitable[str]):
@@ -50,34 +51,6 @@ class PushedJob(str, Awaitable[str]):
         if self._published is None:
             return str(self)
         return (yield from self._published.__await__())
-
-
-class Done(Awaitable[T]):
-    """What was asked for: awaited in asynchronous code, there at once in synchronous code."""
-
-    def __init__(self, future: "asyncio.Future[T] | None", value: T | None = None) -> None:
-        self._future = future
-        self._value = value
-
-    def result(self) -> T:
-        """The answer, in synchronous code.
-
-        Raises:
-            RuntimeError: in asynchronous code, which must await it.
-        """
-        if self._future is not None:
-            raise RuntimeError("in asynchronous code, await it")
-        return self._value  # type: ignore[return-value]
-
-    def __await__(self) -> Generator[Any, None, T]:
-        if self._future is None:
-            return self.result()
-        return (yield from self._future.__await__())
-
-    def __bool__(self) -> bool:
-        if self._future is not None:
-            raise TypeError("its answer is not there yet: await it")
-        return bool(self._value)
 
 
 @dataclass(frozen=True)
@@ -146,7 +119,7 @@ class Queue(Generic[P_contra]):
         if local is not None:
             _check(job, local, self.dedupe_id)
         publish = partial(_publish, job, local, self.dedupe_id)
-        future = _in_the_background(publish)
+        future = in_the_background(_pusher, publish)
         pushed = PushedJob(publish() if future is None else job.id)
         pushed._published = future
         return pushed
@@ -210,9 +183,7 @@ def cancel(job_id: str) -> Done[bool]:
     Raises:
         JobStoreUnavailable: when Redis does not answer in time.
     """
-    ask = partial(_cancel, str(job_id))
-    future = _in_the_background(ask)
-    return Done(future, ask() if future is None else None)
+    return done(_pusher, partial(_cancel, str(job_id)))
 
 
 def as_argument(payload: object) -> Any:
@@ -244,17 +215,12 @@ def _check(job: JobEnvelope, local: LocalQueue, dedupe: str | None) -> None:
             raise InvalidPush(f"{job.queue} does not take this payload: {error}") from None
 
 
+def _pusher() -> Executor:
+    return runtime.current().pusher
+
+
 def _cancel(job_id: str) -> bool:
     return runtime.current().attempts.cancel(job_id)
-
-
-def _in_the_background(work: Callable[[], T]) -> "asyncio.Future[T] | None":
-    """In asynchronous code, the work on the thread that pushes; None in synchronous code."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-    return loop.run_in_executor(runtime.current().pusher, work)
 
 
 def _of_module(module: Any) -> LocalQueue:

@@ -24,11 +24,16 @@ from queue_run.keys import Keys
 from queue_run.known_queues import KnownQueues
 from queue_run.manifest import QueueFacts
 from queue_run.payloads import Validate
+from queue_run.presence import Presence
 from queue_run.requests import SentMessage
 from queue_run.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
+
+
+#: Threads that ask Redis for asynchronous code.
+ASKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,15 @@ class Runtime:
         return ThreadPoolExecutor(1, thread_name_prefix="queue-run-push")
 
     @cached_property
+    def asker(self) -> Executor:
+        """Threads for questions of asynchronous code; no broker that is away holds them up."""
+        return ThreadPoolExecutor(ASKERS, thread_name_prefix="queue-run-ask")
+
+    @cached_property
+    def presence(self) -> Presence:
+        return Presence(self.store)
+
+    @cached_property
     def store(self) -> Store:
         return Store(self.settings, patience=self.settings.publish_timeout)
 
@@ -114,15 +128,15 @@ class Runtime:
 
     def close(self) -> None:
         """Send what waits and close what was opened."""
-        if "pusher" in self.__dict__:
-            self.pusher.shutdown()
-            del self.__dict__["pusher"]
+        for name in ("pusher", "asker"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).shutdown()
         if "publisher" in self.__dict__:
             self.publisher.close()
             del self.__dict__["publisher"]
         if "store" in self.__dict__:
             self.store.close()
-            for name in ("store", "attempts", "lanes", "dead_letters", "job_pusher"):
+            for name in ("store", "presence", "attempts", "lanes", "dead_letters", "job_pusher"):
                 self.__dict__.pop(name, None)
 
     def after_fork(self) -> "Runtime":

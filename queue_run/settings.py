@@ -14,6 +14,8 @@ from queue_run.errors import SettingsError
 #: Variables that carry no prefix, because every hosting platform already knows them.
 CUSTOMARY_NAMES = {"redis_url": "REDIS_URL", "broker_url": "BROKER_URL", "port": "PORT"}
 PREFIX = "QUEUE_RUN_"
+#: The number that `queue-run start` gives each process, for node names; no setting.
+PROCESS_VARIABLE = "QUEUE_RUN_PROCESS"
 #: Read by the test suite, never by the framework.
 TEST_PREFIX = "QUEUE_RUN_TEST_"
 
@@ -77,8 +79,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     publish_timeout: Seconds = 5.0
     #: From SIGTERM to exit, at most.
     shutdown_grace: Seconds = 25.0
-    #: Interval of the WebSocket pings; a client silent for two intervals is dropped.
+    #: Interval of the pings that a client gets.
     ping_interval: Seconds = 25.0
+    #: A client that has not been heard so long after a ping is dropped.
+    ping_timeout: Seconds = 10.0
+    #: How long a client's session outlives its socket: replies and requests are kept for it.
+    session_time: Seconds = 60.0
+    #: How far back a client can resume: age of the oldest message that a push server keeps.
+    window_time: Seconds = 300.0
+    #: The same in bytes of messages.
+    window_bytes: Bytes = 32 * 1024 * 1024
+    #: On a shutdown, clients are asked to reconnect at moments spread over so long.
+    reconnect_spread: Seconds = 5.0
+    #: A user without connections counts as gone so long after the last one closed.
+    offline_delay: Seconds = 5.0
     #: Interval of the heartbeats that push servers and workers leave in Redis.
     heartbeat_interval: Seconds = 5.0
 
@@ -211,8 +225,8 @@ def _unknown_variables(cls: type[Settings], environ: Mapping[str, str]) -> list[
     known = {variable_name(field.name) for field in msgspec.structs.fields(cls)}
     unknown = sorted(
         name
-        for name in environ
-        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX) and name not in known
+        for name in environ.keys() - known - {PROCESS_VARIABLE}
+        if name.startswith(PREFIX) and not name.startswith(TEST_PREFIX)
     )
     found = []
     for name in unknown:

@@ -8,11 +8,15 @@ Works in handlers, jobs, plain Celery tasks, views, threads and scripts.
 
 import asyncio
 from collections.abc import Iterable
+from concurrent.futures import Executor
+from functools import partial
 
 import msgspec
 
 from queue_run import context, runtime
+from queue_run.channel.publisher import Counted
 from queue_run.channel.receipts import Receipt, finished
+from queue_run.done import Done, done
 from queue_run.envelopes import (
     ChannelEnvelope,
     CloseConnection,
@@ -25,12 +29,23 @@ from queue_run.envelopes import (
     repeatable,
 )
 from queue_run.errors import OutsideCall
-from queue_run.ids import ConnectionId, UserId, server_of, user_ids
+from queue_run.ids import ConnectionId, UserId, server_of, user_id, user_ids
 from queue_run.messages import Message
 from queue_run.messages import encode as encode_message
 from queue_run.requests import SentMessage
 
-__all__ = ["Recipients", "Room", "close", "join", "leave", "room", "send", "to"]
+__all__ = [
+    "Recipients",
+    "Room",
+    "close",
+    "is_online",
+    "join",
+    "leave",
+    "online",
+    "room",
+    "send",
+    "to",
+]
 
 #: Entries that the stream of one push server holds, about: replies are read at once.
 SERVER_ENTRIES = 10_000
@@ -53,7 +68,7 @@ def send(message: object) -> Receipt:
         return to(call.user_id).send(message)
     assert call.connection is not None
     body = _encoded(message)
-    receipt = _to_server(call.connection, ToConnection(connection=call.connection, message=body))
+    receipt = _to_connection(call.connection, call.session, body)
     _sent(SentMessage(data=message, connection=call.connection))
     return receipt
 
@@ -138,6 +153,7 @@ class Room:
             envelope = msgspec.structs.replace(
                 envelope,
                 without_connection=call.connection,
+                without_session=call.session,
                 without_user=None if call.connection else call.user_id,
             )
         receipt = _broadcast(envelope)
@@ -168,6 +184,9 @@ class Recipients:
     def send(self, message: object) -> Receipt:
         """Send to all connections of these users. No users: nothing is sent.
 
+        Returns:
+            A receipt, whose `online` says how many of the users had an open connection.
+
         Raises:
             NotEncodable: when the message has no JSON form.
             MessageTooLarge: beyond the setting `max_message_bytes`.
@@ -175,8 +194,8 @@ class Recipients:
         """
         body = _encoded(message)
         if not self.users:
-            return finished()
-        receipt = _broadcast(ToUsers(users=self.users, message=body))
+            return finished(online=0)
+        receipt = _broadcast(ToUsers(users=self.users, message=body), counted=self.users)
         _sent(SentMessage(data=message, users=tuple(self.users)))
         return receipt
 
@@ -192,12 +211,55 @@ class Recipients:
         return _broadcast(CloseUsers(users=self.users, code=code, reason=reason))
 
 
-def _broadcast(envelope: ChannelEnvelope) -> Receipt:
+def is_online(user: str | int) -> Done[bool]:
+    """Whether a user has an open connection, on any push server.
+
+    In synchronous code the answer is there on return, in asynchronous code await the call.
+
+    Raises:
+        TypeError: for an id that is neither a non-empty text nor an int.
+        ChannelUnavailable: when Redis does not answer in time.
+    """
+    return done(_asker, partial(_is_online, user_id(user)))
+
+
+def online(users: str | int | Iterable[str | int]) -> Done[list[UserId]]:
+    """Those of the users that have open connections, in the order given, each once.
+
+    In synchronous code the answer is what `result()` of it gives, in asynchronous code await the
+    call.
+
+    Raises:
+        TypeError: for an id that is neither a non-empty text nor an int.
+        ChannelUnavailable: when Redis does not answer in time.
+    """
+    return done(_asker, partial(_online, user_ids(users)))
+
+
+def _asker() -> Executor:
+    return runtime.current().asker
+
+
+def _is_online(user: UserId) -> bool:
+    return runtime.current().presence.is_online(user)
+
+
+def _online(users: list[UserId]) -> list[UserId]:
+    return runtime.current().presence.online(users)
+
+
+def _broadcast(envelope: ChannelEnvelope, *, counted: list[UserId] | None = None) -> Receipt:
     here = runtime.current()
     call = context.current()
     if call is not None and call.job_id is not None:
         envelope = _repeatable(envelope, call.job_id, next(call.send_numbers))
-    receipt = _publish(here.keys.broadcast, envelope, here.settings.broadcast_entries, create=True)
+    receipt = _publish(
+        here.keys.broadcast,
+        envelope,
+        here.settings.broadcast_entries,
+        create=True,
+        counted=None if counted is None else (here.keys.online, counted),
+    )
     if call is not None:
         call.sent.append(receipt)
     return receipt
@@ -211,16 +273,33 @@ def _repeatable(envelope: ChannelEnvelope, job: str, number: int) -> ChannelEnve
     return envelope
 
 
+def _to_connection(connection: ConnectionId, session: str | None, message: Message) -> Receipt:
+    envelope = ToConnection(connection=connection, message=message, session=session)
+    if session is not None:
+        # Its client may be at another push server by now, or on its way to one.
+        return _broadcast(envelope)
+    return _to_server(connection, envelope)
+
+
 def _to_server(connection: ConnectionId, envelope: ChannelEnvelope) -> Receipt:
     # A stream that is gone belonged to a push server that is gone, and the connection with it.
     stream = runtime.current().keys.server(server_of(connection))
     return _publish(stream, envelope, SERVER_ENTRIES, create=False)
 
 
-def _publish(stream: str, envelope: ChannelEnvelope, max_entries: int, *, create: bool) -> Receipt:
+def _publish(
+    stream: str,
+    envelope: ChannelEnvelope,
+    max_entries: int,
+    *,
+    create: bool,
+    counted: Counted | None = None,
+) -> Receipt:
     publisher = runtime.current().publisher
     publish = publisher.submit if _in_event_loop() else publisher.publish
-    return publish(stream, encode(envelope), max_entries=max_entries, create=create)
+    return publish(
+        stream, encode(envelope), max_entries=max_entries, create=create, counted=counted
+    )
 
 
 def _encoded(message: object) -> Message:
@@ -239,7 +318,10 @@ def _change_membership(verb: str, room: str) -> Receipt:
     call = _call_of_someone(verb)
     name = _checked_room(room)
     if call.connection is not None:
-        return _broadcast(Membership(room=name, joins=verb == "join", connection=call.connection))
+        joins = verb == "join"
+        return _broadcast(
+            Membership(room=name, joins=joins, connection=call.connection, session=call.session)
+        )
     assert call.user_id is not None
     return _broadcast(Membership(room=name, joins=verb == "join", users=[call.user_id]))
 

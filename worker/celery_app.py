@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import threading
 from typing import Any, NoReturn
 
 import redis
@@ -16,6 +17,7 @@ from queue_run.keys import JOB_TASK_PREFIX, Keys
 from queue_run.settings import Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
+from worker.presence import PresenceWatcher
 from worker.routes import Routes
 from worker.sweeper import Sweeper
 from worker.tasks import Process, keep_unknown, register
@@ -100,6 +102,7 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     """Tie the life of our parts to the worker's. Signals hold functions weakly, hence `weak`."""
     announcers: list[Announcer] = []
     sweepers: list[Sweeper] = []
+    watchers: list[PresenceWatcher] = []
 
     def check_redis(**_: Any) -> None:
         _require_redis(settings)
@@ -121,6 +124,10 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
         announcer = Announcer(settings, routes.manifest, serves_sockets=serves_sockets)
         announcer.start()
         announcers.append(announcer)
+        if serves_sockets and routes.watches_users:
+            watcher = PresenceWatcher(settings, routes, lambda: process.intake)
+            watcher.start()
+            watchers.append(watcher)
         if consumes - {sockets_queue}:
             sweeper = Sweeper(settings, routes, runtime.current().job_pusher)
             sweeper.start()
@@ -132,6 +139,8 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     def shut_down(**_: Any) -> None:
         for sweeper in sweepers:
             sweeper.stop()
+        for watcher in watchers:
+            watcher.stop()
         process.drain()
         for announcer in announcers:
             announcer.stop()
@@ -148,6 +157,9 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     signals.worker_init.connect(quiet_beat, weak=False)
     signals.after_setup_logger.connect(quiet_celery, weak=False)
     signals.worker_ready.connect(announce, weak=False)
+    # Celery sends it from its handler of SIGTERM, holding the signal's lock for a moment: a second
+    # SIGTERM in that moment would wait for the first, in the same thread, and the worker for ever.
+    signals.worker_shutting_down.lock = threading.RLock()  # type: ignore[attr-defined]
     signals.worker_shutting_down.connect(stop_soon, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)
     signals.worker_process_shutdown.connect(shut_down_child, weak=False)

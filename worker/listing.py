@@ -18,6 +18,11 @@ def listing(routes: Routes, *, now: datetime | None = None) -> str:
         parts = ["no routes: messages are answered with an error, connections only receive"]
     authenticate = _where(routes.authenticate) if routes.authenticate else "everybody is let in"
     parts.append(f"on_authenticate: {authenticate}")
+    parts += [
+        f"{name}: {hook.file}"
+        for name, hook in (("on_online", routes.online), ("on_offline", routes.offline))
+        if hook is not None
+    ]
     if routes.queues:
         parts.append(_queues(routes.queues.values(), now or datetime.now(UTC)))
     return "\n\n".join(parts)

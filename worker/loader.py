@@ -66,8 +66,13 @@ HOOKS = {
     "on_message_sent": ("the message",),
     "on_job_started": ("the job",),
     "on_job_finished": ("the job",),
+    "on_online": ("the user's id",),
+    "on_offline": ("the user's id",),
     "on_error": ("the error", "what failed: the request, or the job"),
 }
+#: Middleware of the application as a whole, and the one file that may have it.
+OF_THE_WHOLE = ("on_online", "on_offline")
+WHOLE_FILE = f"{SOCKETS}/_middleware.py"
 #: Middleware that comes with the framework and never blocks.
 DEFAULTS = (log_message_received, log_message_sent, log_job_started, log_job_finished, log_error)
 #: An annotation that says which frames a route takes.
@@ -118,14 +123,31 @@ class _Load:
         index = _middleware_files("sockets/index.py")
         hooks = self._hooks(index)
         authenticate = self._hook("on_authenticate", index, None)
+        online, offline = (self._hook(name, [WHOLE_FILE], None) for name in OF_THE_WHOLE)
+        self._check_places()
         if self._problems:
             raise ApplicationError(self._problems)
         return Routes(
             sockets=tuple(sockets),
             queues={job.name: job for job in jobs},
             authenticate=authenticate,
+            online=online,
+            offline=offline,
             hooks=hooks,
         )
+
+    def _check_places(self) -> None:
+        """Where a file has middleware in which it would never be looked for."""
+        for file, module in self._modules.items():
+            name = Path(file).name
+            if file == WHOLE_FILE or (name.startswith("_") and name != "_middleware.py"):
+                # A file of the application's own, from which it may be imported.
+                continue
+            self._problems += [
+                f"{file}: {hook} is of the whole application: move it to {WHOLE_FILE}"
+                for hook in OF_THE_WHOLE
+                if hasattr(module, hook)
+            ]
 
     def _route(self, file: str, module: ModuleType) -> Route:
         return _route(file, module, self._hooks(_middleware_files(file)))

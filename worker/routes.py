@@ -102,8 +102,15 @@ class Routes:
     queues: dict[str, JobHandler] = field(default_factory=dict)
     #: `on_authenticate`; None accepts every connection as an anonymous user.
     authenticate: Hook | None = None
+    #: Told of users who come online and go offline.
+    online: Hook | None = None
+    offline: Hook | None = None
     #: For everything outside a request: handshakes, and what jobs send.
     hooks: Hooks = NO_HOOKS
+
+    @property
+    def watches_users(self) -> bool:
+        return self.online is not None or self.offline is not None
 
     @property
     def manifest(self) -> Manifest:
@@ -111,6 +118,7 @@ class Routes:
         return Manifest(
             routes=[route.facts for route in self.sockets],
             authenticates=self.authenticate is not None,
+            watches_users=self.watches_users,
             queues={name: self.queues[name].facts for name in sorted(self.queues)},
         )
 

@@ -71,7 +71,7 @@ class Runner:
             return Outcome(connection=turn.connection, request=inbound.id, error="not available")
         route, params = found
         user = msgspec.json.decode(turn.user)
-        data, misfit = _fitting(inbound.data, route.type)
+        data, misfit = _fitting(inbound, route.type)
         request = Request(
             connection=turn.connection,
             data=data,
@@ -87,6 +87,7 @@ class Runner:
             user=user,
             user_id=id_of_user(user),
             connection=turn.connection,
+            session=turn.session,
             on_sent=lambda message: self._middleware.sent(route.hooks, message, request),
         )
         reply, error = None, None
@@ -213,7 +214,7 @@ class Runner:
 
 
 def _connection_request(asked: Authenticate) -> ConnectionRequest:
-    message = None if asked.message is None else decode_data(asked.message.data, "auto")
+    message = None if asked.message is None else decode_data(asked.message, "auto")
     return ConnectionRequest(
         path=asked.path,
         query=parse_query(asked.query),
@@ -223,34 +224,38 @@ def _connection_request(asked: Authenticate) -> ConnectionRequest:
     )
 
 
-def _fitting(data: str | bytes, wanted: DataType) -> tuple[Any, ClientError | None]:
+def _fitting(inbound: Inbound, wanted: DataType) -> tuple[Any, ClientError | None]:
     """What the handler gets for a frame; or the frame as it came, and why it does not fit."""
     try:
-        return decode_data(data, wanted), None
+        return decode_data(inbound, wanted), None
     except ClientError as misfit:
-        return data, misfit
+        return inbound.data, misfit
 
 
-def decode_data(data: str | bytes, wanted: DataType) -> Any:
+def decode_data(inbound: Inbound, wanted: DataType) -> Any:
     """What the handler gets for a frame.
 
     Raises:
         ClientError: when the frame does not fit the type that the route wants.
     """
+    data = inbound.data
     if isinstance(data, bytes):
         if wanted in ("json", "text"):
             raise ClientError(f"this path takes {wanted}, not binary messages")
         return data
     if wanted == "binary":
         raise ClientError("this path takes binary messages, not text")
-    if wanted == "text":
+    if wanted == "text" and not inbound.json:
         return data
     try:
-        return msgspec.json.decode(data)
+        decoded = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        if wanted == "json":
+        if wanted == "json" or inbound.json:
             raise ClientError(f"this path takes JSON: {error}") from None
         return data
+    if wanted == "text" and not isinstance(decoded, str):
+        raise ClientError("this path takes text, not other JSON")
+    return decoded
 
 
 def _encode_user(user: Any) -> bytes:

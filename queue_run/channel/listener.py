@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -15,6 +16,9 @@ log = logging.getLogger(__name__)
 
 #: Milliseconds that one read waits for news; bounds how late a dead link is noticed.
 BLOCK_MS = 5_000
+#: Trimming is silent: after so many milliseconds without a read, or with a backlog, a stream is
+#: asked whether it still holds the place where we stopped.
+STALLED_MS = 2 * BLOCK_MS
 #: Beyond the blocking read, how many seconds an answer may take.
 ANSWER_TIMEOUT = 5.0
 READ_COUNT = 500
@@ -43,15 +47,25 @@ def format_offset(offset: Offset) -> str:
     return f"{offset[0]}-{offset[1]}"
 
 
+class Gap(NamedTuple):
+    """Entries of a stream were lost before they could be read."""
+
+    stream: str
+    #: Whether offsets begin anew: Redis was emptied and its clock is behind ours, or it is a copy
+    #: that had not had everything.
+    went_back: bool
+
+
 class Listener:
     """Reads streams from the moment it is opened, each entry once and in order.
 
     After a lost link it continues behind the last entry that it gave out. When Redis no longer
-    holds that entry (trimmed, or emptied), `on_gap` is called with the stream's name.
+    holds that entry (trimmed, or emptied), it continues with the first that there is, after
+    `on_gap` was called.
     """
 
     def __init__(
-        self, url: str, streams: Sequence[str], *, on_gap: Callable[[str], None] | None = None
+        self, url: str, streams: Sequence[str], *, on_gap: Callable[[Gap], None] | None = None
     ) -> None:
         self._client = redis.asyncio.Redis.from_url(
             url,
@@ -67,6 +81,8 @@ class Listener:
         self._on_gap = on_gap or _ignore_gap
         #: Whether the last contact with Redis succeeded.
         self.connected = False
+        self._last_read = time.monotonic()
+        self._behind = False
 
     async def open(self) -> None:
         """Take the ends of the streams as the place to start from.
@@ -83,14 +99,53 @@ class Listener:
         """The last entry given out, or passed over."""
         return self._positions[stream]
 
+    async def before(self, stream: str, since: Offset) -> AsyncIterator[list[Entry]]:
+        """The entries after `since`, up to the position, in pages.
+
+        Raises:
+            redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
+        """
+        end = format_offset(self._positions[stream])
+        start = format_offset(since)
+        while True:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                page = await self._client.xrange(stream, f"({start}", end, count=READ_COUNT)
+            if not page:
+                return
+            entries = _entries(stream, cast("_Page", page))
+            start = format_offset(parse_offset(cast("_Page", page)[-1][0]))
+            yield entries
+
+    async def complete_since(self, stream: str, since: Offset) -> Offset:
+        """After which offset, `since` or an earlier one, nothing of the stream is missing.
+
+        Where entries have been cut off, it may be a later one.
+
+        Raises:
+            redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
+        """
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            found = await self._client.xrevrange(stream, format_offset(since), count=1)
+            if found:
+                return parse_offset(cast("_Page", found)[0][0])
+            first = cast("_Page", await self._client.xrange(stream, count=1))
+            if not first or await self._was_never_cut(stream):
+                return (0, 0)
+            return _before(parse_offset(first[0][0]))
+
+    async def _was_never_cut(self, stream: str) -> bool:
+        facts = await self._client.xinfo_stream(stream)
+        # Redis counts them since version 7.
+        return bool(facts.get("entries-added", -1) == facts["length"])
+
     async def batches(self) -> AsyncIterator[list[Entry]]:
         """Yield entries as they come, for ever; Redis's absence only makes it wait."""
         pause = FIRST_PAUSE
         while True:
             try:
-                if not self.connected:
+                if not self.connected or self._may_have_missed():
                     async with asyncio.timeout(ANSWER_TIMEOUT):
-                        await self._resume()
+                        await self._look_for_gaps()
                 batch = await self._read()
             except (RedisError, OSError) as error:
                 if self.connected:
@@ -115,44 +170,76 @@ class Listener:
                 count=READ_COUNT,
                 block=BLOCK_MS,
             )
+        self._last_read = time.monotonic()
+        self._behind = False
         batch = []
         for name, entries in _pairs(answer):
             stream = name.decode()
-            for raw_offset, fields in entries:
-                offset = parse_offset(raw_offset)
-                self._positions[stream] = offset
-                # An entry that was deleted has no fields, one that is not ours other ones.
-                data = (fields or {}).get(b"e")
-                if data is not None:
-                    batch.append(Entry(stream, offset, data))
+            self._positions[stream] = parse_offset(entries[-1][0])
+            self._behind = self._behind or len(entries) == READ_COUNT
+            batch += _entries(stream, entries)
         return batch
 
-    async def _resume(self) -> None:
-        """Find out, after a lost link, whether each stream still holds where we stopped."""
+    def _may_have_missed(self) -> bool:
+        """Whether the streams may have been cut before we read them: that is not told."""
+        return self._behind or (time.monotonic() - self._last_read) * 1000 > STALLED_MS
+
+    async def _look_for_gaps(self) -> None:
+        """Find out whether each stream still holds where we stopped."""
         for stream, position in self._positions.items():
             at = format_offset(position)
             if position == (0, 0) or await self._client.xrange(stream, at, at):
                 continue
-            end = await self._end_of(stream)
-            if end < position:
-                # Emptied, and its clock is behind ours: from our position we would wait for ever.
-                self._positions[stream] = (0, 0)
-            log.warning("the channel no longer holds what came after %s of %s", at, stream)
-            self._on_gap(stream)
+            await self._go_on_behind_gap(stream, position)
+        if not self.connected:
+            log.info("the channel is back")
         self.connected = True
-        log.info("the channel is back")
+
+    async def _go_on_behind_gap(self, stream: str, position: Offset) -> None:
+        end = await self._end_of(stream)
+        went_back = end < position
+        first = cast("_Page", await self._client.xrange(stream, count=1))
+        if went_back:
+            # From our position we would wait for ever.
+            self._positions[stream] = (0, 0)
+        elif first:
+            # What comes before the first entry that there is will not come.
+            self._positions[stream] = max(position, _before(parse_offset(first[0][0])))
+        log.warning(
+            "the channel no longer holds what came after %s of %s", format_offset(position), stream
+        )
+        self._on_gap(Gap(stream, went_back))
 
     async def _end_of(self, stream: str) -> Offset:
         last = await self._client.xrevrange(stream, count=1)
         return parse_offset(cast("bytes", last[0][0])) if last else (0, 0)
 
 
-def _pairs(answer: Any) -> list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes] | None]]]]:
+#: Entries as Redis answers them; one that was deleted has no fields.
+_Page: TypeAlias = list[tuple[bytes, dict[bytes, bytes] | None]]
+
+
+def _entries(stream: str, page: _Page) -> list[Entry]:
+    # An entry that is not ours has other fields.
+    return [
+        Entry(stream, parse_offset(offset), fields[b"e"])
+        for offset, fields in page
+        if fields and b"e" in fields
+    ]
+
+
+def _before(offset: Offset) -> Offset:
+    """The last position before this one."""
+    milliseconds, number = offset
+    return (milliseconds, number - 1) if number else (max(0, milliseconds - 1), 2**63)
+
+
+def _pairs(answer: Any) -> list[tuple[bytes, _Page]]:
     """What XREAD answered, in the form of RESP2 whichever protocol the link speaks."""
     if isinstance(answer, dict):
         return [(name, chunk) for name, chunks in answer.items() for chunk in chunks]
     return list(answer or [])
 
 
-def _ignore_gap(stream: str) -> None:
+def _ignore_gap(gap: Gap) -> None:
     """The default: a gap is logged and nothing else."""

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import redis
 from redis.backoff import NoBackoff
@@ -24,6 +25,12 @@ PIPELINE_SIZE = 256
 #: Answers of a Redis that will soon do its part again (restarting, failing over).
 PASSING_ERRORS = (redis.ConnectionError, ReadOnlyError, TryAgainError, ClusterDownError)
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
+#: Fields that one question is about, at most.
+FIELDS_AT_ONCE = 500
+
+#: The key of a hash, and fields that may be in it.
+Counted: TypeAlias = tuple[str, Sequence[str]]
+_Command: TypeAlias = list[str | bytes | int]
 
 
 class Publisher:
@@ -59,27 +66,43 @@ class Publisher:
         atexit.register(self.close)
 
     def publish(
-        self, stream: str, data: bytes, *, max_entries: int, create: bool = True
+        self,
+        stream: str,
+        data: bytes,
+        *,
+        max_entries: int,
+        create: bool = True,
+        counted: Counted | None = None,
     ) -> Receipt:
         """Write one entry and wait until it is there.
 
         Args:
             max_entries: about how many entries the stream keeps.
             create: False writes only to a stream that exists; else the receipt's offset is None.
+            counted: fields that are looked for in the same round trip; the receipt's `online` then
+                says how many are there.
 
         Raises:
             ChannelUnavailable: when Redis did not take it in time.
         """
-        pending = self._append(stream, data, max_entries, create)
+        pending = self._append(stream, data, max_entries, create, counted)
         with self._writing:
             while not pending.receipt.done:
                 self._write_some()
         pending.receipt.raise_error()
         return pending.receipt
 
-    def submit(self, stream: str, data: bytes, *, max_entries: int, create: bool = True) -> Receipt:
+    def submit(
+        self,
+        stream: str,
+        data: bytes,
+        *,
+        max_entries: int,
+        create: bool = True,
+        counted: Counted | None = None,
+    ) -> Receipt:
         """Queue one entry, without blocking. Arguments as for `publish`."""
-        pending = self._append(stream, data, max_entries, create)
+        pending = self._append(stream, data, max_entries, create, counted)
         if self._thread is None:
             self._start_thread()
         self._wake.put(True)
@@ -101,12 +124,15 @@ class Publisher:
             self._thread = None
         self._client.close()
 
-    def _append(self, stream: str, data: bytes, max_entries: int, create: bool) -> "_Pending":
-        command: list[str | bytes | int] = ["XADD", stream]
+    def _append(
+        self, stream: str, data: bytes, max_entries: int, create: bool, counted: Counted | None
+    ) -> "_Pending":
+        command: _Command = ["XADD", stream]
         if not create:
             command.append("NOMKSTREAM")
         command += ["MAXLEN", "~", max_entries, "*", "e", data]
-        pending = _Pending(command, time.monotonic() + self._timeout)
+        questions = _questions(counted) if counted is not None else []
+        pending = _Pending(questions, command, time.monotonic() + self._timeout)
         self._waiting.append(pending)
         return pending
 
@@ -154,12 +180,17 @@ class Publisher:
         """One round trip; gives back the entries to try again, from the first that failed on."""
         pipeline = self._client.pipeline(transaction=False)
         for pending in batch:
+            for question in pending.questions:
+                pipeline.execute_command(*question)  # type: ignore[no-untyped-call]
             pipeline.execute_command(*pending.command)  # type: ignore[no-untyped-call]
         try:
             results = pipeline.execute(raise_on_error=False)
         except (RedisError, OSError) as error:
             return list(batch), error
-        for index, (pending, result) in enumerate(zip(batch, results, strict=True)):
+        answers = iter(results)
+        for index, pending in enumerate(batch):
+            pending.take_answers([next(answers) for _ in pending.questions])
+            result = next(answers)
             if not isinstance(result, Exception):
                 pending.receipt.complete(None if result is None else _text(result))
             elif is_passing(result):
@@ -170,12 +201,30 @@ class Publisher:
 
 
 class _Pending:
-    __slots__ = ("command", "deadline", "receipt")
+    """An entry, and what is asked just before it is written."""
 
-    def __init__(self, command: list[str | bytes | int], deadline: float) -> None:
+    __slots__ = ("command", "deadline", "questions", "receipt")
+
+    def __init__(self, questions: list[_Command], command: _Command, deadline: float) -> None:
+        self.questions = questions
         self.command = command
         self.deadline = deadline
         self.receipt = Receipt()
+
+    def take_answers(self, answers: list[Any]) -> None:
+        """Count what was found; a question that failed is no failure to write."""
+        if answers and not any(isinstance(answer, Exception) for answer in answers):
+            found = sum(value is not None for answer in answers for value in answer)
+            self.receipt.online = found
+
+
+def _questions(counted: Counted) -> list[_Command]:
+    """In parts, since Redis does nothing else while it answers one."""
+    key, fields = counted
+    return [
+        ["HMGET", key, *fields[start : start + FIELDS_AT_ONCE]]
+        for start in range(0, len(fields), FIELDS_AT_ONCE)
+    ]
 
 
 def _fail_overdue(batch: list[_Pending], error: Exception | None) -> list[_Pending]:

@@ -16,11 +16,14 @@ class Receipt:
     the await the message goes out all the same, in order, and a failure is logged.
     """
 
-    __slots__ = ("_error", "_finished", "_observed", "_waiters", "offset")
+    __slots__ = ("_error", "_finished", "_observed", "_waiters", "offset", "online")
 
     def __init__(self) -> None:
         #: Position on the stream; None until the message is there, or if its connection is gone.
         self.offset: str | None = None
+        #: How many of the users it was sent to had an open connection then; None until that is
+        #: known, and for what was not sent to users.
+        self.online: int | None = None
         self._error: BaseException | None = None
         self._finished = threading.Event()
         self._observed = False
@@ -81,9 +84,10 @@ class Receipt:
             log.error("a message that nobody waited for was not sent: %s", self._error)
 
 
-def finished(offset: str | None = None) -> Receipt:
-    """The receipt of a send that had nobody to reach."""
+def finished(offset: str | None = None, *, online: int | None = None) -> Receipt:
+    """The receipt of a send that has ended already."""
     receipt = Receipt()
+    receipt.online = online
     receipt.complete(offset)
     return receipt
 

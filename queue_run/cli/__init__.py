@@ -15,6 +15,7 @@ from queue_run.errors import InfrastructureError, UsageError
 #: Subcommand and summary; the file is named like the subcommand.
 SUMMARIES = {
     "dev": "Run everything on this machine, and restart workers when files change.",
+    "start": "Run the processes of a Procfile on this host, in production.",
     "push-server": "Run a push server: it holds the WebSockets.",
     "worker": "Run a worker: it runs the application's handlers and jobs.",
     "routes": "Show which file answers which path, and the queues with their schedules.",
@@ -72,7 +73,8 @@ def main() -> None:
       queue-run routes                   which file answers which path, and the schedules
       queue-run queue push mail '{"to": "ann"}'
       queue-run queue dead list          the jobs that have failed for good
-      queue-run push-server --port 8001  in production, each process by itself:
+      queue-run start --processes web=2  in production, everything of a Procfile
+      queue-run push-server --port 8001  or each process by itself:
       queue-run worker --serve sockets
       queue-run worker --serve jobs -- -c 4
 

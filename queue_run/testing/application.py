@@ -313,8 +313,12 @@ class Connecting:
             client = Client(self._app, stage, self._handshake)
             if self._user is ...:
                 stage.run(stage.authenticate(client, raise_errors=self._app.raise_errors))
-            with self._joined(client):
-                yield client
+            try:
+                with self._joined(client):
+                    stage.notice_users_now()
+                    yield client
+            finally:
+                stage.notice_users_now()
 
     @contextlib.asynccontextmanager
     async def _connected_async(self) -> AsyncIterator[AsyncClient]:
@@ -323,8 +327,12 @@ class Connecting:
             client = AsyncClient(self._app, stage, self._handshake)
             if self._user is ...:
                 await stage.authenticate(client, raise_errors=self._app.raise_errors)
-            with self._joined(client):
-                yield client
+            try:
+                with self._joined(client):
+                    await stage.notice_users()
+                    yield client
+            finally:
+                await stage.notice_users()
 
     @contextlib.contextmanager
     def _joined(self, client: Connection) -> Iterator[None]:

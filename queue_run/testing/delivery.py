@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterable
 
-from queue_run.channel.publisher import Publisher
+from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt, finished
 from queue_run.envelopes import (
     ChannelEnvelope,
@@ -46,6 +46,13 @@ class Delivery:
 
     def get(self, connection: ConnectionId) -> Connection | None:
         return self._connections.get(connection)
+
+    @property
+    def online(self) -> list[UserId]:
+        """The users with open connections, each once, in the order of their first one."""
+        with self._lock:
+            users = (each.user_id for each in self._open)
+            return list(dict.fromkeys(user for user in users if user is not None))
 
     @property
     def sent(self) -> list[SentMessage]:
@@ -138,13 +145,30 @@ class DeliveringPublisher(Publisher):
         self._offsets = itertools.count(1)
 
     def publish(
-        self, stream: str, data: bytes, *, max_entries: int, create: bool = True
+        self,
+        stream: str,
+        data: bytes,
+        *,
+        max_entries: int,
+        create: bool = True,
+        counted: Counted | None = None,
     ) -> Receipt:
-        return self.submit(stream, data, max_entries=max_entries, create=create)
+        return self.submit(stream, data, max_entries=max_entries, create=create, counted=counted)
 
-    def submit(self, stream: str, data: bytes, *, max_entries: int, create: bool = True) -> Receipt:
+    def submit(
+        self,
+        stream: str,
+        data: bytes,
+        *,
+        max_entries: int,
+        create: bool = True,
+        counted: Counted | None = None,
+    ) -> Receipt:
+        online = None
+        if counted is not None:
+            online = len({str(user) for user in self._delivery.online}.intersection(counted[1]))
         self._delivery.deliver(decode(data))
-        return finished(f"{next(self._offsets)}-0")
+        return finished(f"{next(self._offsets)}-0", online=online)
 
     def flush(self) -> None:
         """Nothing ever waits."""

@@ -17,7 +17,7 @@ import msgspec
 from queue_run import context
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Turn
 from queue_run.errors import HandlerTimeout, Refuse
-from queue_run.ids import server_of
+from queue_run.ids import UserId, server_of
 from queue_run.messages import encode_json
 from queue_run.requests import Job, SentMessage
 from queue_run.testing.connections import Connection
@@ -26,6 +26,7 @@ from queue_run.testing.jobs import Entry
 from queue_run.testing.process import InProcessRuntime
 from worker.job_runner import call_of, run_async_job, run_plain_job
 from worker.middleware import Asker, Hook, Hooks, Middleware, ends_the_process
+from worker.presence import run_hook
 from worker.routes import JobHandler, Routes
 from worker.runner import Runner
 
@@ -81,6 +82,12 @@ class Engine:
             max_message_bytes=settings.max_message_bytes,
             expose_errors=settings.expose_errors,
         )
+
+    async def run_hook(self, user: UserId, *, online: bool) -> None:
+        """Run `on_online` or `on_offline`."""
+        with self._at_work():
+            await run_hook(self._routes, self._middleware, user, online=online)
+            await self.settle()
 
     def sent(self, message: SentMessage) -> None:
         """Tell the middleware of a message that no handler has sent; from any thread."""

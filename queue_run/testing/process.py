@@ -1,12 +1,13 @@
 """The runtime of a process whose application is under test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import cached_property
 from typing import ParamSpec, TypeVar
 
 from queue_run.channel.publisher import Publisher
 from queue_run.errors import UnknownQueue
+from queue_run.ids import UserId
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
 from queue_run.jobs.lanes import Lanes
@@ -14,6 +15,7 @@ from queue_run.jobs.lanes import Pushed as PushedToLane
 from queue_run.jobs.pushing import JobPusher
 from queue_run.jobs.store import Store
 from queue_run.manifest import QueueFacts
+from queue_run.presence import Presence
 from queue_run.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
 from queue_run.testing.delivery import DeliveringPublisher, Delivery
@@ -40,6 +42,14 @@ class InProcessRuntime(Runtime):
     @cached_property
     def pusher(self) -> Executor:
         return _AtOnce()
+
+    @cached_property
+    def asker(self) -> Executor:
+        return _AtOnce()
+
+    @cached_property
+    def presence(self) -> Presence:
+        return _InProcessPresence(self.delivery)
 
     @cached_property
     def store(self) -> Store:
@@ -120,6 +130,18 @@ class _InProcessAttempts(Attempts):
     def park(self, letter: DeadLetter, token: str) -> bool:
         self._letters.keep(letter)
         return True
+
+
+class _InProcessPresence(Presence):
+    """Who is online is who is connected in the test."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        # Without the base's own set-up, which is Redis.
+        self._delivery = delivery
+
+    def online(self, users: Sequence[UserId]) -> list[UserId]:
+        here = set(self._delivery.online)
+        return [user for user in users if user in here]
 
 
 class _AtOnce(Executor):

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from queue_run.errors import Refuse
+from queue_run.ids import UserId
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import check_group
 from queue_run.requests import SentMessage
@@ -37,6 +38,8 @@ class Stage:
         self.jobs = self.runtime.jobs
         #: All that `on_error` was told of.
         self.errors: list[BaseException] = []
+        #: Users who were online when the application was last told.
+        self._online: list[UserId] = []
         self._routes = Routes()
         self._router = self._routes.router()
         self._threads = _Threads(settings.handler_threads)
@@ -82,6 +85,7 @@ class Stage:
             client.require_connected()
             run = self.engine().authenticate if client.owes_token else self.engine().request
             failures = await run(client, client.frame(message))
+        await self.notice_users()
         if failures and raise_errors:
             raise failures[0]
 
@@ -97,7 +101,10 @@ class Stage:
             if self.jobs.is_cancelled(entry.envelope.id):
                 self.engine().drop_job(entry)
                 continue
-            await self.engine().run_job(entry)
+            try:
+                await self.engine().run_job(entry)
+            finally:
+                await self.notice_users()
             done.append(entry.pushed)
             if len(done) >= MOST_JOBS and self.jobs.any_wait:
                 raise RuntimeError(f"{MOST_JOBS} jobs have run, and there are still more")
@@ -116,7 +123,25 @@ class Stage:
         most = self._routes.queues[job.queue].attempts
         if not 1 <= attempt <= most:
             raise ValueError(f"a job of {job.queue} has attempts 1 to {most}, and no {attempt}")
-        return await self.engine().run_job(self.jobs.begin(job), attempt)
+        try:
+            return await self.engine().run_job(self.jobs.begin(job), attempt)
+        finally:
+            await self.notice_users()
+
+    async def notice_users(self) -> None:
+        """Run `on_online` and `on_offline` for the users who have come and gone."""
+        while self._routes.watches_users and set(self._online) != set(self.delivery.online):
+            before, self._online = self._online, self.delivery.online
+            here = self._online
+            for user in [each for each in before if each not in here]:
+                await self.engine().run_hook(user, online=False)
+            for user in [each for each in here if each not in before]:
+                await self.engine().run_hook(user, online=True)
+
+    def notice_users_now(self) -> None:
+        """The same in synchronous tests."""
+        if self._routes.watches_users:
+            self.run(self.notice_users())
 
     def clear(self) -> None:
         """Forget what was sent and pushed, and what has failed."""

@@ -177,6 +177,22 @@ def test_a_signal_stops_everything(dev: Callable[..., Dev], number: signal.Signa
     assert_gone(pids)
 
 
+async def test_the_end_waits_for_what_clients_have_asked(dev: Callable[..., Dev]) -> None:
+    slow = (
+        "import asyncio\n\nasync def handler(data):\n"
+        "    print('handler runs', flush=True)\n    await asyncio.sleep(2)\n    return data\n"
+    )
+    session = dev({"sockets/index.py": slow}).wait_until_ready()
+    async with connect(session.ws) as client:
+        # The second is still with the push server when the signal comes, and needs a worker then.
+        await client.send("1")
+        await client.send("2")
+        await eventually_async(lambda: "handler runs" in session.output, what="the handler")
+        session.send(signal.SIGINT)
+        assert [await client.recv(), await client.recv()] == ["1", "2"]
+    assert await asyncio.to_thread(session.wait) == 0
+
+
 async def test_a_second_interrupt_does_not_wait_for_a_handler(dev: Callable[..., Dev]) -> None:
     session = dev({"sockets/index.py": BLOCK}, QUEUE_RUN_SHUTDOWN_GRACE="600").wait_until_ready()
     pids = session.pids()

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 import redis
 
-from queue_run.channel.listener import Entry, Listener, format_offset, parse_offset
+from queue_run.channel.listener import Entry, Gap, Listener, Offset, format_offset, parse_offset
 from queue_run.channel.publisher import Publisher
 from queue_run.errors import ChannelUnavailable
 from tests.processes import RedisServer, environment, free_port
@@ -28,7 +28,7 @@ def publisher(redis_url: str) -> Iterator[Publisher]:
 
 @asynccontextmanager
 async def listening(url: str, *streams: str) -> AsyncIterator["Reader"]:
-    gaps: list[str] = []
+    gaps: list[Gap] = []
     listener = Listener(url, streams, on_gap=gaps.append)
     await listener.open()
     reader = Reader(listener, gaps)
@@ -44,7 +44,7 @@ async def listening(url: str, *streams: str) -> AsyncIterator["Reader"]:
 class Reader:
     """Collects what a listener gives out."""
 
-    def __init__(self, listener: Listener, gaps: list[str]) -> None:
+    def __init__(self, listener: Listener, gaps: list[Gap]) -> None:
         self.listener = listener
         self.gaps = gaps
         self.entries: list[Entry] = []
@@ -198,7 +198,7 @@ async def test_a_listener_tells_of_a_gap_when_its_place_was_trimmed_while_it_was
             pipeline.xtrim(namespace, maxlen=1, approximate=False)
             pipeline.execute()
             assert (await reader.read(2))[-1] == b"kept"
-            assert reader.gaps == [namespace]
+            assert reader.gaps == [Gap(namespace, went_back=False)]
     publisher.close()
 
 
@@ -269,3 +269,75 @@ def cut_blocked_links(admin: "redis.Redis") -> None:
     for client in admin.client_list():
         if client["cmd"].startswith("xread"):
             admin.client_kill_filter(_id=client["id"])
+
+
+async def entries_before(listener: Listener, stream: str, since: Offset) -> list[bytes]:
+    return [entry.data async for page in listener.before(stream, since) for entry in page]
+
+
+async def test_a_listener_gives_what_came_before_its_place(
+    redis_url: str, namespace: str, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_run.channel.listener.READ_COUNT", 3)
+    publish(publisher, namespace, *(str(number).encode() for number in range(10)))
+    listener = Listener(redis_url, [namespace])
+    await listener.open()
+    publish(publisher, namespace, b"later")
+    everything = await entries_before(listener, namespace, (0, 0))
+    assert everything == [str(number).encode() for number in range(10)]
+    assert await entries_before(listener, namespace, listener.position(namespace)) == []
+    await listener.close()
+
+
+async def test_it_is_known_since_when_a_stream_is_complete(
+    redis_url: str, namespace: str, publisher: Publisher
+) -> None:
+    first = parse_offset(publisher.publish(namespace, b"1", max_entries=1000).offset or "")
+    second = parse_offset(publisher.publish(namespace, b"2", max_entries=1000).offset or "")
+    listener = Listener(redis_url, [namespace])
+    await listener.open()
+    assert await listener.complete_since(namespace, second) == second
+    assert await listener.complete_since(namespace, (second[0], second[1] + 5)) == second
+    assert await listener.complete_since(namespace, first) == first
+    assert await listener.complete_since(f"{namespace}-none", first) == (0, 0)
+    await listener.close()
+
+
+async def test_a_stream_that_was_cut_is_complete_since_its_first_entry_only(
+    redis_server: RedisServer, namespace: str
+) -> None:
+    publisher = Publisher(redis_server.url, timeout=DEADLINE)
+    publish(publisher, namespace, b"1", b"2", b"3")
+    listener = Listener(redis_server.url, [namespace])
+    await listener.open()
+    assert await listener.complete_since(namespace, (0, 0)) == (0, 0)
+    with redis_server.client() as admin:
+        admin.xtrim(namespace, maxlen=2, approximate=False)
+    [(_, first), *_] = [
+        (entry.data, entry.offset)
+        async for page in listener.before(namespace, (0, 0))
+        for entry in page
+    ]
+    since = await listener.complete_since(namespace, (0, 0))
+    assert (0, 0) < since < first
+    await listener.close()
+    publisher.close()
+
+
+async def test_a_backlog_that_was_cut_while_it_was_read_is_a_gap(
+    redis_server: RedisServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_run.channel.listener.READ_COUNT", 3)
+    publisher = Publisher(redis_server.url, timeout=DEADLINE)
+    gaps: list[Gap] = []
+    listener = Listener(redis_server.url, [namespace], on_gap=gaps.append)
+    await listener.open()
+    publish(publisher, namespace, *(str(number).encode() for number in range(9)))
+    batches = listener.batches()
+    assert [entry.data for entry in await anext(batches)] == [b"0", b"1", b"2"]
+    with redis_server.client() as admin:
+        admin.xtrim(namespace, maxlen=3, approximate=False)
+    assert [entry.data for entry in await anext(batches)] == [b"6", b"7", b"8"]
+    assert gaps == [Gap(namespace, went_back=False)]
+    await listener.close()
+    publisher.close()

@@ -7,7 +7,7 @@ import pytest
 from queue_run import runtime
 from queue_run.runtime import Runtime
 from queue_run.settings import Settings
-from tests.contract.conftest import fake_redis_url  # noqa: F401
+from tests.contract.conftest import fake_redis_url, redis_url  # noqa: F401
 from tests.unit.recorders import RecordingPublisher
 
 

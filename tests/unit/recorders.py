@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from queue_run.channel.listener import Entry, Listener, Offset
-from queue_run.channel.publisher import Publisher
+from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import ChannelEnvelope, Turn, Work, decode
@@ -16,6 +16,7 @@ class Published(NamedTuple):
     envelope: ChannelEnvelope
     max_entries: int
     create: bool
+    counted: Counted | None
     #: "publish" blocks until the entry is there, "submit" does not.
     way: str
 
@@ -32,12 +33,26 @@ class RecordingPublisher(Publisher):
         self.closed = 0
 
     def publish(
-        self, stream: str, data: bytes, *, max_entries: int, create: bool = True
+        self,
+        stream: str,
+        data: bytes,
+        *,
+        max_entries: int,
+        create: bool = True,
+        counted: Counted | None = None,
     ) -> Receipt:
-        return self._take(stream, data, max_entries, create, "publish")
+        return self._take(Published(stream, decode(data), max_entries, create, counted, "publish"))
 
-    def submit(self, stream: str, data: bytes, *, max_entries: int, create: bool = True) -> Receipt:
-        return self._take(stream, data, max_entries, create, "submit")
+    def submit(
+        self,
+        stream: str,
+        data: bytes,
+        *,
+        max_entries: int,
+        create: bool = True,
+        counted: Counted | None = None,
+    ) -> Receipt:
+        return self._take(Published(stream, decode(data), max_entries, create, counted, "submit"))
 
     def confirm(self) -> None:
         """Complete the receipts that are open."""
@@ -55,8 +70,8 @@ class RecordingPublisher(Publisher):
     def close(self) -> None:
         self.closed += 1
 
-    def _take(self, stream: str, data: bytes, max_entries: int, create: bool, way: str) -> Receipt:
-        self.published.append(Published(stream, decode(data), max_entries, create, way))
+    def _take(self, published: Published) -> Receipt:
+        self.published.append(published)
         receipt = Receipt()
         self.receipts.append(receipt)
         if self.confirms:
@@ -72,9 +87,28 @@ class RecordingTransport:
         self.pings = 0
         self.closed: list[tuple[int, str]] = []
         self.aborted: list[str] = []
+        #: Frames that it takes before it is jammed; None takes all.
+        self.room: int | None = None
+        self._drained = asyncio.Event()
+
+    @property
+    def jammed(self) -> bool:
+        return self.room is not None and self.room <= 0
+
+    async def drained(self) -> None:
+        while self.jammed:
+            self._drained.clear()
+            await self._drained.wait()
+
+    def drain(self, room: int | None) -> None:
+        """Its client reads on: so many frames more."""
+        self.room = room
+        self._drained.set()
 
     def write(self, frame: bytes) -> None:
         self.frames.append(frame)
+        if self.room is not None:
+            self.room -= 1
 
     def ping(self) -> None:
         self.pings += 1
@@ -91,9 +125,12 @@ class RecordingDispatcher(Dispatcher):
 
     def __init__(self) -> None:
         self.work: list[Work] = []
+        #: What the requests of each turn are to be claimed by.
+        self.names: list[Sequence[str] | None] = []
 
-    def submit(self, work: Work) -> None:
+    def submit(self, work: Work, names: Sequence[str] | None = None) -> None:
         self.work.append(work)
+        self.names.append(names)
 
     @property
     def turns(self) -> list[list[str | bytes]]:

@@ -24,11 +24,12 @@ from tests.unit.imports import (
 LAYERS: dict[str, list[list[str]]] = {
     "queue_run": [
         ["errors", "settings", "ids", "keys", "config", "schedules"],
-        ["messages", "envelopes", "routing", "manifest", "requests", "payloads"],
-        ["redis_taking"],
+        ["messages", "envelopes", "frames", "routing", "manifest", "requests", "payloads", "done"],
+        ["redis_taking", "client", "client.*"],
         ["redis_transport"],
         ["channel", "channel.*", "celery_app", "dispatch", "known_queues", "middleware"],
         ["jobs", "jobs.*"],
+        ["presence"],
         ["runtime", "context"],
         ["socket", "queues", "dead_letters", "acting", "jwt"],
         ["asgi", "wsgi"],
@@ -37,10 +38,12 @@ LAYERS: dict[str, list[list[str]]] = {
         ["testing", "testing.*"],
     ],
     "push_server": [
-        ["", "connections", "lanes", "protocols", "close_frames", "admission", "pace", "bodies"],
-        ["application", "pushes"],
+        ["", "protocols", "protocols.*", "lanes", "sessions", "epoch"],
+        ["connections", "close_frames", "admission", "pace", "bodies"],
+        ["window", "claims", "late_outcomes", "session_rooms", "application", "pushes"],
+        ["resume"],
         ["forwarder", "outbox"],
-        ["hub", "liveness"],
+        ["hub", "presence", "liveness"],
         ["services"],
         ["handlers", "push_handler"],
         ["app"],
@@ -52,7 +55,7 @@ LAYERS: dict[str, list[list[str]]] = {
         ["loader", "listing", "threads", "background", "leases"],
         ["runner", "job_runner"],
         ["intake", "announcer", "sweeper"],
-        ["jobs"],
+        ["jobs", "presence"],
         ["lost_workers"],
         ["tasks"],
         ["celery_app"],
@@ -137,7 +140,12 @@ TEST_KIT = "queue_run.testing"
 TEST_KIT_MAY_IMPORT = {"worker"}
 
 #: Modules that applications import beside `queue_run` itself; what is public says their __all__.
-PUBLIC_MODULES = ("queue_run.middleware", "queue_run.jwt", "queue_run.dead_letters")
+PUBLIC_MODULES = (
+    "queue_run.middleware",
+    "queue_run.jwt",
+    "queue_run.dead_letters",
+    "queue_run.client",
+)
 
 
 @pytest.mark.parametrize("module", [*OURS, *APPLICATIONS])

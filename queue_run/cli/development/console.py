@@ -1,4 +1,4 @@
-"""The one log of all processes, and what `queue-run dev` itself says."""
+"""The one log of all processes, and what `queue-run dev` or `queue-run start` itself says."""
 
 import contextlib
 import io
@@ -17,21 +17,40 @@ COLOURS = {
     "sockets": "cyan",
     "jobs": "magenta",
 }
-WIDTH = max(map(len, COLOURS))
+#: For names that have none of their own, in turn.
+OTHER_COLOURS = ("green", "cyan", "magenta", "blue", "red")
 
 
 class Console:
     """Writes lines with the name of the process before them; the supervisor's `Reporter`.
 
+    Args:
+        own: the name before what the command itself says.
+        names: those of the processes, for the width of their column.
+        again: what a second signal to end does.
+
     Attributes:
         on_closed: called once when nobody reads any more (`queue-run dev | head`).
     """
 
-    def __init__(self, stream: TextIO, *, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        environ: Mapping[str, str],
+        own: str = "dev",
+        names: Collection[str] = COLOURS,
+        again: str = "Ctrl+C again kills at once",
+    ) -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character shows its number; it must not end the session.
             stream.reconfigure(errors="backslashreplace")
         self._stream = stream
+        self._own = own
+        self._again = again
+        self._width = max(map(len, (own, *names)))
+        given = {name: OTHER_COLOURS[n % len(OTHER_COLOURS)] for n, name in enumerate(names)}
+        self._colour_of = given | {own: "yellow"} | COLOURS
         self._colours = stream.isatty() and not environ.get("NO_COLOR")
         self._open = True
         self.on_closed: Callable[[], None] = lambda: None
@@ -61,13 +80,13 @@ class Console:
 
     def say(self, text: str) -> None:
         """One line of our own in the log."""
-        self._line("dev", text)
+        self._line(self._own, text)
 
     def stopping(self) -> None:
-        """The answer to Ctrl+C."""
+        """The answer to Ctrl+C, or another signal to end."""
         if self._open and self._stream.isatty():
             self._write("\r")  # Over the ^C that the terminal has shown.
-        self.say("stopping (Ctrl+C again kills at once)")
+        self.say(f"stopping ({self._again})")
 
     def announce(self, rows: Sequence[str]) -> None:
         """Lines of our own that stand apart; the first is the headline."""
@@ -76,9 +95,9 @@ class Console:
         self._write("\n".join(["", *lines, "", ""]))
 
     def _line(self, name: str, text: str) -> None:
-        prefix = f"{name:<{WIDTH}} |"
+        prefix = f"{name:<{self._width}} |"
         if self._colours:
-            prefix = click.style(prefix, fg=COLOURS.get(name))
+            prefix = click.style(prefix, fg=self._colour_of.get(name))
         self._write(f"{prefix} {text}".rstrip(" ") + "\n")
 
     def _write(self, text: str) -> None:

@@ -24,7 +24,7 @@ from queue_run.cli.errors import CommandError
 from queue_run.cli.supervision.child import ChildProcess
 from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.policy import describe_exit
-from queue_run.cli.supervision.reporter import Program
+from queue_run.cli.supervision.reporter import Program, StopStage
 from queue_run.settings import without_password
 
 START_DEADLINE = 30.0
@@ -126,7 +126,7 @@ async def start_private_redis(
             command=source.command(port, folder),
             environ=environ,
             cwd=folder,
-            stops_last=True,
+            stops=StopStage.LAST,
             quiet=True,
         )
         child = await ChildProcess.start(program, groups=groups, on_line=lambda _: None)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from queue_run.cli.supervision.reporter import Program
+from queue_run.cli.supervision.reporter import Program, StopStage
 from queue_run.cli.worker import worker_arguments
 from queue_run.settings import Settings
 
@@ -32,6 +32,8 @@ def application_programs(
             command=(sys.executable, "-m", "push_server"),
             environ=environ,
             cwd=settings.app_path,
+            # It drains: the workers have to answer what it has read.
+            stops=StopStage.FIRST,
         ),
         _worker("sockets", settings, environ),
         _worker(

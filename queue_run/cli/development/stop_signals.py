@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 
 class StopSignals:
@@ -16,12 +17,18 @@ class StopSignals:
         self.requested = asyncio.Event()
         self.forced = asyncio.Event()
 
-    def install(self) -> None:
-        """Handle the signals on the running loop."""
+    def install(self, *, on_hangup: Callable[[], None] | None = None) -> None:
+        """Handle the signals on the running loop.
+
+        Args:
+            on_hangup: what SIGHUP asks for; without it, the end.
+        """
         loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(each, self._interrupt)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Else: nohup, stay.
+        if on_hangup:
+            loop.add_signal_handler(signal.SIGHUP, on_hangup)
+        elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # Else: nohup, stay.
             loop.add_signal_handler(signal.SIGHUP, self.request)
 
     def request(self) -> None:

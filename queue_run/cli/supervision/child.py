@@ -10,6 +10,7 @@ from collections.abc import Callable
 from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.lines import LineSplitter
 from queue_run.cli.supervision.reporter import Program
+from queue_run.cli.supervision.shell import run_by
 
 #: Holds the program back until its group is known to the reaper: one line on standard input opens
 #: it, and the end of the pipe (the supervisor was killed meanwhile) ends it. So there is no moment
@@ -18,6 +19,8 @@ GATE = 'read -r _ && exec "$@" </dev/null'
 
 #: A process may leave another behind that moved to a group of its own and holds the output open.
 OUTPUT_GRACE = 1.0
+#: How often to look whether what a shell runs has ended; then the shell ends by itself, or not.
+SHELL_POLL = 0.2
 #: Lines remembered for the message about a failure.
 LAST_LINES = 15
 
@@ -31,8 +34,13 @@ class ChildProcess:
     """
 
     def __init__(
-        self, process: asyncio.subprocess.Process, output: "Output", groups: ProcessGroups
+        self,
+        program: Program,
+        process: asyncio.subprocess.Process,
+        output: "Output",
+        groups: ProcessGroups,
     ) -> None:
+        self._program = program
         self._process = process
         self._output = output
         self._groups = groups
@@ -67,18 +75,21 @@ class ChildProcess:
         finally:
             for each in (gate, opener, writing):
                 os.close(each)
-        return cls(process, output, groups)
+        return cls(program, process, output, groups)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    async def stop(self, grace: float) -> bool:
-        """Ask the process to end, and kill its group if it does not; False if that was needed."""
-        with contextlib.suppress(ProcessLookupError):
-            # To the process alone: it knows how its own children are to be ended.
-            self._process.send_signal(signal.SIGTERM)
+    async def stop(self, grace: float | None) -> bool:
+        """Ask the process to end, and kill its group if it does not; False if that was needed.
+
+        Args:
+            grace: seconds until it is killed; None for never.
+        """
+        terminating = asyncio.create_task(self._terminate())
         done, _ = await asyncio.wait({self.ended}, timeout=grace)
+        terminating.cancel()
         if not done:
             self.kill()
             await asyncio.wait({self.ended})
@@ -90,12 +101,37 @@ class ChildProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    async def _terminate(self) -> None:
+        # To the process alone: it knows how its own children are to be ended.
+        if self._program.shell:
+            await self._terminate_what_the_shell_runs()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+
+    async def _terminate_what_the_shell_runs(self) -> None:
+        """And wait for its end: when the shell ends, what is left of its group is killed."""
+        running = [pid for pid in run_by(self.pid, self._program.command) if pid != self.pid]
+        for pid in running:
+            send(pid, signal.SIGTERM)
+        while running:
+            await asyncio.sleep(SHELL_POLL)
+            running = [pid for pid in running if send(pid, 0)]
+
     async def _end(self) -> int:
         status = await self._process.wait()
         self.kill()  # What it left behind in its group goes with it.
         await self._output.finish(OUTPUT_GRACE)
         self._groups.remove(self.pid)
         return status
+
+
+def send(pid: int, number: int) -> bool:
+    """Signal a process; False if it is gone."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 class Output(asyncio.Protocol):

@@ -45,7 +45,7 @@ class Keeper:
         self._child = child
         self._policy = RestartPolicy(awaits_change=program.reloads)
         self._stopping = False
-        self._grace = RESTART_GRACE
+        self._grace: float | None = RESTART_GRACE
         #: Set when whatever goes on is to be cut short: by a change, or to stop.
         self._interrupt = asyncio.Event()
 
@@ -64,8 +64,23 @@ class Keeper:
         self._policy.reset()
         self._interrupt.set()
 
-    def stop(self, grace: float) -> None:
-        """Make `run` return, with the process ended after at most `grace` seconds."""
+    async def renew(self, grace: float | None) -> None:
+        """Start anew, and return when the process that runs now has ended.
+
+        Args:
+            grace: seconds until it is killed; None for never.
+        """
+        child = self._child
+        self._grace = grace
+        self.restart()
+        if child:
+            await asyncio.wait({child.ended})
+
+    def stop(self, grace: float | None) -> None:
+        """Make `run` return, with the process ended after at most `grace` seconds.
+
+        None is no limit.
+        """
         self._stopping = True
         self._grace = grace
         self._interrupt.set()

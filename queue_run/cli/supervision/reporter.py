@@ -1,9 +1,18 @@
 """What is supervised, and whom its supervisor tells."""
 
+import enum
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+
+class StopStage(enum.IntEnum):
+    """When a program is stopped: after all of an earlier stage have ended, who need it for that."""
+
+    FIRST = 1
+    SECOND = 2
+    LAST = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,10 +25,11 @@ class Program:
     cwd: Path
     #: It runs the application's code: it restarts when a file changes.
     reloads: bool = False
-    #: Others need it to end well: it is stopped after them.
-    stops_last: bool = False
+    stops: StopStage = StopStage.SECOND
     #: Its output is of interest only when it fails.
     quiet: bool = False
+    #: The command is a shell's: a signal to end is for what the shell runs.
+    shell: bool = False
 
 
 class Reporter(Protocol):

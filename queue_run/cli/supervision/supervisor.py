@@ -1,12 +1,12 @@
 """All programs of one session: started, restarted on a change, stopped in order."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from queue_run.cli.supervision.child import ChildProcess
 from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.keeper import Keeper, State
-from queue_run.cli.supervision.reporter import Program, Reporter
+from queue_run.cli.supervision.reporter import Program, Reporter, StopStage
 
 
 class Supervisor:
@@ -16,22 +16,30 @@ class Supervisor:
         self._groups = groups
         self._reporter = reporter
         self._tasks: dict[Keeper, asyncio.Task[None]] = {}
+        self._added = asyncio.Event()
 
     def add(self, program: Program, *, child: ChildProcess | None = None) -> None:
         """Keep a program running from now on; `child` is its process, if it runs already."""
         keeper = Keeper(program, groups=self._groups, reporter=self._reporter, child=child)
         self._tasks[keeper] = asyncio.create_task(keeper.run(), name=program.name)
+        self._added.set()
 
     async def watch(self) -> None:
-        """Wait until every program was stopped.
+        """Wait until every program was stopped, those that are added meanwhile too.
 
         Raises:
             OSError: if a process could not be started.
         """
-        # Not `gather`: whoever stops waiting here must not cancel the programs.
-        done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
+        while pending := {task for task in self._tasks.values() if not task.done()}:
+            self._added.clear()
+            added = asyncio.create_task(self._added.wait())
+            # Not `gather`: whoever stops waiting here must not cancel the programs.
+            try:
+                await asyncio.wait({*pending, added}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                added.cancel()
+            self._raise_failure()
+        self._raise_failure()
 
     def states(self) -> dict[str, State]:
         """What each program does now, by name."""
@@ -43,20 +51,50 @@ class Supervisor:
             if keeper.program.reloads:
                 keeper.restart()
 
-    async def stop(self, grace: float) -> None:
-        """Stop all programs together, then those that are to go last."""
-        last = [keeper for keeper in self._tasks if keeper.program.stops_last]
-        await self._stop(self._tasks.keys() - set(last), grace)
-        await self._stop(last, grace)
+    async def restart(self, program: Program, *, grace: float | None) -> None:
+        """Stop one program and start it again; returns between the two.
+
+        Args:
+            grace: seconds until it is killed; None for never.
+        """
+        await self._keeper(program).renew(grace)
+
+    async def remove(self, program: Program, *, grace: float | None) -> None:
+        """Stop one program for good.
+
+        Args:
+            grace: seconds until it is killed; None for never.
+        """
+        keeper = self._keeper(program)
+        await self._stop([keeper], grace)
+        del self._tasks[keeper]
+
+    async def stop(self, grace: float | None) -> None:
+        """Stop all programs, those of one stage together.
+
+        Args:
+            grace: seconds that each stage has until it is killed; None for no limit.
+        """
+        for stage in StopStage:
+            await self._stop([each for each in self._tasks if each.program.stops is stage], grace)
 
     def kill(self) -> None:
         """Kill everything at once; a `stop` that is under way then returns."""
         for keeper in self._tasks:
             keeper.kill()
 
-    async def _stop(self, keepers: Iterable[Keeper], grace: float) -> None:
-        chosen = list(keepers)
-        for keeper in chosen:
+    def _raise_failure(self) -> None:
+        for task in self._tasks.values():
+            if task.done():
+                task.result()
+
+    def _keeper(self, program: Program) -> Keeper:
+        # By identity: a program and its successor may be equal.
+        return next(keeper for keeper in self._tasks if keeper.program is program)
+
+    async def _stop(self, keepers: Sequence[Keeper], grace: float | None) -> None:
+        for keeper in keepers:
             keeper.stop(grace)
         # What a keeper raised is raised by `watch`; here the others must still be stopped.
-        await asyncio.gather(*(self._tasks[each] for each in chosen), return_exceptions=True)
+        if keepers:
+            await asyncio.wait({self._tasks[each] for each in keepers})

@@ -84,7 +84,7 @@ def test_an_unknown_subcommand_is_refused() -> None:
     assert "No such command 'deploy'" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["dev", "push-server", "worker"])
+@pytest.mark.parametrize("name", ["dev", "start", "push-server", "worker"])
 def test_wrong_settings_are_listed(name: str, app: Path) -> None:
     result = queue_run(name, cwd=app, PORT="many", QUEUE_RUN_LOG_LEVL="DEBUG")
     assert_refused(result, "PORT='many'", "did you mean QUEUE_RUN_LOG_LEVEL?")

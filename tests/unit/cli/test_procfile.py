@@ -26,6 +26,13 @@ def expanded(command: str, **variables: str) -> list[str]:
         process.end()
 
 
+def words_of(serve: str, settings: Settings, *, process: str = "1") -> list[str]:
+    """The words of the command, but for the number in the node name."""
+    words = ["celery", *worker_arguments(serve, settings)]
+    words[words.index("-n") + 1] = f"{serve}-{process}@%h"
+    return words
+
+
 def test_it_has_the_processes_of_a_deployment() -> None:
     assert list(commands()) == ["web", "worker", "jobs", "beat"]
 
@@ -36,15 +43,21 @@ def test_web_listens_on_every_address_unless_told_otherwise() -> None:
 
 def test_workers_have_the_arguments_of_the_command() -> None:
     for name, serve in (("worker", "sockets"), ("jobs", "jobs")):
-        assert expanded(commands()[name]) == ["celery", *worker_arguments(serve, Settings())]
+        assert expanded(commands()[name]) == words_of(serve, Settings())
 
 
 def test_workers_serve_the_namespace_of_the_environment() -> None:
     settings = Settings(namespace="shop", log_level="DEBUG")
     told = {"QUEUE_RUN_NAMESPACE": "shop", "QUEUE_RUN_LOG_LEVEL": "DEBUG"}
     for name, serve in (("worker", "sockets"), ("jobs", "jobs")):
-        words = expanded(commands()[name], **told)
-        assert words == ["celery", *worker_arguments(serve, settings)]
+        assert expanded(commands()[name], **told) == words_of(serve, settings)
+
+
+def test_processes_that_run_side_by_side_have_names_of_their_own() -> None:
+    """Where `queue-run start` runs them; others set no such variable."""
+    for name, serve in (("worker", "sockets"), ("jobs", "jobs")):
+        words = expanded(commands()[name], QUEUE_RUN_PROCESS="2b")
+        assert words == words_of(serve, Settings(), process="2b")
 
 
 def test_beat_keeps_its_file_where_it_is_told_to() -> None:

@@ -1,18 +1,27 @@
 """Parts of a push server for tests: real ones, except where they would need Redis or a socket."""
 
 import threading
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import redis.asyncio
 
 from push_server.application import Application
+from push_server.claims import Holder
 from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
 from push_server.lanes import Lane
+from push_server.late_outcomes import LateOutcomes, Wanted
+from push_server.liveness import Liveness
+from push_server.protocols.envelope import Envelope
+from push_server.protocols.plain import PLAIN
 from push_server.pushes import Pushes
+from push_server.resume import Position, Resumption
 from push_server.services import Services
-from queue_run.ids import ServerId, UserId
+from push_server.session_rooms import SessionRooms
+from push_server.sessions import new_session
+from push_server.window import Window
+from queue_run.ids import RequestId, ServerId, UserId
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher, check_group
 from queue_run.keys import Keys
@@ -66,8 +75,27 @@ class PushServerParts:
         self.connections = Connections(SERVER)
         self.application = application(self.redis)
         self.dispatcher = RecordingDispatcher()
+        self.late_outcomes = RecordingLateOutcomes()
         self.forwarder = Forwarder(
-            self.settings, self.connections, self.application, self.dispatcher
+            self.settings,
+            self.connections,
+            self.application,
+            self.dispatcher,
+            self.late_outcomes,
+        )
+        self.position = Position()
+        self.position.epoch = "e1"
+        self.window = Window(
+            max_age=self.settings.window_time, max_bytes=self.settings.window_bytes
+        )
+        self.session_rooms = RecordingSessionRooms()
+        self.resumption = Resumption(
+            self.window, self.position, self.connections, self.session_rooms
+        )
+        self.liveness = Liveness(
+            self.position,
+            interval=self.settings.ping_interval,
+            timeout=self.settings.ping_timeout,
         )
         self.pusher = RecordingPusher()
         self.pushes = Pushes(self.pusher, publish_timeout=self.settings.publish_timeout)
@@ -83,6 +111,50 @@ class PushServerParts:
         )
         self.connections.add(connection)
         return Client(connection, transport)
+
+    def connect_enveloped(
+        self, session: str | None = None, *, user: str | None = None, live: bool = True
+    ) -> "Client":
+        """A client that speaks the envelope protocol; held unless it is live."""
+        client_id = UserId(user) if user else None
+        transport = RecordingTransport()
+        connection = new_connection(self.connections, transport, self.settings, user=user)
+        envelope = Envelope(session or new_session(client_id), self.position.offset)
+        connection.envelope = envelope
+        self.connections.add(connection)
+        self.resumption.hold(connection)
+        if live:
+            self.resumption.start(connection)
+        return Client(connection, transport)
+
+
+class RecordingLateOutcomes(LateOutcomes):
+    """Keeps what is looked for."""
+
+    def __init__(self) -> None:
+        self.wanted: list[tuple[Holder, Wanted]] = []
+
+    def want(self, holder: Holder, wanted: Wanted) -> None:
+        self.wanted.append((holder, wanted))
+
+
+class RecordingSessionRooms(SessionRooms):
+    """The rooms of sessions, without Redis."""
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, set[str]] = {}
+        #: How many times to come Redis does not answer.
+        self.failures = 0
+
+    def changed(self, session: str, room: str, *, joins: bool) -> None:
+        rooms = self.rooms.setdefault(session, set())
+        (rooms.add if joins else rooms.discard)(room)
+
+    async def of(self, session: str) -> list[str] | None:
+        if self.failures:
+            self.failures -= 1
+            return None
+        return sorted(self.rooms.get(session, ()))
 
 
 class RecordingPusher(JobPusher):
@@ -116,6 +188,9 @@ def services(parts: PushServerParts) -> Services:
         parts.application,
         parts.forwarder,
         pushes=parts.pushes,
+        position=parts.position,
+        resumption=parts.resumption,
+        liveness=parts.liveness,
     )
 
 
@@ -135,6 +210,21 @@ class Client:
     @property
     def frames(self) -> list[bytes]:
         return self.transport.frames
+
+    @property
+    def told(self) -> list[Any]:
+        """The frames of the envelope protocol, decoded."""
+        return [msgspec.json.decode(payload(frame)) for frame in self.frames]
+
+
+def error_frame(text: str) -> bytes:
+    """How a plain client learns that its request has failed."""
+    return PLAIN.error(RequestId("any"), text)
+
+
+def payload(frame: bytes) -> bytes:
+    """What an unmasked WebSocket frame carries (RFC 6455, 5.2)."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
 
 
 def new_connection(

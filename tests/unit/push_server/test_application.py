@@ -130,3 +130,9 @@ async def test_workers_that_come_and_go_are_logged_once(caplog: pytest.LogCaptur
         "workers are there",
         "workers are gone",
     ]
+
+
+async def test_the_manifest_tells_whether_users_are_watched() -> None:
+    assert not (await known(ManifestRedis(MANIFEST, workers=True))).watches_users
+    watching = Manifest(watches_users=True).encode()
+    assert (await known(ManifestRedis(watching, workers=False))).watches_users

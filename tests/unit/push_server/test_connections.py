@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from push_server.connections import Connection, Connections
+from push_server.protocols.envelope import Envelope, Phase
 from queue_run.envelopes import Inbound
 from queue_run.ids import ConnectionId, ServerId, UserId
 from tests.unit.push_server.building import new_connection
@@ -172,3 +173,101 @@ async def test_closing_begins_once_and_ends_the_pause(connections: Connections) 
 def test_a_connection_is_shown_with_its_user(connections: Connections) -> None:
     assert str(connect(connections, "ann")) == "s1-1 (user ann)"
     assert str(connect(connections)) == "s1-2"
+
+
+# Whoever wants to know which users are here
+
+
+class Observer:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def arrived(self, user: UserId) -> None:
+        self.seen.append(f"+{user}")
+
+    def left(self, user: UserId) -> None:
+        self.seen.append(f"-{user}")
+
+
+def test_a_users_first_connection_and_the_end_of_the_last_are_told() -> None:
+    observer = Observer()
+    connections = Connections(ServerId("s1"), observer)
+    phone, laptop = connect(connections, "ann"), connect(connections, "ann")
+    anonymous = connect(connections)
+    assert observer.seen == ["+ann"]
+    for connection in (phone, phone, anonymous):
+        connections.remove(connection)
+    assert observer.seen == ["+ann"]
+    connections.remove(laptop)
+    connections.remove(laptop)
+    connect(connections, "ann")
+    assert observer.seen == ["+ann", "-ann", "+ann"]
+
+
+# Sessions
+
+
+def enveloped(connections: Connections, session: str) -> Connection:
+    connection = new_connection(connections, RecordingTransport())
+    connection.envelope = Envelope(session, (0, 0))
+    connections.add(connection)
+    return connection
+
+
+def test_a_connection_is_found_by_its_session(connections: Connections) -> None:
+    one, two = enveloped(connections, "one"), enveloped(connections, "two")
+    connect(connections)
+    found = [connections.of_session(session) for session in ("one", "two", "three")]
+    assert found == [one, two, None]
+    connections.remove(one)
+    assert connections.of_session("one") is None
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_session_goes_to_who_took_it_over(
+    connections: Connections, order: tuple[int, int]
+) -> None:
+    both = [enveloped(connections, "kept"), enveloped(connections, "new")]
+    connections.take_over(both[1], "kept")
+    assert connections.of_session("kept") is both[1]
+    assert connections.of_session("new") is None
+    # The end of the one that had it is no end of the session.
+    connections.remove(both[order[0]])
+    assert connections.of_session("kept") is (both[1] if order[0] == 0 else None)
+    connections.remove(both[order[1]])
+    assert connections._by_session == {}
+
+
+def test_to_take_over_its_own_session_is_harmless(connections: Connections) -> None:
+    connection = enveloped(connections, "own")
+    connections.take_over(connection, "own")
+    assert connections.of_session("own") is connection
+    connections.remove(connection)
+    assert connections._by_session == {}
+
+
+def test_answers_wait_until_their_client_is_live(connections: Connections) -> None:
+    connection = enveloped(connections, "s")
+    assert isinstance(connection.transport, RecordingTransport)
+    assert connection.envelope is not None
+    for phase in (Phase.HELD, Phase.REPLAYING):
+        connection.envelope.phase = phase
+        connection.answer(b"later")
+    connection.write(b"at once")
+    assert connection.transport.frames == [b"at once"]
+    connection.envelope.phase = Phase.LIVE
+    connection.answer(b"now")
+    assert connection.transport.frames == [b"at once", b"now"]
+    assert connection.envelope.held_frames == [b"later", b"later"]
+
+
+async def test_a_client_that_was_not_read_counts_as_heard_when_it_is_again(
+    connections: Connections,
+) -> None:
+    connection = connect(connections)
+    connection.heard = False
+    connection.read_on()
+    assert not connection.heard
+    connection.pause()
+    connection.read_on()
+    assert connection.heard

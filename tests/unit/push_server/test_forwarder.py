@@ -6,13 +6,21 @@ from collections.abc import Awaitable
 
 import pytest
 
+from push_server.claims import Holder
 from push_server.forwarder import NO_ANSWER, NOT_AVAILABLE, SHUTTING_DOWN
-from push_server.protocols import error_frame, message_frame
+from push_server.protocols.envelope import Asked
+from push_server.protocols.plain import message_frame
 from queue_run.envelopes import Authenticate, Authenticated, Outcome
 from queue_run.ids import ConnectionId, RequestId
 from queue_run.manifest import RouteFacts
 from queue_run.messages import Form, Message
-from tests.unit.push_server.building import SERVER, Client, PushServerParts, push_server
+from tests.unit.push_server.building import (
+    SERVER,
+    Client,
+    PushServerParts,
+    error_frame,
+    push_server,
+)
 from tests.waiting import DEADLINE, eventually_async
 
 #: A deadline that passes at once, and one that no test lives to see.
@@ -143,22 +151,6 @@ async def test_when_workers_go_what_waits_is_not_available() -> None:
     answer(server, client, 1, "A")
     assert client.frames == [text("A"), *[error_frame(NOT_AVAILABLE)] * 2]
     assert client.connection.idle
-
-
-async def test_a_message_after_the_close_is_not_taken() -> None:
-    server = await push_server()
-    client = server.connect()
-    client.connection.close(1000, "")
-    assert send(server, client, "late") is None
-    assert server.dispatcher.work == []
-
-
-async def test_a_client_that_speaks_is_alive() -> None:
-    server = await push_server()
-    client = server.connect()
-    client.connection.heard = False
-    send(server, client, "a")
-    assert client.connection.heard
 
 
 # To clients
@@ -545,4 +537,206 @@ async def test_requests_without_an_outcome_at_the_end_get_an_error(path: str) ->
         await server.forwarder.drain(SOON)
     assert client.frames == [error_frame(SHUTTING_DOWN)] * 2
     assert client.transport.closed == [(1001, SHUTTING_DOWN)]
+    assert server.forwarder._deadlines == {}
+
+
+# The envelope protocol
+
+
+def ask(server: PushServerParts, client: Client, *names: int | str) -> Awaitable[None] | None:
+    waiting = None
+    for name in names:
+        waiting = server.forwarder.ask(client.connection, Asked(name, f'"{name}"'))
+    return waiting
+
+
+async def enveloped(server: PushServerParts, path: str = "/") -> Client:
+    client = server.connect_enveloped()
+    client.connection.path = path
+    return client
+
+
+def elsewhere(request: str) -> Holder:
+    return Holder(RequestId(request), 1)
+
+
+def answers(client: Client) -> list[tuple[str, int | str]]:
+    return [(each["type"], each["id"]) for each in client.told]
+
+
+async def test_an_enveloped_request_carries_its_session_and_its_name() -> None:
+    server = await push_server()
+    client = await enveloped(server)
+    ask(server, client, 7, "7")
+    answer(server, client, 1, "A")
+    turns = server.dispatcher.whole_turns
+    assert client.connection.envelope is not None
+    assert [turn.session for turn in turns] == [client.connection.envelope.session] * 2
+    assert server.dispatcher.names == [["7"], ['"7"']]
+    answer(server, client, 2, error="failed")
+    assert client.told == [
+        {"type": "reply", "id": 7, "data": "A"},
+        {"type": "error", "id": "7", "error": "failed"},
+    ]
+
+
+async def test_a_plain_request_has_no_name() -> None:
+    server = await push_server()
+    send(server, server.connect(), "a")
+    assert server.dispatcher.names == [None]
+    assert server.dispatcher.whole_turns[0].session is None
+
+
+@pytest.mark.parametrize("path", ["/", "/unordered"])
+async def test_an_id_that_is_under_way_is_not_taken_again(path: str) -> None:
+    server = await push_server()
+    client = await enveloped(server, path)
+    ask(server, client, 1, 1, 1)
+    assert server.dispatcher.turns == [['"1"']]
+    answer(server, client, 1, "A")
+    assert answers(client) == [("reply", 1)]
+    # Afterwards its claim decides.
+    ask(server, client, 1)
+    assert server.dispatcher.turns == [['"1"'], ['"1"']]
+
+
+async def test_an_enveloped_request_without_a_route_is_an_error_under_its_id() -> None:
+    server = await push_server(route("/chat"))
+    client = await enveloped(server, "/else")
+    ask(server, client, 7)
+    assert client.told == [{"type": "error", "id": 7, "error": NOT_AVAILABLE}]
+    assert client.connection.envelope is not None
+    assert client.connection.envelope.open == set()
+
+
+async def test_an_outcome_without_a_reply_is_told_to_an_enveloped_client() -> None:
+    server = await push_server()
+    client = await enveloped(server)
+    ask(server, client, 7)
+    answer(server, client, 1)
+    assert client.told == [{"type": "reply", "id": 7}]
+
+
+async def test_a_request_that_was_sent_elsewhere_is_looked_for_there() -> None:
+    server = await push_server()
+    client = await enveloped(server)
+    ask(server, client, 1)
+    [turn] = server.dispatcher.whole_turns
+    before = time.monotonic()
+    server.forwarder.held_elsewhere(turn, 0, elsewhere("other-1-1"))
+    [(holder, wanted)] = server.late_outcomes.wanted
+    assert holder.request == "other-1-1"
+    assert (wanted.connection, wanted.request) == (client.connection.id, turn.requests[0].id)
+    # Its deadline here is what ends the waiting.
+    assert wanted.until >= before + 60 + server.settings.deadline_grace
+    answer(server, client, 1, "A")
+    assert answers(client) == [("reply", 1)]
+
+
+async def test_what_follows_one_that_was_sent_elsewhere_waits_for_it() -> None:
+    server = await push_server()
+    client = await enveloped(server)
+    ask(server, client, "first", "a", "b", "c", "d")
+    answer(server, client, 1)
+    turn = server.dispatcher.whole_turns[1]
+    ask(server, client, "e")
+    server.forwarder.held_elsewhere(turn, 1, elsewhere("other-1-9"))
+    assert len(server.late_outcomes.wanted) == 1
+    answer(server, client, 2)
+    assert len(server.dispatcher.turns) == 2
+    answer(server, client, 3)
+    assert server.dispatcher.turns[2:] == [['"c"', '"d"', '"e"']]
+    for request in (4, 5, 6):
+        answer(server, client, request)
+    assert answers(client) == [("reply", each) for each in ("first", *"abcde")]
+    assert client.connection.idle
+    assert server.forwarder._deadlines == {}
+
+
+async def test_one_that_was_sent_elsewhere_may_be_answered_before_those_that_go_first() -> None:
+    server = await push_server()
+    client = await enveloped(server)
+    ask(server, client, "first", "a", "b", "c")
+    answer(server, client, 1)
+    server.forwarder.held_elsewhere(server.dispatcher.whole_turns[1], 1, elsewhere("other-1-9"))
+    answer(server, client, 3)
+    assert len(server.dispatcher.turns) == 2
+    answer(server, client, 2)
+    assert server.dispatcher.turns[2:] == [['"c"']]
+
+
+@pytest.mark.parametrize("path", ["/", "/unordered"])
+async def test_one_that_was_sent_elsewhere_and_is_not_found_has_an_end(path: str) -> None:
+    server = await impatient(
+        route("/", timeout=SOON), route("/unordered", timeout=SOON, ordered=False)
+    )
+    client = await enveloped(server, path)
+    ask(server, client, 1)
+    server.forwarder.held_elsewhere(server.dispatcher.whole_turns[0], 0, elsewhere("other-1-9"))
+    await eventually_async(lambda: client.told, what="the error")
+    assert client.told == [{"type": "error", "id": 1, "error": NO_ANSWER}]
+    answer(server, client, 1, "too late")
+    assert len(client.told) == 1
+    assert client.connection.idle
+
+
+async def test_one_that_was_given_up_is_not_sent_when_it_is_known_who_has_it() -> None:
+    server = await impatient()
+    client = await enveloped(server)
+    ask(server, client, "first", "a", "b")
+    answer(server, client, 1)
+    turn = server.dispatcher.whole_turns[1]
+    await eventually_async(lambda: len(client.told) == 3, what="the errors")
+    server.forwarder.held_elsewhere(turn, 0, elsewhere("other-1-9"))
+    assert client.connection.idle
+    assert len(server.dispatcher.turns) == 2
+
+
+async def test_what_was_sent_elsewhere_for_one_that_has_left_is_forgotten() -> None:
+    server = await push_server()
+    client = await enveloped(server)
+    ask(server, client, 1)
+    leave(server, client)
+    server.forwarder.held_elsewhere(server.dispatcher.whole_turns[0], 0, elsewhere("other-1-9"))
+    assert server.late_outcomes.wanted == []
+
+
+async def test_draining_sends_enveloped_clients_away_and_serves_them_until_they_go() -> None:
+    server = await push_server(reconnect_spread=2)
+    clients = [await enveloped(server) for _ in range(50)]
+    idle = clients.pop()
+    for client in clients:
+        ask(server, client, 1, 2)
+    draining = await drain(server)
+    for client in [idle, *clients]:
+        [told] = client.told
+        assert told["type"] == "reconnect"
+        assert 0 <= told["after"] <= 2000
+        assert client.transport.closed == []
+    assert len({client.told[0]["after"] for client in clients}) > 10
+    client = clients[0]
+    answer(server, client, 1, "A")
+    ask(server, client, 3)
+    answer(server, client, 2, "B")
+    answer(server, client, 3, "C")
+    replies = [(each["type"], each["id"]) for each in client.told[1:]]
+    assert replies == [("reply", 1), ("reply", 2), ("reply", 3)]
+    for each in [idle, *clients]:
+        leave(server, each)
+    async with asyncio.timeout(DEADLINE):
+        await draining
+
+
+async def test_an_enveloped_client_that_stays_is_closed_without_an_error() -> None:
+    """It gets the outcomes elsewhere."""
+    server = await push_server()
+    client, plain = await enveloped(server), server.connect()
+    ask(server, client, 1, 2)
+    send(server, plain, "a")
+    async with asyncio.timeout(DEADLINE):
+        await server.forwarder.drain(SOON)
+    assert [each["type"] for each in client.told] == ["reconnect"]
+    assert client.transport.closed == [(1012, SHUTTING_DOWN)]
+    assert plain.transport.closed == [(1001, SHUTTING_DOWN)]
+    leave(server, client)
     assert server.forwarder._deadlines == {}

@@ -16,6 +16,7 @@ from tornado.netutil import bind_sockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
 
+from push_server.connections import Connection
 from push_server.handlers import (
     HealthHandler,
     PublicFileHandler,
@@ -98,6 +99,12 @@ async def asked(site: Site) -> Authenticate:
     handshake = work.pop(0)
     assert isinstance(handshake, Authenticate)
     return handshake
+
+
+async def connections_of(site: Site) -> list[Connection]:
+    """The connections, once there are any."""
+    await eventually_async(lambda: len(site.parts.connections), what="a connection")
+    return list(site.parts.connections)
 
 
 def reply(site: Site, request: RequestId, text: str) -> None:
@@ -228,6 +235,88 @@ async def test_a_malformed_close_frame_is_answered_by_the_letter(
 
 
 # Who is let in
+
+
+async def test_a_client_that_speaks_is_alive(site: NewSite) -> None:
+    async with site() as made, connected(made.ws()) as client:
+        [connection] = await connections_of(made)
+        connection.heard = False
+        await client.send("hi")
+        await eventually_async(lambda: connection.heard, what="the client to be heard")
+
+
+async def test_a_message_after_the_close_is_not_taken(site: NewSite) -> None:
+    async with site() as made, connected(made.ws()) as client:
+        [connection] = await connections_of(made)
+        connection.closing = True
+        connection.heard = False
+        await client.send("late")
+        await eventually_async(lambda: connection.heard, what="the client to be heard")
+        assert made.parts.dispatcher.work == []
+
+
+# The envelope protocol
+
+
+ENVELOPED: dict[str, Any] = {"subprotocols": ["bearer.x", "queue-run.v1", "other"]}
+
+
+async def test_a_client_that_offers_the_envelope_protocol_is_welcomed(site: NewSite) -> None:
+    async with site() as made, connected(made.ws(), **ENVELOPED) as client:
+        assert client.connection.subprotocol == "queue-run.v1"
+        welcome = await client.receive()
+        [connection] = await connections_of(made)
+        assert connection.envelope is not None
+        assert welcome == {
+            "type": "welcome",
+            "connection": connection.id,
+            "session": connection.envelope.session,
+            "user": None,
+            "offset": "0-0",
+            "epoch": "e1",
+            "heartbeat": 25_000,
+            "resume": 60_000,
+        }
+
+
+async def test_an_enveloped_request_is_answered_under_its_id(site: NewSite) -> None:
+    async with site() as made, connected(made.ws(), **ENVELOPED) as client:
+        await client.receive()
+        await client.send('{"id": "a", "data": {"text": "hi"}}')
+        await eventually_async(lambda: made.parts.dispatcher.work, what="the request")
+        [turn] = made.parts.dispatcher.whole_turns
+        [inbound] = turn.requests
+        assert (inbound.text, inbound.json) == ('{"text": "hi"}', True)
+        assert made.parts.dispatcher.names == [['"a"']]
+        reply(made, inbound.id, "A")
+        assert await client.receive() == {"type": "reply", "id": "a", "data": "A"}
+
+
+async def test_a_frame_that_means_nothing_costs_nothing_else(site: NewSite) -> None:
+    async with site() as made, connected(made.ws(), **ENVELOPED) as client:
+        await client.receive()
+        await client.send("{")
+        error = await client.receive()
+        assert (error["type"], error["id"]) == ("error", None)
+        await client.send('{"type": "ping"}')
+        assert await client.receive() == {"type": "pong"}
+
+
+async def test_a_request_that_is_under_way_is_not_taken_again(site: NewSite) -> None:
+    async with site() as made, connected(made.ws(), **ENVELOPED) as client:
+        await client.receive()
+        for _ in range(2):
+            await client.send('{"id": 1, "data": null}')
+        await client.send('{"type": "ping"}')
+        assert await client.receive() == {"type": "pong"}
+        assert len(made.parts.dispatcher.work) == 1
+
+
+async def test_a_client_may_resume_as_the_first_thing(site: NewSite) -> None:
+    async with site() as made, connected(made.ws(), **ENVELOPED) as client:
+        session = (await client.receive())["session"]
+        await client.send({"type": "resume", "session": session, "offset": "0-0", "epoch": "e1"})
+        assert await client.receive() == {"type": "resumed", "session": session, "offset": "0-0"}
 
 
 async def test_without_authentication_nobody_is_asked(site: NewSite) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from push_server.hub import BYTES_AT_ONCE, RECENT_IDS, WRITES_AT_ONCE, Hub
-from push_server.protocols import error_frame, message_frame
+from push_server.protocols.envelope import Phase, Resume
+from push_server.protocols.plain import message_frame
 from queue_run.channel.listener import Entry, Offset
 from queue_run.envelopes import (
     ApplicationChanged,
@@ -17,14 +19,23 @@ from queue_run.envelopes import (
     CloseConnection,
     CloseUsers,
     Hello,
+    Membership,
     Outcome,
     ToConnection,
+    ToRoom,
     ToUsers,
     encode,
 )
 from queue_run.ids import ConnectionId, RequestId, UserId
 from queue_run.messages import Form, Message
-from tests.unit.push_server.building import KEYS, SERVER, Client, PushServerParts, push_server
+from tests.unit.push_server.building import (
+    KEYS,
+    SERVER,
+    Client,
+    PushServerParts,
+    error_frame,
+    push_server,
+)
 from tests.unit.recorders import BatchListener
 from tests.waiting import DEADLINE
 
@@ -49,6 +60,7 @@ class Running:
 
     def __init__(self, server: PushServerParts, position: Offset) -> None:
         self.server = server
+        server.position.move(position)
         self.listener = BatchListener({BROADCAST: position, OWN: (0, 0)})
         self.changes = 0
         self.hub = Hub(
@@ -56,6 +68,9 @@ class Running:
             server.connections,
             server.forwarder,
             broadcast=BROADCAST,
+            position=server.position,
+            window=server.window,
+            session_rooms=server.session_rooms,
             on_application_changed=self._changed,
         )
         self._number = 0
@@ -350,7 +365,7 @@ async def test_after_a_gap_what_came_before_it_is_waited_for_no_more(
 ) -> None:
     client = server.connect()
     ask(server, client, "a")
-    hub.listener.pass_over(BROADCAST, (5, 0))
+    server.position.move((5, 0))
     hub.hub.release()
     await hub.own(outcome(client, 1, "A", after="5-0"))
     assert client.frames == frames("A")
@@ -492,3 +507,197 @@ class Exploding:
 
     def write(self, frame: bytes) -> None:
         raise LookupError("a defect")
+
+
+# Clients that can resume
+
+
+def told(client: Client) -> list[object]:
+    return [each.get("data", each["type"]) for each in client.told]
+
+
+async def test_an_enveloped_client_gets_messages_with_their_offsets(
+    server: PushServerParts, hub: Running
+) -> None:
+    plain, one, two = (
+        server.connect(user="ann"),
+        server.connect_enveloped(user="ann"),
+        server.connect_enveloped(user="ann"),
+    )
+    await hub.broadcast(to_users("x", "bob"), to_users("hi", "ann"))
+    assert plain.frames == frames("hi")
+    assert one.told == [{"type": "message", "offset": "2-0", "data": "hi"}]
+    # The same bytes for all.
+    assert one.frames[0] is two.frames[0]
+
+
+@pytest.mark.parametrize("phase", [Phase.HELD, Phase.REPLAYING])
+async def test_nobody_who_is_not_live_gets_what_is_sent(
+    server: PushServerParts, hub: Running, phase: Phase
+) -> None:
+    client = server.connect_enveloped("s", user="ann", live=False)
+    state = client.connection.envelope
+    assert state is not None
+    state.phase = phase
+    server.connections.join(client.connection, "hall")
+    await hub.broadcast(
+        to_users("a", "ann"),
+        ToRoom(room="hall", message=text("b")),
+        ToConnection(connection=client.connection.id, session="s", message=text("c")),
+    )
+    await hub.own(ToConnection(connection=client.connection.id, message=text("d")))
+    assert client.told == []
+    server.resumption.start(client.connection)
+    if phase is Phase.HELD:
+        assert told(client) == ["a", "b", "c", "d"]
+    server.resumption.forget(client.connection)
+
+
+async def test_a_message_to_a_session_reaches_whoever_has_it(
+    server: PushServerParts, hub: Running
+) -> None:
+    old, new = server.connect_enveloped("s"), server.connect_enveloped("t")
+    to_session = [
+        ToConnection(connection=old.connection.id, session="s", message=text(each))
+        for each in ("one", "two", "three")
+    ]
+    await hub.broadcast(to_session[0])
+    server.connections.take_over(new.connection, "s")
+    await hub.broadcast(to_session[1])
+    server.connections.remove(new.connection)
+    await hub.broadcast(to_session[2])
+    assert (told(old), told(new)) == (["one"], ["two"])
+    assert new.told[0]["offset"] == "2-0"
+
+
+async def test_a_membership_by_session_is_that_of_whoever_has_it(
+    server: PushServerParts, hub: Running
+) -> None:
+    old, new = server.connect_enveloped("s"), server.connect_enveloped("t")
+    server.connections.take_over(new.connection, "s")
+    await hub.broadcast(
+        Membership(room="hall", joins=True, session="s", connection=old.connection.id)
+    )
+    assert (old.connection.rooms, new.connection.rooms) == (set(), {"hall"})
+    assert server.session_rooms.rooms == {"s": {"hall"}}
+    await hub.broadcast(
+        ToRoom(room="hall", message=text("a"), without_session="s"),
+        ToRoom(room="hall", message=text("b"), without_session="t"),
+    )
+    assert (told(old), told(new)) == ([], ["b"])
+
+
+async def test_a_membership_of_users_is_kept_for_each_of_their_sessions(
+    server: PushServerParts, hub: Running
+) -> None:
+    server.connect_enveloped("s", user="ann")
+    server.connect_enveloped("t", user="ann")
+    server.connect(user="ann")
+    ann = [UserId("ann")]
+    await hub.broadcast(Membership(room="hall", joins=True, users=ann))
+    assert server.session_rooms.rooms == {"s": {"hall"}, "t": {"hall"}}
+    await hub.broadcast(Membership(room="hall", joins=False, users=ann))
+    assert server.session_rooms.rooms == {"s": set(), "t": set()}
+
+
+async def test_what_was_there_before_the_start_is_kept_and_known_again(
+    server: PushServerParts, hub: Running
+) -> None:
+    primed = to_users("before", "ann")
+    hub.hub.prime(Entry(BROADCAST, (1, 0), encode(primed)))
+    hub.hub.prime(Entry(BROADCAST, (2, 0), b"not an envelope"))
+    server.position.move((2, 0))
+    live = server.connect_enveloped(user="ann")
+    await hub.broadcast(primed, at=3)
+    assert told(live) == []
+    client = server.connect_enveloped(user="ann", live=False)
+    server.resumption.resume(client.connection, Resume(None, "0-0", "e1"))
+    assert told(client) == ["before", "resumed"]
+
+
+async def test_a_second_copy_is_not_missed_twice(server: PushServerParts, hub: Running) -> None:
+    repeated = to_users("once", "ann")
+    await hub.broadcast(repeated, repeated)
+    client = server.connect_enveloped(user="ann", live=False)
+    server.resumption.resume(client.connection, Resume(None, "0-0", "e1"))
+    assert told(client) == ["once", "resumed"]
+
+
+async def test_while_a_message_is_being_written_the_position_says_so(
+    server: PushServerParts, hub: Running
+) -> None:
+    clients = [server.connect_enveloped(user="ann") for _ in range(2 * WRITES_AT_ONCE)]
+    seen: set[tuple[bool, int]] = set()
+    async with asyncio.TaskGroup() as group:
+        delivery = group.create_task(hub.broadcast(to_users("hi", "ann")))
+        while not delivery.done():
+            some = sum(bool(client.frames) for client in clients)
+            if 0 < some < len(clients):
+                seen.add((server.position.delivering, server.position.offset[0]))
+            await asyncio.sleep(0)
+    assert seen == {(True, 0)}
+    assert not server.position.delivering
+    assert server.position.offset == (1, 0)
+
+
+async def test_a_late_outcome_waits_like_any_other(server: PushServerParts, hub: Running) -> None:
+    ann, bob = server.connect(user="ann"), server.connect(user="bob")
+    ask(server, ann, "a")
+    ask(server, bob, "b")
+    hub.hub.take_late(outcome(ann, 1, "A", after="1-0"))
+    hub.hub.take_late(outcome(bob, 1, "B"))
+    assert (ann.frames, bob.frames) == ([], [])
+    await hub.broadcast(to_users("first", "ann"))
+    assert (ann.frames, bob.frames) == (frames("first", "A"), frames("B"))
+
+
+async def test_a_late_outcome_that_waits_for_nothing_goes_at_once(
+    server: PushServerParts, hub: Running
+) -> None:
+    client = server.connect()
+    ask(server, client, "a")
+    hub.hub.take_late(outcome(client, 1, "A"))
+    assert client.frames == frames("A")
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_ping_tells_exactly_up_to_where_its_client_is(
+    server: PushServerParts, hub: Running, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever resumes from the offset of any ping gets all that came after it and nothing else."""
+    monkeypatch.setattr("push_server.hub.WRITES_AT_ONCE", 2)
+    chance = random.Random(seed)
+    users = [f"user-{n}" for n in range(4)]
+    clients = {user: server.connect_enveloped(user=user, live=False) for user in users}
+    due: dict[str, list[str]] = {user: [] for user in users}
+
+    async def ping() -> None:
+        while not sending.done():
+            server.liveness._ping([client.connection for client in clients.values()])
+            if chance.random() < 0.2:
+                server.resumption.start(clients[chance.choice(users)].connection)
+            for _ in range(chance.randint(1, 4)):
+                await asyncio.sleep(0)
+
+    async def send() -> None:
+        for number in range(40):
+            receivers = chance.sample(users, chance.randint(1, 4))
+            for user in receivers:
+                due[user].append(str(number))
+            await hub.broadcast(to_users(str(number), *receivers))
+
+    sending = asyncio.create_task(send())
+    await asyncio.gather(sending, ping())
+    pings = 0
+    for user, client in clients.items():
+        server.resumption.start(client.connection)
+        got: list[str] = []
+        for each in client.told:
+            if each["type"] == "message":
+                got.append(each["data"])
+            elif "offset" in each:
+                pings += 1
+                position = int(each["offset"].partition("-")[0])
+                assert got == [data for data in due[user] if int(data) < position]
+        assert got == due[user]
+    assert pings > 0

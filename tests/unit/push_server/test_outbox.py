@@ -167,3 +167,70 @@ async def test_closed_while_queued_bytes_wait_is_no_error(pair: Pair) -> None:
     pair.fill()
     pair.stream.close()
     pair.outbox.write(b"late")
+
+
+async def test_frames_that_wait_are_one_object_for_all_who_are_behind() -> None:
+    pairs = [Pair(CAP) for _ in range(2)]
+    frame = b"x" * 2000
+    for pair in pairs:
+        pair.fill()
+        pair.outbox.write(frame)
+        assert pair.outbox._waiting is not None
+        assert pair.outbox._waiting[-1] is frame
+        pair.close()
+
+
+async def test_what_waits_is_written_before_what_follows_a_flush(pair: Pair) -> None:
+    written = pair.fill()
+    pair.outbox.write(b"waits")
+    pair.outbox.flush()
+    pair.outbox.flush()
+    await_close = pair.stream.write(b"close")
+    assert await pair.read(len(written) + 10) == written + b"waits" + b"close"
+    await await_close
+
+
+async def test_it_is_jammed_until_everything_is_with_the_kernel(pair: Pair) -> None:
+    written = pair.fill()
+    frames = [b"%06d" % number * 5_000 for number in range(20)]
+    for frame in frames:
+        pair.outbox.write(frame)
+    assert pair.outbox.jammed
+    drained = asyncio.create_task(pair.outbox.drained())
+    expected = written + b"".join(frames)
+    assert await pair.read(len(expected)) == expected
+    async with asyncio.timeout(DEADLINE):
+        await drained
+    assert not pair.outbox.jammed
+
+
+async def test_waiting_for_a_client_that_leaves_ends(pair: Pair) -> None:
+    pair.fill()
+    drained = asyncio.create_task(pair.outbox.drained())
+    await asyncio.sleep(0)
+    pair.stream.close()
+    async with asyncio.timeout(DEADLINE):
+        await drained
+
+
+async def test_one_message_may_be_larger_than_the_cap() -> None:
+    """As base64, the largest message is: its client would be dropped at each resume."""
+    pair = Pair(1024 * 1024)
+    large = bytes(range(256)) * 3 * 4096
+    pair.outbox.write(large)
+    pair.outbox.write(b"ping")
+    assert not pair.stream.closed()
+    assert await pair.read(len(large) + 4) == large + b"ping"
+    pair.close()
+
+
+async def test_behind_a_large_message_the_cap_holds(caplog: pytest.LogCaptureFixture) -> None:
+    pair = Pair(1024 * 1024)
+    pair.outbox.write(b"x" * 3 * 1024 * 1024)
+    for _ in range(1024):
+        pair.outbox.write(b"x" * 1024)
+    assert not pair.stream.closed()
+    pair.outbox.write(b"x")
+    assert pair.stream.closed()
+    assert "slow consumer" in caplog.text
+    pair.close()

@@ -112,6 +112,9 @@ async def deliver(server: PushServerParts, *envelopes: ChannelEnvelope) -> None:
         server.connections,
         server.forwarder,
         broadcast=KEYS.broadcast,
+        position=server.position,
+        window=server.window,
+        session_rooms=server.session_rooms,
         on_application_changed=changed,
     )
     for number, envelope in enumerate(envelopes, start=1):

@@ -3,17 +3,18 @@ tests/contract/test_dispatch.py."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from celery import Celery
-from kombu import Connection
+from kombu import Connection, Producer, Queue
 from kombu.exceptions import OperationalError
 
 from queue_run import dispatch
 from queue_run.celery_app import create_celery
 from queue_run.dispatch import BATCH_SIZE, Dispatcher
 from queue_run.envelopes import Authenticate, Inbound, Turn, Work, decode_batch
+from queue_run.errors import JobStoreUnavailable
 from queue_run.ids import ConnectionId, RequestId, ServerId
 from queue_run.keys import Keys
 from queue_run.settings import Settings
@@ -175,7 +176,7 @@ def test_while_the_broker_is_away_what_has_expired_is_let_go(broker: Broker) -> 
     for number, expires_in in enumerate((3600, -1, 3600)):
         dispatcher.submit(turn(number, expires_in=expires_in))
     dispatcher._drop_expired()
-    assert names(list(dispatcher._waiting)) == ["s-0", "s-2"]
+    assert names([item.work for item in dispatcher._waiting]) == ["s-0", "s-2"]
 
 
 def test_closing_publishes_what_waits_and_ends_the_thread(broker: Broker) -> None:
@@ -201,3 +202,101 @@ def test_closing_tells_what_never_reached_the_broker(
 def test_a_memory_broker_is_what_these_tests_use(broker: Broker) -> None:
     connection: Connection = broker.app.connection_for_write()
     assert connection.transport_cls == "memory"
+
+
+# Claims
+
+
+class Claimer:
+    """Lets so many requests of each turn through, and keeps what it was asked for."""
+
+    def __init__(self, *taken: int, failures: int = 0) -> None:
+        self.taken = taken
+        self.failures = failures
+        self.asked: list[list[tuple[str, list[str]]]] = []
+
+    def __call__(self, turns: Sequence[tuple[Turn, Sequence[str]]]) -> list[int]:
+        self.asked.append([(turn.connection, list(names)) for turn, names in turns])
+        if self.failures:
+            self.failures -= 1
+            raise JobStoreUnavailable("away")
+        return list(self.taken[: len(turns)])
+
+
+def claiming(broker: Broker, claimer: Claimer) -> Dispatcher:
+    broker.dispatcher = Dispatcher(broker.app, broker.queue, claim=claimer)
+    return broker.dispatcher
+
+
+def requests_of(broker: Broker) -> list[list[str]]:
+    """The requests of each turn in the next task."""
+    with broker.app.connection_for_read() as connection:
+        queue = broker.app.amqp.queues[broker.queue](connection.default_channel)
+        message = eventually(lambda: queue.get(no_ack=True), what="a task")
+    assert message is not None
+    batch = decode_batch(message.payload[0][0])
+    return [[each.id for each in work.requests] for work in batch if isinstance(work, Turn)]
+
+
+def test_what_could_not_be_claimed_is_not_published_nor_what_follows_it(broker: Broker) -> None:
+    claimer = Claimer(1, 0)
+    dispatcher = claiming(broker, claimer)
+    dispatcher.submit(turn(1, requests=3), ["a", "b", "c"])
+    dispatcher.submit(turn(2))
+    dispatcher.submit(turn(3, requests=2), ["d", "e"])
+    dispatcher.start()
+    assert requests_of(broker) == [["1-0"], ["2-0"]]
+    assert claimer.asked == [[("s-1", ["a", "b", "c"]), ("s-3", ["d", "e"])]]
+
+
+def test_without_names_nothing_is_claimed(broker: Broker) -> None:
+    claimer = Claimer()
+    dispatcher = claiming(broker, claimer)
+    dispatcher.submit(turn(1))
+    dispatcher.start()
+    assert requests_of(broker) == [["1-0"]]
+    assert claimer.asked == []
+
+
+def test_a_batch_of_which_nothing_could_be_claimed_is_no_task(broker: Broker) -> None:
+    dispatcher = claiming(broker, Claimer(0))
+    dispatcher.submit(turn(1), ["a"])
+    dispatcher.start()
+    dispatcher.submit(turn(2))
+    assert requests_of(broker) == [["2-0"]]
+
+
+def test_while_nothing_can_be_claimed_work_waits(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.001)
+    claimer = Claimer(1, failures=2)
+    dispatcher = claiming(broker, claimer)
+    dispatcher.submit(turn(1), ["a"])
+    dispatcher.start()
+    assert requests_of(broker) == [["1-0"]]
+    assert len(claimer.asked) == 3
+
+
+def test_what_was_claimed_is_not_claimed_once_more_when_the_broker_fails(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "FIRST_PAUSE", 0.001)
+    claimer = Claimer(1, 0)
+    dispatcher = claiming(broker, claimer)
+    publish = dispatcher._publish
+    failures = [OperationalError("away"), OSError("away")]
+
+    def fail_first(producer: Producer, target: Queue, batch: list[Work]) -> None:
+        if failures:
+            raise failures.pop()
+        publish(producer, target, batch)
+
+    monkeypatch.setattr(dispatcher, "_publish", fail_first)
+    dispatcher.submit(turn(1, requests=3), ["a", "b", "c"])
+    dispatcher.submit(turn(2), ["d"])
+    dispatcher.submit(turn(3))
+    dispatcher.start()
+    assert requests_of(broker) == [["1-0"], ["3-0"]]
+    assert failures == []
+    assert claimer.asked == [[("s-1", ["a", "b", "c"]), ("s-2", ["d"])]]

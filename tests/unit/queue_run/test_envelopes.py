@@ -47,26 +47,27 @@ CHANNEL: dict[bytes, ChannelEnvelope] = {
     b"\x01\x95\xabclose-users\xc4\x02ID\x91\xa3ann\xcd\x0f\xa0\xa3bye": CloseUsers(
         id=b"ID", users=[UserId("ann")], code=4000, reason="bye"
     ),
-    b"\x01\x96\xa4room\xc4\x02ID\xa5lobby\x92\x01\xc4\x02hi\xa3s-1\xc0": ToRoom(
+    b"\x01\x97\xa4room\xc4\x02ID\xa5lobby\x92\x01\xc4\x02hi\xa3s-1\xc0\xa1S": ToRoom(
         id=b"ID",
         room="lobby",
         message=Message(Form.TEXT, b"hi"),
         without_connection=CONNECTION,
+        without_session="S",
     ),
-    b"\x01\x96\xa4room\xc4\x02ID\xa5lobby\x92\x01\xc4\x02hi\xc0\xa3ann": ToRoom(
+    b"\x01\x97\xa4room\xc4\x02ID\xa5lobby\x92\x01\xc4\x02hi\xc0\xa3ann\xc0": ToRoom(
         id=b"ID",
         room="lobby",
         message=Message(Form.TEXT, b"hi"),
         without_user=UserId("ann"),
     ),
-    b"\x01\x96\xaamembership\xc4\x02ID\xa5lobby\xc3\xa3s-1\x90": Membership(
-        id=b"ID", room="lobby", joins=True, connection=CONNECTION
+    b"\x01\x97\xaamembership\xc4\x02ID\xa5lobby\xc3\xa3s-1\x90\xa1S": Membership(
+        id=b"ID", room="lobby", joins=True, connection=CONNECTION, session="S"
     ),
-    b"\x01\x96\xaamembership\xc4\x02ID\xa5lobby\xc2\xc0\x91\xa3ann": Membership(
+    b"\x01\x97\xaamembership\xc4\x02ID\xa5lobby\xc2\xc0\x91\xa3ann\xc0": Membership(
         id=b"ID", room="lobby", joins=False, users=[UserId("ann")]
     ),
-    b"\x01\x94\xaaconnection\xc4\x02ID\xa3s-1\x92\x01\xc4\x02hi": ToConnection(
-        id=b"ID", connection=CONNECTION, message=Message(Form.TEXT, b"hi")
+    b"\x01\x95\xaaconnection\xc4\x02ID\xa3s-1\x92\x01\xc4\x02hi\xa1S": ToConnection(
+        id=b"ID", connection=CONNECTION, message=Message(Form.TEXT, b"hi"), session="S"
     ),
     b"\x01\x95\xb0close-connection\xc4\x02ID\xa3s-1\xcd\x03\xe8\xa0": CloseConnection(
         id=b"ID", connection=CONNECTION, code=1000, reason=""

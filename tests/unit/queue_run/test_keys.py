@@ -20,6 +20,10 @@ def test_names_begin_with_the_namespace() -> None:
     assert keys.lane_lease("mail:ann") == "shop:lane-lease:mail:ann"
     assert keys.dedupe("mail:ann", "x") == "shop:dedupe:8:mail:ann:x"
     assert keys.sequence("mail") == "shop:sequence:mail"
+    assert (keys.online, keys.leaving) == ("shop:online", "shop:leaving")
+    assert (keys.presence, keys.presence_lease) == ("shop:presence", "shop:presence-lease")
+    assert keys.presence_sweeps == "shop:presence-sweeps"
+    assert keys.users_of(ServerId("ab12")) == "shop:users:ab12"
     assert keys.celery_queue(None) == keys.jobs_queue
     assert keys.celery_queue("reports") == "shop.reports"
 

@@ -8,7 +8,7 @@ from queue_run.manifest import Manifest, QueueFacts, RouteFacts
 CHAT = RouteFacts(pattern="/chat/{room}", file="sockets/chat.py", timeout=2.5, ordered=False)
 INDEX = RouteFacts(pattern="/", file="sockets/index.py", fallback=True, timeout=10.0)
 QUEUES = {"mail": QueueFacts(), "report": QueueFacts(fifo=True, celery_queue="slow")}
-MANIFEST = Manifest(routes=[CHAT, INDEX], authenticates=True, queues=QUEUES)
+MANIFEST = Manifest(routes=[CHAT, INDEX], authenticates=True, watches_users=True, queues=QUEUES)
 
 
 def test_a_manifest_has_this_form_in_redis() -> None:
@@ -17,7 +17,8 @@ def test_a_manifest_has_this_form_in_redis() -> None:
         b'{"pattern":"/chat/{room}","file":"sockets/chat.py","fallback":false,"timeout":2.5,'
         b'"ordered":false},'
         b'{"pattern":"/","file":"sockets/index.py","fallback":true,"timeout":10.0,"ordered":true}'
-        b'],"authenticates":true,"queues":{"mail":{},"report":{"fifo":true,"celery_queue":"slow"}}}'
+        b'],"authenticates":true,"watches_users":true,'
+        b'"queues":{"mail":{},"report":{"fifo":true,"celery_queue":"slow"}}}'
     )
 
 
@@ -29,6 +30,7 @@ def test_an_empty_manifest_offers_nothing() -> None:
     empty = Manifest.decode(b"{}")
     assert empty == Manifest()
     assert empty.authenticates is False
+    assert empty.watches_users is False
     assert empty.router().match("/") is None
 
 

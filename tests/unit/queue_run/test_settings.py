@@ -224,3 +224,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(AttributeError):
         Settings().port = 1  # type: ignore[misc]
+
+
+def test_the_number_of_a_process_is_no_setting_and_no_mistake() -> None:
+    assert Settings.from_env({"QUEUE_RUN_PROCESS": "2b"}) == Settings()

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from queue_run import MessageTooLarge, NotEncodable, OutsideCall, context, socket
+from queue_run import MessageTooLarge, NotEncodable, OutsideCall, context, runtime, socket
 from queue_run.channel.receipts import Receipt
 from queue_run.context import Call
 from queue_run.envelopes import CloseConnection, CloseUsers, ToConnection, ToUsers
+from queue_run.errors import ChannelUnavailable
 from queue_run.ids import ConnectionId, UserId
 from queue_run.messages import Form, Message
 from queue_run.runtime import Runtime
@@ -339,3 +340,48 @@ def test_a_reason_that_fits_no_close_frame_is_refused(close: Callable[..., Recei
         for reason in ("x" * 124, "ü" * 62):
             with pytest.raises(ValueError, match="at most 123 bytes"):
                 close(1000, reason)
+
+
+# Who is online
+
+
+def test_what_is_sent_to_users_asks_which_of_them_are_online(
+    publisher: RecordingPublisher,
+) -> None:
+    socket.to(["ann", 7]).send("hello")
+    socket.to("ann").close()
+    socket.room("lobby").send("hello")
+    assert [each.counted for each in publisher.published] == [
+        ("test:online", ["ann", "7"]),
+        None,
+        None,
+    ]
+
+
+def test_of_nobody_nobody_is_online() -> None:
+    assert socket.to([]).send("hello").online == 0
+
+
+def test_without_redis_nobody_knows_who_is_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.current().store, "_patience", 0.1)
+    with pytest.raises(ChannelUnavailable):
+        socket.is_online("ann")
+    with pytest.raises(ChannelUnavailable):
+        socket.online(["ann"])
+
+
+async def test_without_redis_awaiting_the_answer_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.current().store, "_patience", 0.1)
+    asked = socket.is_online("ann")
+    with pytest.raises(TypeError, match="await it"):
+        bool(asked)
+    with pytest.raises(ChannelUnavailable):
+        await asked
+
+
+@pytest.mark.parametrize("wrong", ["", None, True])
+def test_a_wrong_user_id_is_nobody_who_could_be_online(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        socket.is_online(wrong)
+    with pytest.raises(TypeError):
+        socket.online([wrong])

@@ -162,6 +162,45 @@ def test_a_worker_with_its_channel_starts(fake_redis_url: str) -> None:
     _require_redis(Settings(redis_url=fake_redis_url))
 
 
+SECOND_SIGTERM = """
+from celery import signals
+
+import worker
+
+worker.app
+told = []
+
+
+class Lock:
+    def __init__(self, lock):
+        self.lock = lock
+
+    def __enter__(self):
+        self.lock.acquire()
+        if not told:
+            told.append("again")
+            tell()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+
+def tell():
+    signals.worker_shutting_down.send(sender="it", sig="SIGTERM", how="Warm", exitcode=0)
+
+
+signals.worker_shutting_down.lock = Lock(signals.worker_shutting_down.lock)
+tell()
+print("told", *told)
+"""
+
+
+def test_a_second_sigterm_in_the_midst_of_the_first_does_not_hang_a_worker(tmp_path: Path) -> None:
+    """Both are handled in one thread: here the second comes while Celery handles the first."""
+    app = write_files(tmp_path, {"sockets/index.py": "def handler(data): return data"})
+    assert python(SECOND_SIGTERM, app).stdout == "told again\n"
+
+
 def test_a_job_of_a_queue_that_only_newer_workers_have_is_run_by_them(
     redis_server: RedisServer,
     namespace: str,

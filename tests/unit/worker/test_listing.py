@@ -153,3 +153,10 @@ def test_settings_that_cannot_be_used_end_with_exit_code_2(tmp_path: Path) -> No
     ran = python(tmp_path, PORT="http")
     assert (ran.returncode, ran.stdout) == (2, "")
     assert "PORT='http'" in ran.stderr
+
+
+def test_the_hooks_of_presence_are_listed_where_there_are_any() -> None:
+    text = listing(Routes(online=hook(handler), offline=hook(handler)))
+    assert "on_online: sockets/_middleware.py" in text
+    assert "on_offline: sockets/_middleware.py" in text
+    assert "on_online" not in listing(Routes())

@@ -436,6 +436,53 @@ def test_on_authenticate_takes_the_request(load: Load, hook: str) -> None:
     )
 
 
+# Users who come and go
+
+PRESENCE = "def on_online(user_id): pass\nasync def on_offline(user_id): pass\n"
+
+
+def test_on_online_and_on_offline_come_from_the_middleware_of_sockets(load: Load) -> None:
+    routes = load({"sockets/_middleware.py": PRESENCE, "sockets/index.py": HANDLER})
+    assert routes.online is not None
+    assert routes.offline is not None
+    assert (routes.online.is_async, routes.offline.is_async) == (False, True)
+    assert routes.online.file == routes.offline.file == "sockets/_middleware.py"
+
+
+def test_each_of_the_two_may_be_missing_or_switched_off(load: Load) -> None:
+    files = {"sockets/_middleware.py": "on_online = None", "sockets/index.py": HANDLER}
+    routes = load(files)
+    assert (routes.online, routes.offline) == (None, None)
+
+
+def test_they_may_be_imported_from_a_file_of_the_applications_own(load: Load) -> None:
+    files = {
+        "sockets/_users.py": PRESENCE,
+        "sockets/_middleware.py": "from sockets._users import on_online",
+        "sockets/index.py": HANDLER,
+    }
+    routes = load(files)
+    assert routes.online is not None
+    assert routes.offline is None
+
+
+@pytest.mark.parametrize(
+    "file", ["sockets/index.py", "sockets/rooms/_middleware.py", "queues/_middleware.py"]
+)
+def test_elsewhere_they_would_never_be_called(load: Load, file: str) -> None:
+    files = {"sockets/index.py": HANDLER}
+    files[file] = files.get(file, "") + "\ndef on_online(user_id): pass\n"
+    assert problems(load, files) == [
+        f"{file}: on_online is of the whole application: move it to sockets/_middleware.py"
+    ]
+
+
+@pytest.mark.parametrize("hook", ["on_online = 3", "def on_offline(): pass"])
+def test_they_take_the_id_of_the_user(load: Load, hook: str) -> None:
+    [found] = problems(load, {"sockets/_middleware.py": hook, "sockets/index.py": HANDLER})
+    assert found.endswith("must be a function that takes the user's id")
+
+
 # What is wrong with a file
 
 

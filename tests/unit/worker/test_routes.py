@@ -64,3 +64,9 @@ def test_requests_and_jobs_have_times_of_their_own() -> None:
 
 def test_a_job_has_one_attempt_more_than_retries() -> None:
     assert (queue(handler).attempts, queue(handler, retries=0).attempts) == (4, 1)
+
+
+def test_an_application_with_one_of_the_two_hooks_watches_users() -> None:
+    assert Routes(online=hook(handler)).manifest.watches_users
+    assert Routes(offline=hook(handler)).manifest.watches_users
+    assert not Routes().manifest.watches_users

@@ -20,7 +20,7 @@ from queue_run import (
     context,
     socket,
 )
-from queue_run.envelopes import Authenticated, Outcome
+from queue_run.envelopes import Authenticated, Inbound, Outcome
 from queue_run.ids import ConnectionId, RequestId, UserId
 from queue_run.messages import Form, Message
 from queue_run.payloads import validator
@@ -254,6 +254,42 @@ async def test_a_path_without_a_route_is_not_available(app: Application) -> None
     assert (outcome.reply, outcome.error) == (None, "not available")
 
 
+def framed(data: str | bytes, *, json: bool = False) -> Inbound:
+    """A frame of a client."""
+    request = RequestId("s1-1-1")
+    if isinstance(data, bytes):
+        return Inbound(id=request, binary=data)
+    return Inbound(id=request, text=data, json=json)
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "value"),
+    [
+        ('"5"', "auto", "5"),
+        ('"{}"', "auto", "{}"),
+        ('"hello"', "text", "hello"),
+        ('"hello"', "json", "hello"),
+        ("5", "auto", 5),
+        ("null", "json", None),
+    ],
+)
+def test_what_is_json_for_certain_is_taken_as_it_says(data: str, wanted: Any, value: Any) -> None:
+    assert decode_data(framed(data, json=True), wanted) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted", "text"),
+    [
+        ("5", "text", "this path takes text, not other JSON"),
+        ('"hello"', "binary", "this path takes binary messages, not text"),
+        ("[" * 100_000, "auto", "this path takes JSON: "),
+    ],
+)
+def test_what_is_json_for_certain_must_fit_too(data: str, wanted: Any, text: str) -> None:
+    with pytest.raises(ClientError, match=text):
+        decode_data(framed(data, json=True), wanted)
+
+
 @pytest.mark.parametrize(
     ("data", "wanted", "value"),
     [
@@ -271,7 +307,7 @@ async def test_a_path_without_a_route_is_not_available(app: Application) -> None
     ],
 )
 def test_a_frame_becomes_what_the_route_wants(data: str | bytes, wanted: Any, value: Any) -> None:
-    assert decode_data(data, wanted) == value
+    assert decode_data(framed(data), wanted) == value
 
 
 @pytest.mark.parametrize(
@@ -288,7 +324,7 @@ def test_a_frame_that_does_not_fit_is_the_clients_error(
     data: str | bytes, wanted: Any, text: str
 ) -> None:
     with pytest.raises(ClientError, match=text):
-        decode_data(data, wanted)
+        decode_data(framed(data), wanted)
 
 
 async def test_a_frame_that_does_not_fit_never_reaches_the_handler(app: Application) -> None:

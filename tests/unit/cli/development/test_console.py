@@ -48,6 +48,18 @@ def test_a_terminal_gets_a_colour_for_each_process() -> None:
     assert second == "\x1b[35mjobs    |\x1b[0m text"
 
 
+def test_another_command_has_its_own_name_and_names() -> None:
+    stream = Terminal()
+    console = Console(
+        stream, environ={}, own="start", names=["web.1", "worker.12"], again="again kills"
+    )
+    console.output(program("worker.12"), "text")
+    console.stopping()
+    assert stream.getvalue() == (
+        "\x1b[36mworker.12 |\x1b[0m text\n\r\x1b[33mstart     |\x1b[0m stopping (again kills)\n"
+    )
+
+
 def test_no_color_is_obeyed() -> None:
     stream = Terminal()
     console = Console(stream, environ={"NO_COLOR": "1"})

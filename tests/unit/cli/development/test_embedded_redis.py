@@ -21,6 +21,7 @@ from queue_run.cli.development.embedded_redis import (
 )
 from queue_run.cli.errors import CommandError
 from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.reporter import StopStage
 from queue_run.settings import without_password
 from tests.parts import require
 from tests.processes import RedisServer, environment, free_port
@@ -44,7 +45,7 @@ async def test_each_source_gives_a_redis_with_streams_and_scripts(
             source, folder=tmp_path, environ=environment(), groups=groups
         )
         assert program.quiet
-        assert program.stops_last
+        assert program.stops is StopStage.LAST
         async with Redis.from_url(url, decode_responses=True) as client:
             entry = await client.xadd("stream", {"field": "value"})
             assert await client.xread({"stream": "0"}) in (

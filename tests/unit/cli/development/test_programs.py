@@ -22,6 +22,11 @@ def test_only_the_workers_restart_on_a_change(tmp_path: Path) -> None:
     assert {each.cwd for each in programs} == {tmp_path}
 
 
+def test_the_push_server_stops_before_the_workers() -> None:
+    web, *workers = programs_of(Settings())
+    assert [web.stops < each.stops for each in workers] == [True, True]
+
+
 def test_each_worker_serves_its_queue_of_the_namespace() -> None:
     settings = Settings(namespace="shop", log_level="DEBUG")
     _, sockets, jobs = (" ".join(each.command) for each in programs_of(settings))

@@ -4,6 +4,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ NewProgram = Callable[..., Program]
 
 @pytest.fixture
 def program(tmp_path: Path) -> NewProgram:
-    def make(name: str, code: str, **options: bool) -> Program:
+    def make(name: str, code: str, **options: Any) -> Program:
         return Program(
             name=name,
             command=(sys.executable, "-S", "-c", code),

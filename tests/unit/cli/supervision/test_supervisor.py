@@ -3,9 +3,14 @@
 import asyncio
 import signal
 import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from queue_run.cli.supervision.keeper import State
 from queue_run.cli.supervision.policy import FIRST_DELAY
+from queue_run.cli.supervision.reporter import StopStage
 from queue_run.cli.supervision.supervisor import Supervisor
 from tests.unit.cli.supervision.conftest import NewProgram, Recorder
 from tests.unit.cli.supervision.test_child import SLEEP, STUBBORN
@@ -92,18 +97,20 @@ async def test_changes_while_a_program_restarts_are_one_restart(
     assert recorder.of("jobs") == ["up", "ends", "up", "ends"]
 
 
-async def test_stop_ends_all_together_and_the_last_ones_after_them(
+async def test_stop_ends_stage_after_stage_and_those_of_one_together(
     supervisor: Supervisor, recorder: Recorder, program: NewProgram
 ) -> None:
-    supervisor.add(program("redis", POLITE, stops_last=True))
-    for name in ("web", "jobs"):
+    supervisor.add(program("redis", POLITE, stops=StopStage.LAST))
+    for name in ("sockets", "jobs"):
         supervisor.add(program(name, POLITE))
-    for name in ("redis", "web", "jobs"):
+    supervisor.add(program("web", POLITE, stops=StopStage.FIRST))
+    for name in ("redis", "sockets", "jobs", "web"):
         await recorder.wait_for(name, "up")
     await supervisor.stop(grace=30)
     ends = [name for name, line in recorder.lines if line == "ends"]
-    assert sorted(ends[:2]) == ["jobs", "web"]
-    assert ends[2:] == ["redis"]
+    assert ends[0] == "web"
+    assert sorted(ends[1:3]) == ["jobs", "sockets"]
+    assert ends[3:] == ["redis"]
     assert set(supervisor.states().values()) == {State.STOPPED}
     await supervisor.watch()
 
@@ -121,7 +128,7 @@ async def test_kill_cuts_a_stop_short(
     supervisor: Supervisor, recorder: Recorder, program: NewProgram
 ) -> None:
     supervisor.add(program("a", STUBBORN))
-    supervisor.add(program("redis", SLEEP, stops_last=True))
+    supervisor.add(program("redis", SLEEP, stops=StopStage.LAST))
     await recorder.wait_for("a", "up")
     stopping = asyncio.create_task(supervisor.stop(grace=600))
     await asyncio.sleep(0)
@@ -152,3 +159,47 @@ async def test_giving_up_watching_leaves_the_programs_alone(
     await asyncio.wait({watching})
     supervisor.reload()
     await recorder.wait_for("a", "up", times=2)
+
+
+async def test_one_program_restarts_by_itself_and_its_old_process_has_ended_then(
+    supervisor: Supervisor, recorder: Recorder, program: NewProgram
+) -> None:
+    first, second = program("a", POLITE), program("b", POLITE)
+    for each in (first, second):
+        supervisor.add(each)
+        await recorder.wait_for(each.name, "up")
+    await supervisor.restart(first, grace=None)
+    assert recorder.of("a")[:2] == ["up", "ends"]
+    await recorder.wait_for("a", "up", times=2)
+    assert recorder.of("b") == ["up"]
+    assert recorder.exits == []
+
+
+async def test_watching_goes_on_while_programs_are_replaced(
+    supervisor: Supervisor, recorder: Recorder, program: NewProgram
+) -> None:
+    old, new = program("a", POLITE), program("a", POLITE)
+    supervisor.add(old)
+    await recorder.wait_for("a", "up")
+    watching = asyncio.create_task(supervisor.watch())
+    supervisor.add(new)
+    await recorder.wait_for("a", "up", times=2)
+    # They are equal: it is the very one that counts.
+    await supervisor.remove(old, grace=None)
+    assert not watching.done()
+    assert supervisor.states() == {"a": State.RUNNING}
+    await supervisor.stop(grace=None)
+    await watching
+    assert recorder.of("a").count("ends") == 2
+
+
+async def test_a_program_that_is_added_later_and_cannot_be_started_is_told(
+    supervisor: Supervisor, recorder: Recorder, program: NewProgram, tmp_path: Path
+) -> None:
+    supervisor.add(program("a", SLEEP))
+    await recorder.wait_for("a", "up")
+    watching = asyncio.create_task(supervisor.watch())
+    await asyncio.sleep(0)
+    supervisor.add(replace(program("b", SLEEP), cwd=tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError):
+        await asyncio.wait_for(watching, 60)

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import redis.asyncio
 
-from queue_run.channel.listener import Entry, Listener, format_offset, parse_offset
+from queue_run.channel.listener import Entry, Gap, Listener, format_offset, parse_offset
 
 Raw = tuple[bytes, dict[bytes, bytes] | None]
 
@@ -22,8 +22,10 @@ class ScriptedRedis:
     async def xread(self, streams: dict[str, str], *, count: int, block: int) -> Any:
         return self._answer("xread", dict(streams))
 
-    async def xrange(self, stream: str, start: str, end: str) -> Any:
-        assert start == end
+    async def xrange(
+        self, stream: str, start: str = "-", end: str = "+", *, count: int | None = None
+    ) -> Any:
+        assert start == end or (start == "-" and count == 1)
         return self._answer("xrange", (stream, start))
 
     async def xrevrange(self, stream: str, *, count: int) -> Any:
@@ -40,7 +42,7 @@ class ScriptedRedis:
         return answer
 
 
-def listener(server: ScriptedRedis, *streams: str, gaps: list[str] | None = None) -> Listener:
+def listener(server: ScriptedRedis, *streams: str, gaps: list[Gap] | None = None) -> Listener:
     on_gap = gaps.append if gaps is not None else None
     made = Listener("redis://127.0.0.1:1/0", streams, on_gap=on_gap)
     made._client = cast("redis.asyncio.Redis", server)
@@ -121,13 +123,16 @@ async def test_entries_that_are_not_ours_are_passed_over() -> None:
 
 async def lose_link_and_read(
     *, held: bool, end: bytes | None
-) -> tuple[list[Entry], list[str], ScriptedRedis]:
+) -> tuple[list[Entry], list[Gap], ScriptedRedis]:
     """Stop at 5-0, lose the link, and come back to a stream that holds 5-0 or not."""
-    gaps: list[str] = []
+    gaps: list[Gap] = []
     server = ScriptedRedis(
         xrevrange=[[entry(b"5-0", b"seen")], [entry(end, b"last")] if end else []],
         xread=[redis.ConnectionError("cut"), [(b"a", [entry(b"9-0", b"next")])]],
-        xrange=[[entry(b"5-0", b"seen")] if held else []],
+        xrange=[
+            [entry(b"5-0", b"seen")] if held else [],
+            [entry(b"8-0", b"first")] if end == b"8-0" else [],
+        ],
     )
     reader = listener(server, "a", gaps=gaps)
     await reader.open()
@@ -145,8 +150,9 @@ async def test_after_a_lost_link_it_continues_where_it_stopped() -> None:
 
 async def test_a_place_that_was_trimmed_is_a_gap() -> None:
     _, gaps, server = await lose_link_and_read(held=False, end=b"8-0")
-    assert gaps == ["a"]
-    assert server.asked[-1] == ("xread", {"a": "5-0"})
+    assert gaps == [Gap("a", went_back=False)]
+    # Right before the first entry that there is: what is missing will not come.
+    assert server.asked[-1] == ("xread", {"a": f"7-{2**63}"})
 
 
 @pytest.mark.parametrize("end", [None, b"3-0"])
@@ -154,12 +160,12 @@ async def test_a_stream_that_was_emptied_is_a_gap_and_read_from_its_start(
     end: bytes | None,
 ) -> None:
     _, gaps, server = await lose_link_and_read(held=False, end=end)
-    assert gaps == ["a"]
+    assert gaps == [Gap("a", went_back=True)]
     assert server.asked[-1] == ("xread", {"a": "0-0"})
 
 
 async def test_a_stream_that_was_empty_from_the_start_has_no_gap() -> None:
-    gaps: list[str] = []
+    gaps: list[Gap] = []
     server = ScriptedRedis(
         xrevrange=[[]], xread=[redis.ConnectionError("cut"), [(b"a", [entry(b"1-0", b"first")])]]
     )

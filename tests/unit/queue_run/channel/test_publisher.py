@@ -9,11 +9,11 @@ import pytest
 import redis
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
 
-from queue_run.channel.publisher import PIPELINE_SIZE, Publisher
+from queue_run.channel.publisher import FIELDS_AT_ONCE, PIPELINE_SIZE, Publisher
 from queue_run.errors import ChannelUnavailable
 from tests.waiting import DEADLINE, eventually
 
-Answer = Exception | None
+Answer = Exception | Sequence[bytes | None] | None
 
 LOADING = BusyLoadingError("Redis is loading the dataset in memory")
 WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -205,3 +205,63 @@ def test_closing_writes_what_waits_and_ends_the_thread(
 def test_closing_twice_is_harmless(publisher: Publisher) -> None:
     publisher.close()
     publisher.close()
+
+
+# What is counted in the same round trip
+
+
+def test_fields_are_looked_for_just_before_the_entry_is_written(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    server.script = [[[b"1", None, b"2"], None]]
+    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a", "b", "c"]))
+    assert receipt.online == 2
+    assert receipt.offset == "1-1"
+    assert server.commands == [
+        ("HMGET", "hash", "a", "b", "c"),
+        ("XADD", "stream", "MAXLEN", "~", 9, "*", "e", b"hi"),
+    ]
+
+
+def test_an_entry_for_which_nothing_is_counted_has_no_count(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    assert publisher.publish("stream", b"hi", max_entries=9).online is None
+
+
+def test_very_many_fields_are_looked_for_in_parts(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    fields = [str(number) for number in range(FIELDS_AT_ONCE + 1)]
+    server.script = [[[b"1"] * FIELDS_AT_ONCE, [b"1"], None]]
+    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", fields))
+    assert receipt.online == len(fields)
+    assert [len(command) for command in server.commands] == [FIELDS_AT_ONCE + 2, 3, 8]
+
+
+def test_a_count_that_fails_is_no_failure_to_write(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    server.script = [[WRONG_TYPE, None]]
+    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a"]))
+    assert (receipt.online, receipt.offset) == (None, "1-1")
+
+
+def test_a_write_that_is_repeated_counts_again(publisher: Publisher, server: ScriptedRedis) -> None:
+    server.script = [ConnectionError("cut"), [[b"1"], LOADING], [[None], None]]
+    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a"]))
+    assert (receipt.online, receipt.offset) == (0, "3-1")
+
+
+def test_each_entry_of_a_round_trip_has_its_own_count(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    server.script = [[[b"1"], None, None, [None], None]]
+    with publisher._writing:
+        receipts = [
+            publisher.submit("stream", b"x", max_entries=9, counted=counted)
+            for counted in (("hash", ["a"]), None, ("hash", ["b"]))
+        ]
+    publisher.flush()
+    assert [receipt.online for receipt in receipts] == [1, None, 0]
+    assert [receipt.offset for receipt in receipts] == ["1-1", "1-2", "1-4"]

@@ -105,3 +105,86 @@ def test_a_client_of_a_closed_application_starts_nothing(write_app: WriteApp) ->
     with pytest.raises(Disconnected):
         client.send("hi")
     assert set(threading.enumerate()) == threads
+
+
+# Who is online
+
+PRESENCE = {
+    "sockets/_middleware.py": """
+from queue_run import socket
+
+told = []
+
+def on_authenticate(request):
+    return {"id": request.query["user"]} if "user" in request.query else None
+
+async def on_online(user_id):
+    told.append(f"+{user_id}")
+    await socket.to("boss").send({"came": user_id})
+
+def on_offline(user_id):
+    told.append(f"-{user_id}")
+    if user_id == "broken":
+        raise LookupError(user_id)
+""",
+    "sockets/index.py": """
+from queue_run import socket
+from sockets import _middleware
+
+async def handler(data):
+    if data == "told":
+        return list(_middleware.told)
+    if data == "leave":
+        await socket.close()
+    elif data == "who":
+        return await socket.online(["bob", "ann", "carl"])
+""",
+}
+
+
+def test_the_application_is_told_who_comes_and_goes(write_app: WriteApp) -> None:
+    with Application(write_app(PRESENCE)) as app, app.connected(user="boss") as boss:
+        with app.connected(user="ann"), app.connected(query="user=ann"), app.connected():
+            assert boss.received == [{"came": "boss"}, {"came": "ann"}]
+            assert socket.is_online("ann")
+        assert not socket.is_online("ann")
+        boss.send("told")
+        assert boss.received[-1] == ["+boss", "+ann", "-ann"]
+
+
+def test_a_user_whose_connection_is_closed_has_gone(write_app: WriteApp) -> None:
+    with (
+        Application(write_app(PRESENCE)) as app,
+        app.connected(user="boss") as boss,
+        app.connected(user="ann") as ann,
+    ):
+        ann.send("leave")
+        boss.send("told")
+        assert boss.received[-1] == ["+boss", "+ann", "-ann"]
+
+
+def test_a_failure_of_on_offline_is_noted(write_app: WriteApp) -> None:
+    with Application(write_app(PRESENCE)) as app:
+        with app.connected(user="broken"):
+            assert app.errors == []
+        assert [str(error) for error in app.errors] == ["broken"]
+
+
+def test_a_receipt_tells_how_many_are_online(echo: Application) -> None:
+    with echo.connected(user="ann"), echo.connected(user="ann"), echo.connected():
+        assert socket.to(["ann", "bob"]).send("hi").online == 1
+        assert socket.to("bob").send("hi").online == 0
+        assert socket.room("lobby").send("hi").online is None
+        assert socket.online(["bob", "ann"]).result() == ["ann"]
+
+
+async def test_in_asynchronous_tests_too(write_app: WriteApp) -> None:
+    async with Application(write_app(PRESENCE)) as app, app.connected(user="ann") as ann:
+        assert ann.received == []
+        async with app.connected(user="bob"):
+            await ann.send("who")
+            assert ann.received == [["bob", "ann"]]
+            assert await socket.is_online("bob")
+            assert (await socket.to(["ann", "bob"]).send("hi")).online == 2
+        await ann.send("told")
+        assert ann.received[-1] == ["+ann", "+bob", "-bob"]

@@ -1,0 +1,249 @@
+"""The recent part of the broadcast stream, from which clients that come back get what they missed.
+
+Pure. Bounded by age and by bytes. Entries are listed under whom they are for, so that a resume
+costs what it brings, and not what the window holds.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from queue_run.channel.listener import Offset
+from queue_run.envelopes import ChannelEnvelope, Membership, ToConnection, ToRoom, ToUsers
+from queue_run.ids import UserId
+from queue_run.messages import Message
+
+#: A message to more users than this is looked at by each resume, instead of being listed under
+#: each of its users.
+MANY_USERS = 64
+#: What an entry takes in memory beside its bytes on the wire, and each user under whom it stands:
+#: bytes, measured.
+ENTRY_OVERHEAD = 650
+USER_OVERHEAD = 100
+#: Between users: a byte that no UTF-8 holds.
+_SEPARATOR = b"\xff"
+
+Kept: TypeAlias = ToUsers | ToRoom | ToConnection | Membership
+_Key: TypeAlias = tuple[str, str]
+_MANY: _Key = ("many", "")
+#: Changes of rooms stand apart: of these, also older ones are looked at.
+_MANY_CHANGES: _Key = ("changes of many", "")
+
+
+class Entry(NamedTuple):
+    offset: Offset
+    envelope: Kept
+    #: The users of a message to many: a seventh of what a list of them takes.
+    crowd: bytes
+    #: In memory, in bytes.
+    size: int
+
+    def is_for(self, user: UserId) -> bool:
+        """Whether the user is one of many."""
+        return _SEPARATOR + user.encode() + _SEPARATOR in self.crowd
+
+
+class Client(NamedTuple):
+    """Who missed something."""
+
+    session: str
+    user: UserId | None
+    #: Those of the session when its client was last here, or later.
+    rooms: Collection[str]
+
+
+class Missed(NamedTuple):
+    """What a client was sent while it was away, and the rooms that it is in after that."""
+
+    messages: list[tuple[Offset, Message]]
+    rooms: set[str]
+
+
+class Window:
+    """What was sent lately."""
+
+    def __init__(self, *, max_age: float, max_bytes: int) -> None:
+        """
+        Args:
+            max_age: seconds, by the clock that the offsets carry.
+            max_bytes: of messages, with what it takes to keep them.
+        """
+        self._max_age = round(max_age * 1000)
+        self._max_bytes = max_bytes
+        #: By number, in order.
+        self._entries: dict[int, Entry] = {}
+        self._next = 0
+        self._lists: dict[_Key, list[int]] = {}
+        self.bytes = 0
+        #: Everything after this offset is here.
+        self.complete_since: Offset = (0, 0)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def clear(self, offset: Offset) -> None:
+        """Begin anew: nothing up to this offset is held."""
+        self._entries.clear()
+        self._lists.clear()
+        self.bytes = 0
+        self.complete_since = offset
+
+    def append(self, offset: Offset, envelope: ChannelEnvelope, size: int) -> None:
+        """Keep an entry if some client may miss it.
+
+        Args:
+            size: of the envelope on the wire, in bytes.
+        """
+        if not isinstance(envelope, Kept):
+            return
+        keys = _keys(envelope)
+        if not keys:
+            return
+        crowd = b""
+        if keys in ([_MANY], [_MANY_CHANGES]):
+            assert isinstance(envelope, ToUsers | Membership)
+            users = [b"", *(user.encode() for user in envelope.users), b""]
+            crowd = _SEPARATOR.join(users)
+            envelope = msgspec.structs.replace(envelope, users=[])
+        size += ENTRY_OVERHEAD + USER_OVERHEAD * len(keys)
+        entry = Entry(offset, envelope, crowd, size)
+        self._entries[self._next] = entry
+        for key in keys:
+            self._lists.setdefault(key, []).append(self._next)
+        self._next += 1
+        self.bytes += entry.size
+        self._evict(offset[0] - self._max_age)
+
+    def holds(self, offset: Offset) -> bool:
+        """Whether everything after this offset is here."""
+        return offset >= self.complete_since
+
+    def missed(self, client: Client, offset: Offset) -> Missed:
+        """What a client was sent after this offset, in order."""
+        changes = self._changes(client)
+        rooms = _rooms_at(offset, client.rooms, changes.values())
+        later = {number: each for number, each in changes.items() if each.offset > offset}
+        may_be_in = rooms.union(_change(each).room for each in later.values())
+        numbers = self._addressed(client, may_be_in, offset).union(later)
+        messages = []
+        for entry in (self._entries[number] for number in sorted(numbers)):
+            envelope = entry.envelope
+            if isinstance(envelope, Membership):
+                (rooms.add if envelope.joins else rooms.discard)(envelope.room)
+            elif not isinstance(envelope, ToRoom) or (
+                envelope.room in rooms and not _spares(envelope, client)
+            ):
+                messages.append((entry.offset, envelope.message))
+        return Missed(messages, rooms)
+
+    def rooms(self, client: Client) -> set[str]:
+        """The rooms that a client is in now, by what is held here."""
+        return _rooms_at(None, client.rooms, self._changes(client).values())
+
+    def _addressed(self, client: Client, rooms: Collection[str], offset: Offset) -> set[int]:
+        """The messages after this offset that may be for this client."""
+        found = set(self._since(("session", client.session), offset))
+        if client.user is not None:
+            found.update(self._since(("user", client.user), offset))
+            found.update(
+                number
+                for number in self._since(_MANY, offset)
+                if self._entries[number].is_for(client.user)
+            )
+        for room in rooms:
+            found.update(self._since(("room", room), offset))
+        return found
+
+    def _changes(self, client: Client) -> dict[int, Entry]:
+        """All that is held of the client's joins and leaves, in order."""
+        numbers = list(self._lists.get(("changes of session", client.session), ()))
+        if client.user is not None:
+            numbers += self._lists.get(("changes of user", client.user), ())
+            numbers += (
+                number
+                for number in self._lists.get(_MANY_CHANGES, ())
+                if self._entries[number].is_for(client.user)
+            )
+        return {number: self._entries[number] for number in sorted(numbers)}
+
+    def _since(self, key: _Key, offset: Offset) -> Iterator[int]:
+        for number in reversed(self._lists.get(key, ())):
+            if self._entries[number].offset <= offset:
+                return
+            yield number
+
+    def _evict(self, oldest: int) -> None:
+        """Drop what is too old, in milliseconds, or too much."""
+        while self._entries:
+            number = next(iter(self._entries))
+            entry = self._entries[number]
+            if entry.offset[0] >= oldest and self.bytes <= self._max_bytes:
+                return
+            del self._entries[number]
+            self.bytes -= entry.size
+            self.complete_since = entry.offset
+            for key in _keys_of(entry):
+                # The oldest entry stands first in each of its lists.
+                numbers = self._lists[key]
+                del numbers[0]
+                if not numbers:
+                    del self._lists[key]
+
+
+def _keys(envelope: Kept) -> list[_Key]:
+    """The lists that an entry stands in."""
+    if isinstance(envelope, ToRoom):
+        return [("room", envelope.room)]
+    changes = "changes of " if isinstance(envelope, Membership) else ""
+    if isinstance(envelope, ToConnection | Membership) and envelope.session is not None:
+        return [(f"{changes}session", envelope.session)]
+    if isinstance(envelope, ToConnection):
+        return []
+    if len(envelope.users) > MANY_USERS:
+        return [_MANY_CHANGES if changes else _MANY]
+    return [(f"{changes}user", user) for user in envelope.users]
+
+
+def _keys_of(entry: Entry) -> list[_Key]:
+    if not entry.crowd:
+        return _keys(entry.envelope)
+    return [_MANY_CHANGES if isinstance(entry.envelope, Membership) else _MANY]
+
+
+def _rooms_at(offset: Offset | None, known: Collection[str], changes: Iterable[Entry]) -> set[str]:
+    """The rooms at this offset; without one, after all changes.
+
+    Args:
+        known: the rooms of then, or of another time: what is written of them may come late.
+    """
+    rooms = set(known)
+    seen = set()
+    before = []
+    for each in changes:
+        change = _change(each)
+        if offset is None or each.offset <= offset:
+            before.append(change)
+        elif change.room not in seen:
+            # As it was before the first change. Who joins twice was in it already: see below.
+            seen.add(change.room)
+            (rooms.discard if change.joins else rooms.add)(change.room)
+    for change in before:
+        if not change.joins:
+            rooms.discard(change.room)
+        elif change.session is not None or change.room in known or change.room in seen:
+            # Else it was a join of all of a user's connections, and this one may be younger.
+            rooms.add(change.room)
+    return rooms
+
+
+def _change(entry: Entry) -> Membership:
+    assert isinstance(entry.envelope, Membership)
+    return entry.envelope
+
+
+def _spares(envelope: ToRoom, client: Client) -> bool:
+    """Whether the sender of a message to a room has excluded this client."""
+    if envelope.without_session is not None:
+        return envelope.without_session == client.session
+    return envelope.without_user is not None and envelope.without_user == client.user

@@ -1,0 +1,79 @@
+"""Reads a Procfile: one line `name: command` for each kind of process. No process in here."""
+
+import enum
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from queue_run.cli.errors import CommandError
+
+LINE = re.compile(r"(?P<name>[A-Za-z0-9_-]+)\s*:\s*(?P<command>\S.*)")
+
+PUSH_SERVER = re.compile(r"push_server|queue-run push-server")
+BEAT = re.compile(r" beat(?!\S)")
+#: Not the name of Celery's application, which is `worker` as well.
+WORKER = re.compile(r"(?<! -A)(?<! --app) worker(?!\S)")
+
+
+class Role(enum.Enum):
+    """What a process is for, as far as stopping and restarting need to know."""
+
+    PUSH_SERVER = "push server"
+    WORKER = "worker"
+    BEAT = "beat"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of a Procfile."""
+
+    name: str
+    command: str
+
+    @property
+    def role(self) -> Role:
+        if PUSH_SERVER.search(self.command):
+            return Role.PUSH_SERVER
+        if BEAT.search(self.command):
+            return Role.BEAT
+        return Role.WORKER if WORKER.search(self.command) else Role.OTHER
+
+
+def read(path: Path) -> list[Entry]:
+    """The lines of a file.
+
+    Raises:
+        CommandError: if it cannot be read, or is no Procfile.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CommandError(
+            f"{path} cannot be read ({reason}): start in the folder that has a Procfile, "
+            "or name one: 'queue-run start PROCFILE'"
+        ) from None
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str = "Procfile") -> list[Entry]:
+    """The lines of a Procfile's text; empty ones and comments are none.
+
+    Raises:
+        CommandError: naming the line that is wrong.
+    """
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise CommandError(f"{source}, line {number}: expected 'name: command', got {line!r}")
+        if match["name"] in entries:
+            raise CommandError(f"{source}, line {number}: the name {match['name']!r} is taken")
+        entries[match["name"]] = Entry(**match.groupdict())
+    if not entries:
+        raise CommandError(f"{source} has no line 'name: command'")
+    return list(entries.values())

@@ -1,0 +1,458 @@
+"""The client: it stays connected, and hands out messages and replies."""
+
+import asyncio
+import inspect
+import logging
+import ssl as tls
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+from urllib.parse import urlsplit
+
+import msgspec
+
+from queue_run.client import backoff
+from queue_run.client.backoff import Backoff
+from queue_run.client.connection import (
+    FAILURES,
+    TOO_LARGE,
+    UNAUTHORIZED,
+    Connection,
+    Lost,
+    OtherProtocol,
+    open_socket,
+)
+from queue_run.client.errors import (
+    ClientClosed,
+    ConnectionFailed,
+    ConnectionRefused,
+    OutcomeUnknown,
+)
+from queue_run.client.inbox import GAP, Inbox, InboxEnded
+from queue_run.client.protocol import (
+    Answered,
+    Event,
+    Failed,
+    Missed,
+    Moving,
+    NoWelcome,
+    Protocol,
+    Ready,
+    Received,
+)
+
+log = logging.getLogger(__name__)
+
+#: Messages that wait to be taken; beyond it the socket is not read.
+INBOX = 10_000
+#: Seconds beyond its heartbeat after which a server that is not heard has gone.
+GRACE = 10.0
+
+#: A token, or what gives one: it is asked at each attempt to connect.
+Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What `connect` was told; see there."""
+
+    urls: tuple[str, ...]
+    token: Token | None
+    headers: Mapping[str, str]
+    ssl: tls.SSLContext | None
+    on_gap: Callable[[], object] | None
+    on_connected: Callable[[], object] | None
+    on_disconnected: Callable[[], object] | None
+    connect_timeout: float | None
+    grace: float
+    inbox: int
+
+
+def connect(
+    url: str | Sequence[str],
+    *,
+    token: Token | None = None,
+    headers: Mapping[str, str] | None = None,
+    ssl: tls.SSLContext | None = None,
+    on_gap: Callable[[], object] | None = None,
+    on_connected: Callable[[], object] | None = None,
+    on_disconnected: Callable[[], object] | None = None,
+    connect_timeout: float | None = 10.0,
+    grace: float = GRACE,
+    inbox: int = INBOX,
+) -> "Client":
+    """A client, to be used as `async with connect(...) as client`.
+
+    Args:
+        url: `ws://` or `wss://`; several for several push servers: they are tried in this order,
+            and the next one after each failure.
+        token: sent as `Authorization: Bearer`. A function, plain or async, is asked for it at each
+            attempt, for tokens that expire.
+        headers: of the handshake.
+        ssl: for `wss://`, instead of Python's default.
+        on_gap: called without arguments where messages may have been missed; a function, plain or
+            async. The task that takes the messages calls it, in their order: those from before the
+            gap were handed out before. What it raises is raised there.
+        on_connected: a plain function, called when requests can be sent, also after a reconnect.
+        on_disconnected: a plain function, called when that has ended.
+        connect_timeout: seconds for the first connection, over which failures are tried again.
+            None: for ever. Later connections are always tried for ever.
+        grace: seconds beyond its heartbeat after which a silent server has gone.
+        inbox: messages that wait to be taken. Beyond it the socket is not read, unless a request
+            waits for its reply, or nobody ever takes messages: then the oldest are dropped, and a
+            gap is told in their place.
+
+    Raises:
+        ValueError: for what is no address of a WebSocket.
+    """
+    urls = (url,) if isinstance(url, str) else tuple(url)
+    for each in urls:
+        parts = urlsplit(each)
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise ValueError(f"{each!r} is no address of a WebSocket: ws://host:port/path")
+    if not urls:
+        raise ValueError("name at least one address")
+    if inbox < 1:
+        raise ValueError(f"inbox is a number of messages from 1 on, not {inbox}")
+    return Client(
+        Options(
+            urls=urls,
+            token=token,
+            headers=dict(headers or {}),
+            ssl=ssl,
+            on_gap=on_gap,
+            on_connected=on_connected,
+            on_disconnected=on_disconnected,
+            connect_timeout=connect_timeout,
+            grace=grace,
+            inbox=inbox,
+        )
+    )
+
+
+class Client:
+    """A connection that is made anew whenever it is lost; made by `connect`.
+
+    `async for message in client` gives the messages in their order, to one task at a time. It ends
+    when the client is closed, and raises `ConnectionRefused` when the server refuses it for good.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._protocol = Protocol()
+        self._inbox = Inbox(options.inbox)
+        self._backoff = Backoff()
+        self._waiting: dict[int, asyncio.Future[Any]] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._first: asyncio.Future[None] | None = None
+        #: Of the address in use.
+        self._url = 0
+        self._times_connected = 0
+        #: What the last connection or attempt failed with.
+        self._failure: BaseException | None = None
+        #: Why it has ended for good.
+        self._end: Exception | None = None
+
+    # What is known.
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests can be sent now; they may be made at any time."""
+        return self._protocol.up
+
+    @property
+    def reconnects(self) -> int:
+        """How many times it was connected again."""
+        return max(0, self._times_connected - 1)
+
+    @property
+    def user(self) -> str | None:
+        """The user's id; None for an anonymous one, and before the first connection."""
+        return self._protocol.user
+
+    @property
+    def session(self) -> str | None:
+        """The secret of the session; None when there is none."""
+        return self._protocol.session
+
+    @property
+    def offset(self) -> str | None:
+        """Up to where messages were received; opaque."""
+        return self._protocol.offset
+
+    @property
+    def epoch(self) -> str | None:
+        """What the offset belongs to; opaque."""
+        return self._protocol.epoch
+
+    # Opening and closing.
+
+    async def open(self) -> None:
+        """Connect for the first time; `async with` does it.
+
+        Raises:
+            ConnectionRefused: when the server refuses for good.
+            ConnectionFailed: when there was no connection within `connect_timeout` seconds.
+            RuntimeError: when it was called before.
+        """
+        if self._task is not None:
+            raise RuntimeError("a client is opened once: connect again for another one")
+        loop = asyncio.get_running_loop()
+        self._first = loop.create_future()
+        self._task = loop.create_task(self._run(), name="queue_run.client")
+        try:
+            async with asyncio.timeout(self._options.connect_timeout):
+                await asyncio.shield(self._first)
+        except TimeoutError:
+            await self.close()
+            failure = self._failure
+            said = f": {failure}" if failure is not None else ""
+            raise ConnectionFailed(
+                f"no connection to {' or '.join(self._options.urls)} "
+                f"within {self._options.connect_timeout:g} seconds{said}"
+            ) from failure
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End it for good. Requests that wait raise `ClientClosed`, and the iteration ends."""
+        self._inbox.clear()
+        self._finish(ClientClosed("the client is closed"))
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # Requests and messages.
+
+    async def request(
+        self,
+        data: object,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Any:
+        """Send a request, and wait for what its handler returns.
+
+        It may be made while there is no connection: it is sent when there is one. One whose reply
+        has not come when the connection is lost is sent again, and not run again.
+
+        Args:
+            data: bytes, or anything that has a JSON form.
+            timeout: seconds.
+
+        Returns:
+            A JSON value, text or bytes; None when the handler returned nothing.
+
+        Raises:
+            RequestFailed: with the text of the error.
+            OutcomeUnknown: when the session ended before the outcome came: it may have run, or not.
+            TimeoutError: when no outcome came in time; it may still run.
+            ClientClosed: when the client is closed.
+            ConnectionRefused: when the server refuses this client for good.
+            NotEncodable: for data that has no JSON form.
+        """
+        if self._end is not None:
+            raise self._end
+        if self._task is None:
+            raise ClientClosed("the client is not open: async with connect(...) as client")
+        number = self._protocol.request(data)
+        outcome = self._waiting[number] = asyncio.get_running_loop().create_future()
+        self._flush()
+        self._inbox.release()
+        try:
+            async with asyncio.timeout(timeout):
+                return await outcome
+        except TimeoutError:
+            raise TimeoutError(f"no outcome within {timeout:g} seconds") from None
+        finally:
+            del self._waiting[number]
+            self._protocol.forget(number)
+            if outcome.done() and not outcome.cancelled():
+                # Known to asyncio as seen, also where the caller was cancelled meanwhile.
+                outcome.exception()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        while True:
+            try:
+                message = await self._inbox.get()
+            except InboxEnded:
+                if self._end is None or isinstance(self._end, ClientClosed):
+                    raise StopAsyncIteration from None
+                raise self._end from None
+            if message is not GAP:
+                return message
+            await self._tell_gap()
+
+    async def _tell_gap(self) -> None:
+        if self._options.on_gap is None:
+            log.warning("messages may have been missed, and there is no on_gap to act on it")
+            return
+        result = self._options.on_gap()
+        if inspect.isawaitable(result):
+            await result
+
+    # The task.
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                await self._attempt()
+        except ConnectionRefused as error:
+            log.warning("%s", error)
+            self._finish(error)
+        except Exception as error:
+            log.exception("the client has failed")
+            self._finish(error)
+
+    async def _attempt(self) -> None:
+        """One connection from its beginning to its end, and the wait for the next one."""
+        self._handle(self._protocol.expire(_now()))
+        try:
+            moved = await self._connect()
+        except (Lost, OtherProtocol, NoWelcome, *FAILURES) as error:
+            # A refusal is an OSError too.
+            if isinstance(error, ConnectionRefused):
+                raise
+            self._failure = error
+            moved = False
+        self._url = (self._url + 1) % len(self._options.urls)
+        if not moved:
+            delay = self._backoff.delay()
+            log.info("not connected (%s): again in %.2f seconds", self._failure, delay)
+            await asyncio.sleep(delay)
+
+    async def _connect(self) -> bool:
+        """Be connected; True when it ended since the server had asked for it."""
+        options = self._options
+        headers = {**options.headers, **await self._authorization()}
+        socket = await open_socket(options.urls[self._url], headers, options.ssl)
+        connection = self._connection = Connection(socket, self._protocol, options.grace)
+        self._protocol.opened()
+        try:
+            while True:
+                self._handle(self._protocol.receive(await connection.receive(), _now()))
+                self._flush()
+                if self._inbox.full:
+                    await self._make_room(connection)
+        except Lost as error:
+            if error.code == UNAUTHORIZED and not (self.connected and callable(options.token)):
+                raise ConnectionRefused(error.code, error.reason) from error
+            if error.code == TOO_LARGE:
+                self._handle(self._protocol.too_large())
+            # A server that sends everybody away at once must not be asked without a pause.
+            if connection.moved and connection.age >= backoff.FIRST:
+                return True
+            raise
+        except asyncio.CancelledError:
+            await connection.close()
+            raise
+        finally:
+            self._disconnected(connection)
+
+    async def _authorization(self) -> dict[str, str]:
+        token = self._options.token
+        if token is None:
+            return {}
+        given = token() if callable(token) else token
+        return {"Authorization": f"Bearer {await given if inspect.isawaitable(given) else given}"}
+
+    async def _make_room(self, connection: Connection) -> None:
+        if self._waiting or not self._inbox.taken:
+            # Not to read would keep replies from their requests: for ever, where the one that takes
+            # the messages waits for a reply.
+            self._inbox.drop_oldest()
+            return
+        connection.pause()
+        await self._inbox.room()
+        connection.go_on()
+
+    def _flush(self) -> None:
+        if self._connection is not None:
+            self._connection.flush()
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        for event in events:
+            match event:
+                case Received():
+                    self._inbox.put(event.value)
+                case Missed():
+                    self._inbox.put_gap()
+                case Answered():
+                    self._settle(event.id, event.value)
+                case Failed():
+                    self._settle(event.id, event.error)
+                case Ready():
+                    self._connected()
+                case Moving():
+                    assert self._connection is not None
+                    self._connection.move(event.after)
+
+    def _settle(self, number: int, outcome: Any) -> None:
+        waiting = self._waiting.get(number)
+        if waiting is None or waiting.done():
+            return
+        if isinstance(outcome, Exception):
+            waiting.set_exception(outcome)
+        else:
+            waiting.set_result(outcome)
+
+    def _connected(self) -> None:
+        self._times_connected += 1
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+        _call(self._options.on_connected)
+
+    def _disconnected(self, connection: Connection) -> None:
+        connection.discard()
+        self._connection = None
+        was_connected = self.connected
+        self._protocol.lost()
+        if was_connected:
+            self._backoff.lasted(connection.age)
+            _call(self._options.on_disconnected)
+
+    def _finish(self, error: Exception) -> None:
+        """Nothing more comes."""
+        if self._end is not None:
+            return
+        self._end = error
+        self._inbox.end()
+        for number in self._waiting:
+            if self._protocol.was_written(number) and not isinstance(error, ClientClosed):
+                unknown = OutcomeUnknown(f"the request may have run, or not: {error}")
+                self._settle(number, unknown)
+            else:
+                self._settle(number, error)
+        if self._first is not None and not self._first.done():
+            self._first.set_exception(error)
+            # Nobody may wait for it any more.
+            self._first.exception()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _call(hook: Callable[[], object] | None) -> None:
+    """Call a function of the application; the client goes on without it."""
+    if hook is None:
+        return
+    try:
+        hook()
+    except Exception:
+        log.exception("%r failed", hook)

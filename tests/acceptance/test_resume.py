@@ -1,0 +1,472 @@
+"""Clients that come back: what they missed, their requests, their rooms; or the truth."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from queue_run import socket
+from queue_run.runtime import Runtime, using
+from queue_run.settings import Settings
+from tests.clients import Client, connected
+from tests.conftest import NewStack, new_namespace
+from tests.processes import ROOT, RedisServer, Stack
+from tests.waiting import DEADLINE, eventually, eventually_async
+
+APP = ROOT / "tests" / "apps" / "resume"
+#: Beats often, so that tests are short; its clients are dropped after half a second of silence.
+SETTINGS = {"QUEUE_RUN_PING_INTERVAL": "0.5", "QUEUE_RUN_PING_TIMEOUT": "5"}
+
+
+@pytest.fixture(scope="module")
+def stack(redis_server: RedisServer) -> Iterator[Stack]:
+    """Two push servers and a worker that every test leaves as they were."""
+    stack = Stack(redis_server.url, APP, new_namespace())
+    stack.push_server()
+    stack.push_server()
+    stack.worker("-P", "solo")
+    stack.wait_until_ready()
+    yield stack
+    print(stack.logs())  # noqa: T201
+    stack.end()
+
+
+class Enveloped:
+    """A client of the envelope protocol, frame by frame."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.welcome: dict[str, Any] = {}
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Where it would resume, had it received nothing but its welcome."""
+        return {name: self.welcome[name] for name in ("session", "offset", "epoch")}
+
+    async def ask(self, number: int, **data: Any) -> None:
+        await self.client.send({"id": number, "data": data})
+
+    async def resume(self, place: dict[str, str]) -> None:
+        await self.client.send({"type": "resume", **place})
+
+    async def next(self) -> dict[str, Any]:
+        """The next frame that is no ping."""
+        while True:
+            frame: dict[str, Any] = await self.client.receive()
+            if frame["type"] != "ping":
+                return frame
+
+    async def until(self, kind: str) -> list[dict[str, Any]]:
+        """All frames up to the first of this type."""
+        frames = [await self.next()]
+        while frames[-1]["type"] != kind:
+            frames.append(await self.next())
+        return frames
+
+    def drop(self) -> None:
+        """Lose the socket, as in a tunnel."""
+        self.client.connection.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def enveloped(
+    stack: Stack, server: int = 0, *, user: str | None = None
+) -> AsyncIterator[Enveloped]:
+    headers = {"Authorization": f"Bearer {user}"} if user else {}
+    async with connected(
+        stack.ws(server=server), subprotocols=["queue-run.v1"], additional_headers=headers
+    ) as client:
+        made = Enveloped(client)
+        made.welcome = await client.receive()
+        assert made.welcome["type"] == "welcome"
+        yield made
+
+
+@contextlib.contextmanager
+def sending(stack: Stack) -> Iterator[Callable[..., None]]:
+    """Sends from this process, as any program of the application may."""
+    settings = Settings(redis_url=stack.redis_url, namespace=stack.namespace)
+    with using(Runtime(settings)):
+
+        def send(user: str, *messages: Any) -> None:
+            for message in messages:
+                socket.to(user).send(message)
+
+        yield lambda user, *messages: _in_thread(send, user, *messages)
+
+
+def _in_thread(function: Callable[..., None], *arguments: Any) -> None:
+    # Synchronous code, whichever loop runs here: on return the messages are on the channel.
+    thread = threading.Thread(target=function, args=arguments)
+    thread.start()
+    thread.join()
+
+
+def runs(stack: Stack, name: str) -> int:
+    """How often the handler ran for the request of this name."""
+    with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
+        return list(client.lrange(f"{stack.namespace}:runs", 0, -1)).count(name)
+
+
+def data_of(frames: list[dict[str, Any]]) -> list[Any]:
+    return [frame["data"] for frame in frames if frame["type"] == "message"]
+
+
+# Messages
+
+
+@pytest.mark.parametrize("server", [0, 1])
+async def test_what_was_missed_comes_once_and_in_order_on_either_server(
+    stack: Stack, server: int
+) -> None:
+    user = f"misses-{server}"
+    with sending(stack) as send:
+        async with enveloped(stack, user=user) as before:
+            send(user, 1)
+            first = await before.next()
+            before.drop()
+        send(user, 2, 3)
+        async with enveloped(stack, server, user=user) as after:
+            send(user, 4)
+            await after.resume({**before.place, "offset": first["offset"]})
+            frames = await after.until("resumed")
+            send(user, 5)
+            frames.append(await after.next())
+    assert data_of(frames) == [2, 3, 4, 5]
+
+
+async def test_a_client_resumes_on_a_push_server_that_has_just_started(stack: Stack) -> None:
+    with sending(stack) as send:
+        async with enveloped(stack, user="early") as before:
+            before.drop()
+        send("early", 1, 2)
+        late = Stack(stack.redis_url, APP, stack.namespace)
+        try:
+            late.push_server()
+            await asyncio.to_thread(late.wait_until_ready)
+            async with enveloped(late, user="early") as after:
+                await after.resume(before.place)
+                assert data_of(await after.until("resumed")) == [1, 2]
+        finally:
+            late.end()
+
+
+@pytest.mark.parametrize("change", [{"epoch": "another"}, {"offset": "none"}])
+async def test_a_place_that_is_none_is_a_gap(stack: Stack, change: dict[str, str]) -> None:
+    async with enveloped(stack, user="lost") as client:
+        await client.resume({**client.place, **change})
+        assert (await client.next())["type"] == "gap"
+        with sending(stack) as send:
+            send("lost", 1)
+        assert data_of([await client.next()]) == [1]
+
+
+async def test_a_client_that_hears_nothing_but_pings_stays_up_to_date(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    quiet = new_stack(redis_server, APP, QUEUE_RUN_WINDOW_TIME="0.5", **SETTINGS)
+    quiet.push_server()
+    quiet.worker("-P", "solo")
+    await asyncio.to_thread(quiet.wait_until_ready)
+    with sending(quiet) as send:
+        async with enveloped(quiet, user="quiet") as before:
+            await before.client.send({"type": "start"})
+            place = before.place
+            # What others get moves the window on: after this, the first place is held no more.
+            async with asyncio.timeout(DEADLINE):
+                moved = 0
+                while moved < 4:
+                    send("others", moved)
+                    frame = await before.client.receive()
+                    assert frame["type"] == "ping"
+                    await before.client.send({"type": "pong"})
+                    moved += frame.get("offset", place["offset"]) != place["offset"]
+                    place = {**place, "offset": frame.get("offset", place["offset"])}
+            before.drop()
+        async with enveloped(quiet, user="quiet") as stale, enveloped(quiet, user="quiet") as after:
+            await stale.resume(before.place)
+            await after.resume(place)
+            assert (await stale.until("gap"))[-1]["type"] == "gap"
+            assert (await after.next())["type"] == "resumed"
+
+
+# Requests
+
+
+@pytest.mark.parametrize("server", [0, 1])
+async def test_a_reply_on_its_way_comes_after_the_resume_and_nothing_runs_twice(
+    stack: Stack, server: int
+) -> None:
+    name = f"on-its-way-{server}"
+    async with enveloped(stack, user="asks") as before:
+        await before.ask(1, name=name, sleep=1)
+        await before.ask(2, name=f"{name}-next")
+        await eventually_async(lambda: runs(stack, name) == 1, what="the handler to run")
+        before.drop()
+    async with enveloped(stack, server, user="asks") as after:
+        await after.resume(before.place)
+        await after.ask(1, name=name, sleep=1)
+        await after.ask(2, name=f"{name}-next")
+        assert await after.next() == {
+            "type": "resumed",
+            "session": before.place["session"],
+            "offset": after.place["offset"],
+        }
+        assert await after.next() == {"type": "reply", "id": 1, "data": name}
+        assert await after.next() == {"type": "reply", "id": 2, "data": f"{name}-next"}
+    assert runs(stack, name) == 1
+    assert runs(stack, f"{name}-next") == 1
+
+
+@pytest.mark.parametrize("server", [0, 1])
+async def test_an_answer_that_was_lost_is_sent_again(stack: Stack, server: int) -> None:
+    name = f"answered-{server}"
+    async with enveloped(stack, user="asks") as before:
+        await before.ask(1, name=name)
+        assert (await before.next())["data"] == name
+        before.drop()
+    async with enveloped(stack, server, user="asks") as after:
+        await after.resume(before.place)
+        await after.ask(1, name=name)
+        assert (await after.until("reply"))[-1] == {"type": "reply", "id": 1, "data": name}
+    assert runs(stack, name) == 1
+
+
+async def test_a_reply_is_found_after_its_push_server_was_killed(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(redis_server, APP)
+    stack.push_server()
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with enveloped(stack, user="asks") as before:
+        await before.ask(1, name="killed", sleep=1)
+        await eventually_async(lambda: runs(stack, "killed") == 1, what="the handler to run")
+        stack.push_servers[0].send(signal.SIGKILL)
+    async with enveloped(stack, 1, user="asks") as after:
+        await after.resume(before.place)
+        await after.ask(1, name="killed", sleep=1)
+        assert (await after.until("reply"))[-1] == {"type": "reply", "id": 1, "data": "killed"}
+    assert runs(stack, "killed") == 1
+
+
+async def test_the_session_of_another_user_is_not_taken_over(stack: Stack) -> None:
+    async with enveloped(stack, user="ann") as ann, enveloped(stack, user="eve") as eve:
+        await ann.ask(1, name="of ann")
+        await ann.next()
+        await eve.resume(ann.place)
+        answer = await eve.until("resumed")
+        assert answer[-1]["session"] == eve.place["session"] != ann.place["session"]
+        await eve.ask(1, name="of eve")
+        assert (await eve.next())["data"] == "of eve"
+
+
+# Rooms, and clients without a user
+
+
+async def test_after_a_resume_a_client_is_in_its_rooms_again(stack: Stack) -> None:
+    async with enveloped(stack, user="joins") as before, enveloped(stack, user="talks") as other:
+        await before.ask(1, name="a", join="hall")
+        await before.next()
+        await other.ask(1, name="b", room="hall", line="one")
+        await other.next()
+        heard = await before.next()
+        assert heard["data"] == "one"
+        before.drop()
+        await other.ask(2, name="c", room="hall", line="two")
+        await other.next()
+        async with enveloped(stack, 1, user="joins") as after:
+            await after.resume({**before.place, "offset": heard["offset"]})
+            assert data_of(await after.until("resumed")) == ["two"]
+            await after.ask(2, name="d", room="hall", line="own", spare=True)
+            assert (await after.next())["type"] == "reply"
+            await other.ask(3, name="e", room="hall", line="three")
+            assert data_of([await after.next()]) == ["three"]
+
+
+async def test_what_a_handler_sends_to_a_client_without_a_user_waits_for_it(stack: Stack) -> None:
+    async with enveloped(stack) as before:
+        await before.ask(1, name="nobody", sleep=0.5, send="late")
+        await eventually_async(lambda: runs(stack, "nobody") == 1, what="the handler to run")
+        before.drop()
+    async with enveloped(stack, 1) as after:
+        await after.resume(before.place)
+        await after.ask(1, name="nobody", sleep=0.5, send="late")
+        frames = await after.until("reply")
+    assert data_of(frames) == [{"sent": "late"}]
+    assert frames[-1] == {"type": "reply", "id": 1, "data": "nobody"}
+
+
+# Redis
+
+
+async def test_when_redis_has_lost_its_data_every_client_is_told(
+    own_redis: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(own_redis, APP)
+    stack.push_server()
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with enveloped(stack, user="away") as away:
+        away.drop()
+    async with enveloped(stack, user="ann") as ann, enveloped(stack, 1, user="bob") as bob:
+        for each in (ann, bob):
+            await each.client.send({"type": "start"})
+        with own_redis.client() as client:
+            client.flushall()
+        gaps = [await each.next() for each in (ann, bob)]
+        assert [gap["type"] for gap in gaps] == ["gap", "gap"]
+        assert gaps[0]["epoch"] == gaps[1]["epoch"] != ann.place["epoch"]
+        with sending(stack) as send:
+            send("ann", "after")
+        assert data_of([await ann.next()]) == ["after"]
+    # The workers say anew that they are there.
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with enveloped(stack, user="away") as back:
+        await back.resume(away.place)
+        assert (await back.next())["type"] == "gap"
+
+
+async def test_a_restart_of_redis_that_keeps_its_data_is_no_gap(
+    own_redis: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(own_redis, APP)
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    with sending(stack) as send:
+        async with enveloped(stack, user="ann") as ann, enveloped(stack, user="ann") as live:
+            await live.client.send({"type": "start"})
+            ann.drop()
+            send("ann", 1)
+            await asyncio.to_thread(own_redis.kill)
+            await asyncio.to_thread(own_redis.start)
+            send("ann", 2)
+            assert data_of([await live.next(), await live.next()]) == [1, 2]
+            async with enveloped(stack, user="ann") as back:
+                await back.resume(ann.place)
+                assert data_of(await back.until("resumed")) == [1, 2]
+
+
+async def test_what_was_cut_off_while_a_push_server_stood_still_is_told(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(redis_server, APP, **SETTINGS)
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    broadcast = f"{stack.namespace}:broadcast"
+    with sending(stack) as send, redis_server.client() as admin:
+        async with enveloped(stack, user="ann") as ann:
+            await ann.client.send({"type": "start"})
+            send("ann", 0)
+            assert data_of([await ann.next()]) == [0]
+            stack.push_servers[0].send(signal.SIGSTOP)
+            # What it has asked for already would still reach it.
+            admin.client_kill_filter(_type="normal", skipme=True)
+            send("ann", *range(1, 50))
+            admin.xtrim(broadcast, maxlen=5, approximate=False)
+            stack.push_servers[0].send(signal.SIGCONT)
+            frames = [await ann.next()]
+            assert frames[0]["type"] == "gap"
+            while data_of(frames)[-1:] != [49]:
+                frames.append(await ann.next())
+            assert data_of(frames) == list(range(45, 50))
+
+
+# The end of a push server
+
+
+async def test_a_push_server_that_ends_sends_its_clients_away_and_serves_them_until_they_go(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(redis_server, APP, QUEUE_RUN_RECONNECT_SPREAD="1")
+    stack.push_server()
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with contextlib.AsyncExitStack() as opened, connected(stack.ws()) as plain:
+        clients = [
+            await opened.enter_async_context(enveloped(stack, user=f"user-{number}"))
+            for number in range(10)
+        ]
+        for each in clients:
+            await each.client.send({"type": "start"})
+        await clients[0].ask(1, name="in flight", sleep=2)
+        await eventually_async(lambda: runs(stack, "in flight") == 1, what="the handler to run")
+        stack.push_servers[0].send(signal.SIGTERM)
+        told = [await each.next() for each in clients]
+        assert {frame["type"] for frame in told} == {"reconnect"}
+        delays = [frame["after"] for frame in told]
+        assert len(set(delays)) > 1
+        assert all(0 <= delay <= 1000 for delay in delays)
+        assert await plain.closed() == (1001, "the server is shutting down")
+        # Until it goes, a client is served.
+        await clients[1].ask(1, name="still")
+        assert await clients[1].next() == {"type": "reply", "id": 1, "data": "still"}
+        with sending(stack) as send:
+            send("user-2", "here")
+            assert data_of([await clients[2].next()]) == ["here"]
+        for each in clients:
+            await each.client.connection.close()
+        async with enveloped(stack, 1, user="user-0") as after:
+            await after.resume(clients[0].place)
+            await after.ask(1, name="in flight", sleep=2)
+            reply = (await after.until("reply"))[-1]
+            assert reply == {"type": "reply", "id": 1, "data": "in flight"}
+    assert runs(stack, "in flight") == 1
+    assert await asyncio.to_thread(stack.push_servers[0].wait) == 0
+
+
+async def test_a_client_that_does_not_go_is_closed_at_the_end_of_the_grace(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(redis_server, APP, QUEUE_RUN_SHUTDOWN_GRACE="4")
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with enveloped(stack, user="stays") as client:
+        await client.client.send({"type": "start"})
+        stack.push_servers[0].send(signal.SIGTERM)
+        assert (await client.next())["type"] == "reconnect"
+        assert await client.client.closed() == (1012, "the server is shutting down")
+    assert await asyncio.to_thread(stack.push_servers[0].wait) == 0
+
+
+# Clients that have gone
+
+
+async def test_a_client_that_does_not_answer_is_gone(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(
+        redis_server, APP, QUEUE_RUN_PING_INTERVAL="0.5", QUEUE_RUN_PING_TIMEOUT="0.5"
+    )
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with enveloped(stack, user="silent") as silent, enveloped(stack, user="lives") as lives:
+
+        async def live() -> None:
+            while True:
+                if (await lives.client.receive())["type"] == "ping":
+                    await lives.client.send({"type": "pong"})
+
+        living = asyncio.create_task(live())
+        assert await silent.client.closed() == (1006, "")
+        await asyncio.to_thread(
+            eventually,
+            lambda: "(user silent): dropped: silent for 0.5 seconds" in stack.logs(),
+            what="the line in the log",
+        )
+        # By now it has answered several times.
+        await lives.ask(1, name="alive")
+        living.cancel()
+        assert "(user lives): dropped" not in stack.logs()

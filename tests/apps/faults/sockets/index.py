@@ -1,0 +1,17 @@
+"""Answers a request with its own number, and counts how often each was run."""
+
+import asyncio
+import os
+from typing import Any
+
+import redis.asyncio
+
+runs = redis.asyncio.Redis.from_url(os.environ["REDIS_URL"])
+RUNS = f"{os.environ['QUEUE_RUN_NAMESPACE']}:lab:runs"
+
+
+async def handler(data: dict[str, Any], user: dict[str, Any]) -> dict[str, Any]:
+    if "count" in data:
+        await runs.hincrby(RUNS, f"{user['id']} {data['number']}", 1)
+    await asyncio.sleep(data.get("takes", 0))
+    return {"number": data["number"], "user": user["id"]}

@@ -1,0 +1,1 @@
+"""One fault each: the load, what is broken, and what must hold."""

@@ -1,0 +1,26 @@
+"""WebSocket frames, byte by byte (RFC 6455, 5.2)."""
+
+from collections.abc import Callable
+
+import pytest
+
+from push_server.protocols.websocket import binary_frame, text_frame
+
+
+@pytest.mark.parametrize(
+    ("size", "length"),
+    [
+        (0, b"\x00"),
+        (1, b"\x01"),
+        (125, b"\x7d"),
+        (126, b"\x7e\x00\x7e"),
+        (65_535, b"\x7e\xff\xff"),
+        (65_536, b"\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
+    ],
+)
+@pytest.mark.parametrize(("make", "first"), [(text_frame, b"\x81"), (binary_frame, b"\x82")])
+def test_a_frame_is_final_and_unmasked(
+    make: Callable[[bytes], bytes], first: bytes, size: int, length: bytes
+) -> None:
+    data = b"x" * size
+    assert make(data) == first + length + data

@@ -1,0 +1,62 @@
+"""The epoch of the channel, on every Redis it runs on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.asyncio
+
+from push_server import epoch
+from queue_run.keys import Keys
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    client = redis.asyncio.Redis.from_url(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    return Keys(namespace)
+
+
+async def test_the_first_who_asks_makes_it_and_all_others_find_it(
+    client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    found = await asyncio.gather(*(epoch.read(client, keys) for _ in range(10)))
+    assert len(set(found)) == 1
+    assert len(found[0]) == 12
+    assert await client.ttl(keys.epoch) == -1
+
+
+async def test_after_redis_has_lost_it_there_is_another(
+    client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    before = await epoch.read(client, keys)
+    await client.delete(keys.epoch)
+    after = await epoch.read(client, keys)
+    assert after != before
+    assert await epoch.read(client, keys) == after
+
+
+async def test_one_that_has_ended_is_replaced_once(client: redis.asyncio.Redis, keys: Keys) -> None:
+    ended = await epoch.read(client, keys)
+    await epoch.renew(client, keys, ended)
+    begun = await epoch.read(client, keys)
+    assert begun != ended
+    # Another push server has seen the same end.
+    await epoch.renew(client, keys, ended)
+    assert await epoch.read(client, keys) == begun
+
+
+async def test_the_end_of_one_that_is_gone_makes_none(
+    client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    await epoch.renew(client, keys, "ended")
+    assert not await client.exists(keys.epoch)
+
+
+def test_epochs_are_never_the_same() -> None:
+    assert len({epoch.new_epoch() for _ in range(1000)}) == 1000

@@ -1,0 +1,92 @@
+"""Frames of the envelope protocol, as both sides share them.
+
+What a push server makes of them is in tests/unit/push_server/protocols, what a client makes of
+them in tests/unit/queue_run/client.
+"""
+
+import msgspec
+import pytest
+
+from queue_run import frames
+from queue_run.frames import ClientFrame, ServerFrame
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (ClientFrame(id=7, data=msgspec.Raw(b'{"a": 1}')), '{"id":7,"data":{"a": 1}}'),
+        (ClientFrame(id="7", binary=b"\x00"), '{"id":"7","bytes":"AA=="}'),
+        (ClientFrame(type="start"), '{"type":"start"}'),
+        (
+            ClientFrame(type="resume", session="s", offset="1-2", epoch="e"),
+            '{"type":"resume","session":"s","offset":"1-2","epoch":"e"}',
+        ),
+        (ClientFrame(type="pong"), '{"type":"pong"}'),
+    ],
+)
+def test_frames_of_the_client(frame: ClientFrame, text: str) -> None:
+    assert frames.encode(frame) == text.encode()
+    assert frames.encode(frames.decode_client(text)) == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (
+            frames.Welcome(
+                connection="c",
+                session="s",
+                user=None,
+                offset="1-2",
+                epoch="e",
+                heartbeat=25_000,
+                resume=60_000,
+            ),
+            (
+                '{"type":"welcome","connection":"c","session":"s","user":null,"offset":"1-2",'
+                '"epoch":"e","heartbeat":25000,"resume":60000}'
+            ),
+        ),
+        (frames.MessageFrame(data=msgspec.Raw(b"null")), '{"type":"message","data":null}'),
+        (
+            frames.MessageFrame(offset="1-2", binary=b""),
+            '{"type":"message","offset":"1-2","bytes":""}',
+        ),
+        (frames.Reply(id=0), '{"type":"reply","id":0}'),
+        (frames.ErrorFrame(id=None, error=""), '{"type":"error","id":null,"error":""}'),
+        (
+            frames.Resumed(session="s", offset="1-2"),
+            '{"type":"resumed","session":"s","offset":"1-2"}',
+        ),
+        (
+            frames.Gap(session="s", offset="1-2", epoch="e"),
+            '{"type":"gap","session":"s","offset":"1-2","epoch":"e"}',
+        ),
+        (frames.Ping(), '{"type":"ping"}'),
+        (frames.Ping(offset="1-2"), '{"type":"ping","offset":"1-2"}'),
+        (frames.Pong(), '{"type":"pong"}'),
+        (frames.Reconnect(after=1200), '{"type":"reconnect","after":1200}'),
+    ],
+)
+def test_frames_of_the_server(frame: ServerFrame, text: str) -> None:
+    assert frames.encode(frame) == text.encode()
+    assert type(frames.decode_server(text)) is type(frame)
+    assert frames.encode(frames.decode_server(text)) == text.encode()
+
+
+def test_a_client_passes_over_what_a_later_server_adds() -> None:
+    assert frames.decode_server('{"type":"ping","mood":"good"}') == frames.Ping()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"type":"nix"}', "{}", '{"type":"gap"}', "\ud800", "[" * 100_000]
+)
+def test_what_is_no_frame_of_the_server_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        frames.decode_server(text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"type":"nix"}', '{"id":null}', "\ud800"])
+def test_what_is_no_frame_of_the_client_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        frames.decode_client(text)

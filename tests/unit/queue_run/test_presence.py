@@ -1,0 +1,42 @@
+"""Who is online. What the scripts do, on every Redis: tests/contract/test_presence.py."""
+
+import hashlib
+
+import pytest
+
+from queue_run.errors import ChannelUnavailable
+from queue_run.ids import ServerId, UserId
+from queue_run.jobs.store import Store
+from queue_run.presence import AT_ONCE, Presence, Scripts, chunks
+from queue_run.settings import Settings
+
+ANN = UserId("ann")
+
+
+def test_without_redis_nobody_knows_who_is_online() -> None:
+    store = Store(Settings(redis_url="redis://127.0.0.1:1/0"), patience=0.1)
+    with pytest.raises(ChannelUnavailable, match="did not answer"):
+        Presence(store).is_online(ANN)
+    assert Presence(store).online([]) == []
+    store.close()
+
+
+def test_users_are_told_of_in_parts() -> None:
+    users = [UserId(str(number)) for number in range(AT_ONCE + 1)]
+    assert list(chunks(users)) == [users[:-1], users[-1:]]
+    assert list(chunks([])) == []
+
+
+def test_a_script_has_the_name_that_redis_gives_it() -> None:
+    scripts = Scripts(Settings(namespace="shop"), ServerId("s1"))
+    call = scripts.depart([ANN], watched=True)
+    assert call.sha == hashlib.sha1(call.script.encode()).hexdigest()
+    assert call.sha == scripts.depart([], watched=False).sha
+    assert call.sha != scripts.arrive([ANN], watched=True).sha
+
+
+def test_a_script_is_given_times_in_milliseconds() -> None:
+    settings = Settings(namespace="shop", offline_delay=1.5, heartbeat_interval=2.0)
+    call = Scripts(settings, ServerId("s1")).depart([ANN], watched=True)
+    assert call.arguments == ["s1", "shop:users:", 1, 1500, 6000, AT_ONCE, "ann"]
+    assert all(key.startswith("shop:") for key in call.keys)

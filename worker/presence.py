@@ -1,0 +1,325 @@
+"""Telling the application which users have come online and gone offline.
+
+Push servers leave events in a stream. One process of all workers at a time holds a lease and runs
+`on_online` and `on_offline` for them: users side by side, the events of one user in order. An event
+is deleted when its function has ended. Those of a process that was killed meanwhile are run again
+by the one that takes over; so each is run at least once, and once unless a process dies.
+"""
+
+import asyncio
+import collections
+import logging
+import queue
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from queue_run.errors import HandlerTimeout
+from queue_run.ids import UserId
+from queue_run.jobs.store import milliseconds
+from queue_run.keys import Keys
+from queue_run.settings import Settings
+from worker.intake import Intake
+from worker.middleware import Hook, Middleware, ends_the_process
+from worker.routes import Routes
+
+log = logging.getLogger(__name__)
+
+#: Seconds that `on_online` and `on_offline` may take.
+HOOK_TIME = 10.0
+#: Users for whom functions run at once: they share the threads with handlers.
+SIDE_BY_SIDE = 8
+#: Events that are taken from the stream and have not ended, at most.
+MOST_OPEN = 200
+#: Seconds between two tries to get the lease, at most.
+TRY_INTERVAL = 1.0
+#: Seconds for which events are waited for, and an end of those that were begun.
+IDLE_WAIT, BUSY_WAIT = 0.5, 0.05
+#: Seconds that the functions which run get at the end of the process.
+LAST_WAIT = 5.0
+
+#: Changes the lease only if it is still ours.
+_RENEW = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2])"
+_RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
+
+
+class Event(NamedTuple):
+    """A user has come or gone."""
+
+    #: Its place in the stream.
+    id: str
+    user: UserId
+    online: bool
+
+
+class PresenceWatcher:
+    """A thread of every worker that serves sockets; one of them all is at work."""
+
+    def __init__(self, settings: Settings, routes: Routes, intake: Callable[[], Intake]) -> None:
+        self._keys = Keys(settings.namespace)
+        self._lease = settings.lease
+        self._token = secrets.token_hex(8)
+        self._client: Any = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=settings.publish_timeout + IDLE_WAIT,
+            socket_connect_timeout=settings.publish_timeout,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._routes = routes
+        self._intake = intake
+        self._hooks: HookRunner | None = None
+        #: Up to when the lease is ours for sure, by our own clock.
+        self._held_until = 0.0
+        self._next_renewal = 0.0
+        self._position = "0"
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="queue-run-presence", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Begin nothing new; return when what runs has ended, or its time is over."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _may_begin(self) -> bool:
+        """Whether another process cannot have taken over yet."""
+        return not self._stopped.is_set() and time.monotonic() < self._held_until
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._step()
+            except (RedisError, OSError) as error:
+                log.warning("users who come and go are told of later: %s", error)
+                self._pause()
+            except Exception:
+                # Without this thread nothing would be told any more.
+                log.exception("telling of users who come and go failed unexpectedly")
+                self._pause()
+        self._end()
+
+    def _step(self) -> None:
+        if self._hooks is not None:
+            self._delete(self._hooks.ended())
+            if self._hooks.abandoned and not self._hooks.open:
+                self._hooks.resume()
+                self._position = "0"
+        if self._keep_lease():
+            self._read()
+        else:
+            self._pause()
+
+    def _pause(self) -> None:
+        longest = min(TRY_INTERVAL, self._lease / 3)
+        self._stopped.wait(random.uniform(longest / 2, longest))
+
+    def _keep_lease(self) -> bool:
+        """Renew the lease, or try to get it; whether it is ours."""
+        now = time.monotonic()
+        if now < self._next_renewal:
+            return True
+        self._next_renewal = 0.0
+        key, lease = self._keys.presence_lease, milliseconds(self._lease)
+        renewed = self._held_until and self._client.eval(_RENEW, 1, key, self._token, lease)
+        if not renewed:
+            self._held_until = 0.0
+            if not self._client.set(key, self._token, nx=True, px=lease):
+                return False
+            # Others may have been at work: from the first event that is left.
+            self._position = "0"
+        self._held_until = now + self._lease
+        self._next_renewal = now + self._lease / 3
+        return True
+
+    def _read(self) -> None:
+        """Hand on what is new in the stream."""
+        if self._hooks is None:
+            # Late: a process that never gets the lease needs no loop for it.
+            self._hooks = HookRunner(self._routes, self._intake(), may_begin=self._may_begin)
+        if self._hooks.open:
+            # What has ended is deleted at once, so that nobody runs it again.
+            self._hooks.wait_for_end(BUSY_WAIT)
+        room = MOST_OPEN - self._hooks.open
+        if room <= 0 or self._hooks.abandoned:
+            return
+        answer = self._client.xread(
+            {self._keys.presence: self._position},
+            count=room,
+            block=None if self._hooks.open else milliseconds(IDLE_WAIT),
+        )
+        for entry_id, fields in _entries(answer):
+            self._position = entry_id
+            event = _event(entry_id, fields)
+            if event is not None:
+                self._hooks.begin(event)
+            else:
+                self._delete([entry_id])
+
+    def _delete(self, entries: list[str]) -> None:
+        if entries:
+            try:
+                self._client.xdel(self._keys.presence, *entries)
+            except (RedisError, OSError):
+                # They have ended: they must not be run again once Redis is back.
+                assert self._hooks is not None
+                self._hooks.keep_ended(entries)
+                raise
+
+    def _end(self) -> None:
+        """Wait for what runs, and let another process take over at once."""
+        try:
+            until = time.monotonic() + LAST_WAIT
+            while self._hooks is not None and time.monotonic() < until:
+                self._delete(self._hooks.ended())
+                if not self._hooks.open:
+                    break
+                self._hooks.wait_for_end(BUSY_WAIT)
+            self._client.eval(_RELEASE, 1, self._keys.presence_lease, self._token)
+        except (RedisError, OSError) as error:
+            log.info("the lease of presence is left to expire: %s", error)
+        self._client.close()
+
+
+class HookRunner:
+    """Runs the application's functions on the loop of its handlers."""
+
+    def __init__(self, routes: Routes, intake: Intake, *, may_begin: Callable[[], bool]) -> None:
+        self._routes = routes
+        self._intake = intake
+        self._loop = intake.background.loop
+        self._may_begin = may_begin
+        self._room = asyncio.Semaphore(SIDE_BY_SIDE)
+        #: The events that wait, by user, of those for whom something runs.
+        self._waiting: dict[UserId, collections.deque[Event]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended: queue.SimpleQueue[tuple[str, bool]] = queue.SimpleQueue()
+        self._any_ended = threading.Event()
+        #: Events that were begun, and whose end has not been asked for.
+        self._open: set[str] = set()
+        self._kept: list[str] = []
+        #: Whether an event was not begun since the lease may be another's. Then no later one is
+        #: either, so that the order is kept; the stream still has them all.
+        self.abandoned = False
+
+    @property
+    def open(self) -> int:
+        """Events that have not ended, as far as `ended` has told."""
+        return len(self._open)
+
+    def begin(self, event: Event) -> None:
+        """Run the function for an event behind the earlier ones of its user, if it does not wait
+        or run already."""
+        if event.id not in self._open:
+            self._open.add(event.id)
+            self._loop.call_soon_threadsafe(self._enqueue, event)
+
+    def ended(self) -> list[str]:
+        """The events that have run since the last call."""
+        self._any_ended.clear()
+        done, self._kept = self._kept, []
+        self._open.difference_update(done)
+        while not self._ended.empty():
+            event_id, has_run = self._ended.get()
+            self._open.discard(event_id)
+            if has_run:
+                done.append(event_id)
+        return done
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Return when `ended` has something to tell, or after so many seconds."""
+        self._any_ended.wait(seconds)
+
+    def resume(self) -> None:
+        """Begin events again, when none of those before is left."""
+        self.abandoned = False
+
+    def keep_ended(self, events: list[str]) -> None:
+        """Tell of these again the next time, and do not run them meanwhile."""
+        self._kept += events
+        self._open.update(events)
+
+    def _enqueue(self, event: Event) -> None:
+        if event.user in self._waiting:
+            self._waiting[event.user].append(event)
+            return
+        self._waiting[event.user] = collections.deque([event])
+        task = self._loop.create_task(self._run_user(event.user))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_user(self, user: UserId) -> None:
+        """Everything that waits for one user, in order."""
+        waiting = self._waiting[user]
+        while waiting:
+            async with self._room:
+                event = waiting.popleft()
+                self.abandoned = self.abandoned or not self._may_begin()
+                has_run = not self.abandoned
+                if has_run:
+                    await run_hook(
+                        self._routes, self._intake.middleware, event.user, online=event.online
+                    )
+            self._ended.put((event.id, has_run))
+            self._any_ended.set()
+        del self._waiting[user]
+
+
+async def run_hook(routes: Routes, middleware: Middleware, user: UserId, *, online: bool) -> None:
+    """Run what the application has for a user who has come or gone; `on_error` is told of its
+    failure."""
+    hook = routes.online if online else routes.offline
+    if hook is None:
+        return
+    try:
+        await _within_its_time(middleware, hook, user)
+    except BaseException as error:
+        if ends_the_process(error):
+            raise
+        await middleware.failed(routes.hooks, error, None)
+
+
+async def _within_its_time(middleware: Middleware, hook: Hook, user: UserId) -> None:
+    """
+    Raises:
+        HandlerTimeout: when it takes longer. A plain function goes on in its thread.
+    """
+    try:
+        async with asyncio.timeout(HOOK_TIME) as limit:
+            await middleware.call(hook, user)
+    except TimeoutError:
+        if limit.expired():
+            raise HandlerTimeout(HOOK_TIME) from None
+        raise
+
+
+def _entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
+    """What XREAD answered for its one stream, in the form of RESP2 or RESP3."""
+    if not answer:
+        return []
+    if isinstance(answer, dict):
+        [page] = next(iter(answer.values()))
+    else:
+        [[_, page]] = answer
+    found = cast("list[tuple[bytes, dict[bytes, bytes]]]", page)
+    return [(entry_id.decode(), fields) for entry_id, fields in found]
+
+
+def _event(entry_id: str, fields: dict[bytes, bytes]) -> Event | None:
+    """The event; None for an entry that is none of ours."""
+    try:
+        user = UserId(fields[b"user"].decode())
+        return Event(entry_id, user, online=fields[b"online"] == b"1")
+    except (KeyError, UnicodeDecodeError):
+        log.error("an entry of the stream of presence cannot be read: %s", entry_id)
+        return None
