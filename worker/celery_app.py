@@ -3,7 +3,6 @@
 import logging
 import os
 import sys
-import threading
 from typing import Any, NoReturn
 
 import redis
@@ -17,6 +16,7 @@ from queue_run.keys import JOB_TASK_PREFIX, Keys
 from queue_run.settings import Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
+from worker.celery_repairs import repair_celery
 from worker.presence import PresenceWatcher
 from worker.routes import Routes
 from worker.sweeper import Sweeper
@@ -60,6 +60,7 @@ def create_app() -> Celery:
         runtime.current().on_sent = process.sent
     register(app, routes, process)
     _connect_signals(app, settings, routes, process)
+    repair_celery()
     return app
 
 
@@ -157,9 +158,6 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     signals.worker_init.connect(quiet_beat, weak=False)
     signals.after_setup_logger.connect(quiet_celery, weak=False)
     signals.worker_ready.connect(announce, weak=False)
-    # Celery sends it from its handler of SIGTERM, holding the signal's lock for a moment: a second
-    # SIGTERM in that moment would wait for the first, in the same thread, and the worker for ever.
-    signals.worker_shutting_down.lock = threading.RLock()  # type: ignore[attr-defined]
     signals.worker_shutting_down.connect(stop_soon, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)
     signals.worker_process_shutdown.connect(shut_down_child, weak=False)

@@ -52,7 +52,7 @@ LAYERS: dict[str, list[list[str]]] = {
     "worker": [
         ["middleware", "time_limits"],
         ["routes"],
-        ["loader", "listing", "threads", "background", "leases"],
+        ["loader", "listing", "threads", "background", "leases", "celery_repairs"],
         ["runner", "job_runner"],
         ["intake", "announcer", "sweeper"],
         ["jobs", "presence"],

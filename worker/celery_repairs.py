@@ -1,0 +1,40 @@
+"""What in Celery would hang or end a worker, put right when a worker starts."""
+
+import threading
+from typing import Any
+
+from celery import signals
+from celery.concurrency.asynpool import AsynPool
+from kombu.asynchronous.hub import Hub
+
+
+def repair_celery() -> None:
+    """Repair the Celery of this process; may be called again."""
+    _let_a_second_sigterm_interrupt_the_first()
+    _pass_over_children_that_have_ended()
+
+
+def _let_a_second_sigterm_interrupt_the_first() -> None:
+    # Celery sends it from its handler of SIGTERM, holding the signal's lock for a moment: a second
+    # SIGTERM in that moment would wait for the first, in the same thread, and the worker for ever.
+    signals.worker_shutting_down.lock = threading.RLock()  # type: ignore[attr-defined]
+
+
+def _pass_over_children_that_have_ended() -> None:
+    """Let a worker reconnect to its broker while its pool still lists a child that was killed.
+
+    The end of a child is seen some time, up to 5 s, before the pool takes it off its list. Celery
+    registers all that are listed again when it has reconnected, and ended as a whole where the
+    descriptor of one was given up (celery/celery#9250).
+    """
+    pools: Any = AsynPool
+    track = pools._track_child_process
+    if getattr(track, "passes_over", False):
+        return
+
+    def track_if_alive(pool: AsynPool, process: Any, hub: Hub) -> None:
+        if getattr(process, "_sentinel_poll", process) is not None:
+            track(pool, process, hub)
+
+    track_if_alive.passes_over = True  # type: ignore[attr-defined]
+    pools._track_child_process = track_if_alive
