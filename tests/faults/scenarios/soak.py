@@ -116,7 +116,9 @@ def _series(on: Stage) -> list[Series]:
     ]
     return [
         *(Series(name, "memory MiB") for name in names),
-        *(Series(name, "descriptors") for name in names),
+        # Clients whose sockets are cut may move to another one.
+        Series("push servers", "descriptors"),
+        *(Series(name, "descriptors") for name in names[len(on.push_servers) :]),
         Series("Redis", "Redis keys"),
         Series("all streams", "stream entries"),
     ]
@@ -125,11 +127,14 @@ def _series(on: Stage) -> list[Series]:
 def _sample(series: list[Series], on: Stage) -> None:
     time = now()
     pids = [process.pid for process in on.all_processes()]
+    descriptors = [Memory.descriptors(pid) for pid in pids]
+    servers = len(on.push_servers)
     keys = cast("list[str]", on.redis.keys(f"{on.stack.namespace}:*"))
     streams = [key for key in keys if ":server:" in key or key.endswith(":broadcast")]
     values: list[Any] = [
         *(Memory.bytes(pid) / 2**20 for pid in pids),
-        *(Memory.descriptors(pid) for pid in pids),
+        sum(descriptors[:servers]),
+        *descriptors[servers:],
         len(keys),
         sum(int(on.redis.xlen(key)) for key in streams),
     ]

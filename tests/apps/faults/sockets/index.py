@@ -6,7 +6,11 @@ from typing import Any
 
 import redis.asyncio
 
-runs = redis.asyncio.Redis.from_url(os.environ["REDIS_URL"])
+runs = redis.asyncio.Redis.from_pool(
+    redis.asyncio.BlockingConnectionPool.from_url(
+        os.environ["REDIS_URL"], max_connections=8, timeout=None
+    )
+)
 RUNS = f"{os.environ['QUEUE_RUN_NAMESPACE']}:lab:runs"
 
 
