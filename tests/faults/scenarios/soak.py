@@ -3,10 +3,13 @@
 import asyncio
 import dataclasses
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from push_server.hub import RECENT_IDS
 from tests.faults.checker import judge_requests
 from tests.faults.load import asking
 from tests.faults.proxy import Proxy
@@ -14,6 +17,7 @@ from tests.faults.report import Row
 from tests.faults.scenarios.pushes import run
 from tests.faults.scenarios.size import Size
 from tests.faults.stage import Memory, Stage, now, stage
+from tests.processes import ROOT
 
 #: Samples that are taken over the run.
 SAMPLES = 120
@@ -21,6 +25,16 @@ SAMPLES = 120
 WARMING = 0.5
 #: Growth over the measured part that is noise: of the value at its begin, and in units.
 NOISE_SHARE = 0.10
+FILL = f"""
+import asyncio
+from queue_run import socket
+
+async def fill():
+    for _ in range(0, {RECENT_IDS}, 1000):
+        await asyncio.gather(*(socket.to("nobody").send("x") for _ in range(1000)))
+
+asyncio.run(fill())
+"""
 NOISE = {"memory MiB": 8.0, "descriptors": 20.0, "Redis keys": 300.0, "stream entries": 1500.0}
 
 
@@ -79,6 +93,7 @@ async def soak(size: Size) -> Row:
         Proxy(on.ports[1]) as second,
     ):
         urls = [f"ws://127.0.0.1:{proxy.port}/" for proxy in (first, second)]
+        await asyncio.to_thread(_fill_recent_ids, on)
         mild = _mild(size)
         async with (
             run(mild, urls=urls, on=on) as lab,
@@ -102,6 +117,13 @@ async def soak(size: Size) -> Row:
             f"{WARMING:.0%}: " + ", ".join(map(str, series)),
             passed=verdict.clean and verdict.gaps == 0 and requests.clean and steady,
         )
+
+
+def _fill_recent_ids(on: Stage) -> None:
+    """Push servers remember so many messages, whatever time that takes: at the rate of this run a
+    quarter of an hour."""
+    environ = on.stack.environ()
+    subprocess.run([sys.executable, "-c", FILL], env=environ, cwd=ROOT, check=True)
 
 
 def _mild(size: Size) -> Size:
