@@ -48,6 +48,7 @@ class Connection:
         "_paused",
         "_request_numbers",
         "closing",
+        "corked",
         "envelope",
         "heard",
         "id",
@@ -89,6 +90,8 @@ class Connection:
         self.heard = True
         #: Whether the closing handshake has begun: nothing is read or sent any more.
         self.closing = False
+        #: What is written while it is corked, to leave in one piece; None while it is not.
+        self.corked: list[bytes] | None = None
         self.rooms: set[str] = set()
         self._request_numbers = itertools.count(1)
         self._paused: asyncio.Future[None] | None = None
@@ -127,8 +130,23 @@ class Connection:
 
     def write(self, frame: bytes) -> None:
         """Send a frame, but none after the close frame (RFC 6455, 5.5.1)."""
-        if not self.closing:
+        if self.closing:
+            return
+        if self.corked is not None:
+            self.corked.append(frame)
+        else:
             self.transport.write(frame)
+
+    def cork(self) -> None:
+        """Keep back what is written from now on, until it is uncorked."""
+        if self.corked is None:
+            self.corked = []
+
+    def uncork(self) -> None:
+        """Send what was kept back, in one piece: many frames cost no more than one."""
+        frames, self.corked = self.corked, None
+        if frames and not self.closing:
+            self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def answer(self, frame: bytes) -> None:
         """Send the answer to a request, behind what its client has missed."""
@@ -140,6 +158,7 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake, once."""
         if not self.closing:
+            self.uncork()
             self.closing = True
             self.transport.close(code, reason)
             # The client's own close frame must be read.

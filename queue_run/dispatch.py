@@ -52,6 +52,8 @@ class Dispatcher:
         self._claim = claim
         self._waiting: collections.deque[_Item] = collections.deque()
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        #: Whether the thread has been woken and has not looked yet.
+        self._woken = False
         self._thread = threading.Thread(target=self._run, name="queue-run-dispatch", daemon=True)
         self._closing = False
 
@@ -68,7 +70,9 @@ class Dispatcher:
             names: of a turn's requests, to be claimed before they are sent.
         """
         self._waiting.append(_Item(work, names))
-        self._wake.put(True)
+        if not self._woken:
+            self._woken = True
+            self._wake.put(True)
 
     def close(self, timeout: float) -> None:
         """Publish what waits and end the thread, within `timeout` seconds."""
@@ -107,10 +111,16 @@ class Dispatcher:
         with self._app.connection_for_write() as connection:
             producer = self._app.amqp.Producer(connection, auto_declare=False)
             target = self._app.amqp.queues[self._queue_name]
+            declared = False
             while not (self._closing and not self._waiting):
                 if not self._waiting:
                     self._wake.get()
+                self._woken = False
                 while self._waiting:
+                    if not declared:
+                        # Once for the connection; Celery would look for each batch.
+                        producer.maybe_declare(target)
+                        declared = True
                     self._publish_batch(producer, target)
 
     def _publish_batch(self, producer: Producer, target: Queue) -> None:
@@ -169,7 +179,13 @@ class Dispatcher:
             kwargsrepr="",
         )
         self._app.amqp.send_task_message(
-            producer, REQUESTS_TASK, message, queue=target, serializer="json", retry=False
+            producer,
+            REQUESTS_TASK,
+            message,
+            queue=target,
+            serializer="json",
+            retry=False,
+            declare=[],
         )
 
 

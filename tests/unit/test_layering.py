@@ -52,7 +52,15 @@ LAYERS: dict[str, list[list[str]]] = {
     "worker": [
         ["middleware", "time_limits"],
         ["routes"],
-        ["loader", "listing", "threads", "background", "leases", "celery_repairs"],
+        [
+            "loader",
+            "listing",
+            "threads",
+            "background",
+            "leases",
+            "celery_repairs",
+            "requests_strategy",
+        ],
         ["runner", "job_runner"],
         ["intake", "announcer", "sweeper"],
         ["jobs", "presence"],
