@@ -68,8 +68,7 @@ def results_of(size: Size, only: Sequence[str], names: Sequence[str]) -> Iterato
 @click.option("--only", multiple=True, metavar="WORK", help="May be repeated; commas separate.")
 @click.option("--programs", default=",".join(NAMES), show_default=True)
 @click.option("--json", "path", default=RESULTS / "latest.json", type=click.Path(path_type=Path))
-@click.option("--profile", is_flag=True, help="Print py-spy's commands, and wait for Enter.")
-def main(quick: bool, only: tuple[str, ...], programs: str, path: Path, profile: bool) -> None:
+def main(quick: bool, only: tuple[str, ...], programs: str, path: Path) -> None:
     """Measure queue-run beside other programs.
 
     Examples:
@@ -77,6 +76,8 @@ def main(quick: bool, only: tuple[str, ...], programs: str, path: Path, profile:
         python -m benchmarks --only round-trip --programs ours
     """
     chosen = [name for each in only for name in each.split(",")] or every_name()
+    if quick and not only:
+        chosen.remove("fifo-solo")
     names = programs.split(",")
     for name in [*chosen, *names]:
         if name not in (*every_name(), *NAMES):

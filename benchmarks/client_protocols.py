@@ -50,7 +50,8 @@ class Client(WSListener):  # type: ignore[misc, unused-ignore]
     async def ping(self) -> list[float]:
         """Seconds until the server's answer to a ping."""
         assert self._transport is not None
-        return await self._transport.measure_roundtrip_time(1)
+        times: list[float] = await self._transport.measure_roundtrip_time(1)
+        return times
 
     def disconnect(self) -> None:
         if self._transport is not None:

@@ -114,10 +114,8 @@ def floors(size: Size) -> dict[str, list[dict[str, float]]]:
     return {
         "bare Tornado echo, ms per echo": echoes,
         "bare write to 1,000 sockets, s per 100,000": [_sent() for _ in range(size.rounds)],
-        "bare Celery task, solo, ms per task": [_tasks(size.jobs) for _ in range(size.rounds)],
-        "bare Celery task, solo, acks off, ms per task": [
-            _tasks(size.jobs, ACKS="off") for _ in range(size.rounds)
-        ],
+        "bare Celery task, solo, ms per task": _tasks(size),
+        "bare Celery task, solo, acks off, ms per task": _tasks(size, ACKS="off"),
     }
 
 
@@ -168,22 +166,22 @@ def _sent(connections: int = 1000, messages: int = 100) -> dict[str, float]:
         server.communicate()
 
 
-def _tasks(count: int, **variables: str) -> dict[str, float]:
-    """Of the worker and Redis: tasks that wait when the worker starts to take them."""
+def _tasks(size: Size, **variables: str) -> list[dict[str, float]]:
+    """Of the worker and Redis, from the push of tasks to their end."""
     server = RedisServer()
     environ = environment(REDIS_URL=server.url, **variables)
     worker = celery_worker("benchmarks.floors", "-P", "solo", environ=environ)
     try:
         with Celery(broker=server.url) as sender, server.client() as client:
             wait_for_workers(sender, 1)
-            _push(sender, 10)
-            _wait(client)
-            before = cpu.cpu_seconds(worker.pid) + cpu.cpu_seconds(server.process.pid)
-            # In the way of the worker's own work is only what Redis does for the pushes.
-            _push(sender, count)
-            _wait(client)
-            after = cpu.cpu_seconds(worker.pid) + cpu.cpu_seconds(server.process.pid)
-        return {"cpu": (after - before) / count * 1e3}
+            rounds = []
+            for _ in range(size.rounds):
+                before = cpu.cpu_seconds(worker.pid) + cpu.cpu_seconds(server.process.pid)
+                _push(sender, size.jobs)
+                _wait(client)
+                after = cpu.cpu_seconds(worker.pid) + cpu.cpu_seconds(server.process.pid)
+                rounds.append({"cpu": (after - before) / size.jobs * 1e3})
+            return rounds
     finally:
         worker.kill()
         worker.end()

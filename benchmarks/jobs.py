@@ -17,12 +17,14 @@ from dataclasses import dataclass
 import redis
 
 from benchmarks.cpu import cpu_seconds, tree_cpu_seconds
+from benchmarks.measure import start_together
 from benchmarks.programs import APP, celery_worker
 from tests.processes import ROOT, Process, RedisServer, Stack, environment
 from tests.waiting import eventually
 
 POOLS = {"prefork": ("-P", "prefork", "-c", "2"), "solo": ("-P", "solo")}
-GROUPS = 200
+#: Jobs of one group that are pushed before the worker goes on.
+PER_GROUP = 20
 #: Seconds that one round may take.
 DEADLINE = 120.0
 
@@ -108,7 +110,7 @@ def measure(pool: str, *, jobs: int, rounds: int) -> dict[str, list[dict[str, fl
             "ours (plain job)": queue_run_jobs(options, PUSH_JOBS, "bench.jobs", "bench.unacked"),
             "ours": queue_run_jobs(options, PUSH_FIFO, "bench:lanes"),
         }
-        running = {name: ending.enter_context(each) for name, each in programs.items()}
+        running = start_together(programs, ending)
         for program in running.values():
             _round(program, 100)
         return _in_turn(running, jobs, rounds)
@@ -147,7 +149,7 @@ def _round(program: JobProgram, jobs: int) -> dict[str, float]:
 def _push(program: JobProgram, jobs: int) -> float:
     """CPU seconds of a process that pushes all, its start included."""
     before = os.times()
-    code = program.push.format(jobs=jobs, groups=GROUPS)
+    code = program.push.format(jobs=jobs, groups=max(1, jobs // PER_GROUP))
     subprocess.run(
         [sys.executable, "-c", code], env=program.environ, cwd=ROOT, check=True, timeout=DEADLINE
     )

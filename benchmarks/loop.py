@@ -113,7 +113,7 @@ def resume_storm(program: Program) -> Round:
             "publish", run=program.next_run(), messages=ENTRIES, users=STORM, deadline=PATIENCE
         )
         with _probe(program) as probe, measured(program) as given:
-            seconds = 5.0
+            seconds = 3.0
             probe.tell("probe", seconds=seconds, interval=PROBE_INTERVAL)
             crowd.connect(STORM, users=USERS, batch=STORM, resume=True)
             given.figures = _lag(program, probe, seconds)

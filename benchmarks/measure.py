@@ -1,12 +1,16 @@
 """A work, run on several programs in turn, so that noise hits all alike."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from benchmarks import cpu
 from benchmarks.programs import PAID, PROGRAMS, Program
+
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -66,16 +70,38 @@ class Programs:
         self._ending = ending
         self._running: dict[str, Program] = {}
 
-    def get(self, name: str) -> Program:
-        if name not in self._running:
-            self._running[name] = self._ending.enter_context(PROGRAMS[name]())
-        return self._running[name]
+    def get(self, names: Iterable[str]) -> list[Program]:
+        wanted = list(names)
+        new = {name: PROGRAMS[name]() for name in wanted if name not in self._running}
+        self._running |= start_together(new, self._ending)
+        return [self._running[name] for name in wanted]
+
+
+def start_together(
+    programs: Mapping[str, AbstractContextManager[T]], ending: ExitStack
+) -> dict[str, T]:
+    """Enter all at once, since each waits for its processes most of the time."""
+    started: dict[str, T] = {}
+    failures: list[BaseException] = []
+    with ThreadPoolExecutor(max_workers=max(1, len(programs))) as pool:
+        futures = {name: pool.submit(program.__enter__) for name, program in programs.items()}
+    for name, future in futures.items():
+        error = future.exception()
+        if error is None:
+            ending.push(programs[name])
+            started[name] = future.result()
+        else:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return started
 
 
 def run(work: Work, names: list[str], programs: Programs) -> Rounds:
     """Prepare all, then a round of each in turn."""
     chosen = ["ours"] if work.ours_alone else names
-    running = {name: programs.get(work.instead.get(name, name)) for name in chosen}
+    found = programs.get(work.instead.get(name, name) for name in chosen)
+    running = dict(zip(chosen, found, strict=True))
     rounds: Rounds = {name: [] for name in running}
     try:
         for program in running.values():

@@ -77,11 +77,11 @@ def ours(
                 **variables,
             },
         )
-        ending.callback(stack.end)
         for _ in range(servers):
-            stack.push_server()
+            ending.callback(_end, stack.push_server())
         for _ in range(workers):
-            stack.worker("-P", "solo", "-l", "WARNING", queues="sockets")
+            worker = stack.worker("-P", "solo", "-l", "WARNING", queues="sockets")
+            ending.callback(_end, worker)
         with create_celery(Settings(redis_url=redis.url, namespace=NAMESPACE)) as celery:
             wait_for_workers(celery, workers)
         for server in stack.push_servers:

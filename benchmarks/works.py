@@ -45,15 +45,15 @@ FULL = Size(
 )
 QUICK = Size(
     rounds=2,
-    seconds=1.2,
+    seconds=1,
     burst_1000=20,
-    burst_5000=6,
-    paced_seconds=2,
-    push_seconds=2,
+    burst_5000=5,
+    paced_seconds=1.5,
+    push_seconds=1.5,
     idle=2000,
     jobs=500,
     lag_connections=5000,
-    lag_seconds=5,
+    lag_seconds=4,
 )
 
 
