@@ -29,6 +29,7 @@ from push_server.handlers import (
     SocketHandler,
 )
 from push_server.hub import Hub
+from push_server.lag import LagMonitor
 from push_server.late_outcomes import LateOutcomes
 from push_server.liveness import Liveness
 from push_server.presence import Presence
@@ -140,6 +141,7 @@ class PushServer:
         self._services.channel_connected = lambda: self._listener.connected
         #: The epoch that was in force when offsets were seen to begin anew.
         self._ended_epoch: str | None = None
+        self._lag = LagMonitor()
         self._tasks: list[asyncio.Task[None]] = []
         self.port = settings.port
 
@@ -168,6 +170,7 @@ class PushServer:
         sockets = self._bind()
         self._claiming.start(self._forwarder.held_elsewhere)
         self._dispatcher.start()
+        self._lag.start()
         self._background(self._hub.run(), "hub")
         self._background(self._heartbeat(), "heartbeat")
         self._background(self._presence.run(), "presence")
@@ -206,7 +209,7 @@ class PushServer:
     def _http_application(self) -> web.Application:
         settings = self._settings
         rules: list[Any] = [
-            (r"/healthz", HealthHandler),
+            (r"/healthz", HealthHandler, {"lag": self._lag}),
             (r"/readyz", ReadyHandler, {"services": self._services}),
             (r"/_/queues/([^/]+)", PushHandler, {"services": self._services}),
             (r"/_/.*", ReservedHandler),
@@ -326,6 +329,7 @@ class PushServer:
             asyncio.to_thread(self._pushes.close, CLOSING_TIME),
         )
         self._store.close()
+        self._lag.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -20,6 +20,7 @@ from tornado.websocket import (
 
 from push_server.close_frames import StrictProtocol
 from push_server.connections import Connection
+from push_server.lag import LagMonitor
 from push_server.lanes import Lane
 from push_server.outbox import Outbox
 from push_server.pace import Pace
@@ -324,10 +325,13 @@ class SocketTransport:
 
 
 class HealthHandler(web.RequestHandler):
-    """`/healthz`: the process answers."""
+    """`/healthz`: the process answers, and how late its event loop is, in milliseconds."""
+
+    def initialize(self, lag: LagMonitor) -> None:
+        self._lag = lag
 
     def get(self) -> None:
-        self.write({"status": "ok"})
+        self.write({"status": "ok", "loop_lag": msgspec.structs.asdict(self._lag.lag())})
 
 
 class ReadyHandler(web.RequestHandler):

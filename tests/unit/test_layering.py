@@ -38,7 +38,7 @@ LAYERS: dict[str, list[list[str]]] = {
         ["testing", "testing.*"],
     ],
     "push_server": [
-        ["", "protocols", "protocols.*", "lanes", "sessions", "epoch"],
+        ["", "protocols", "protocols.*", "lag", "lanes", "sessions", "epoch"],
         ["connections", "close_frames", "admission", "pace", "bodies"],
         ["window", "claims", "late_outcomes", "session_rooms", "application", "pushes"],
         ["resume"],

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from push_server.handlers import (
     ReadyHandler,
     SocketHandler,
 )
+from push_server.lag import LagMonitor
 from queue_run.envelopes import Authenticate, Authenticated, Outcome
 from queue_run.ids import ConnectionId, RequestId
 from queue_run.messages import Form, Message
@@ -41,7 +43,7 @@ class Site:
         self._server = HTTPServer(
             web.Application(
                 [
-                    ("/healthz", HealthHandler),
+                    ("/healthz", HealthHandler, {"lag": LagMonitor()}),
                     ("/readyz", ReadyHandler, {"services": self.services}),
                     ("/public/(.*)", PublicFileHandler, {"path": str(public)}),
                     ("/.*", SocketHandler, {"services": self.services}),
@@ -477,7 +479,11 @@ async def test_tokens_in_the_query_are_not_logged(
 async def test_health_says_that_the_process_answers(site: NewSite) -> None:
     async with site(known=False) as here:
         response = await here.get("/healthz")
-        assert (response.code, response.body) == (200, b'{"status": "ok"}')
+        assert response.code == 200
+        assert json.loads(response.body) == {
+            "status": "ok",
+            "loop_lag": {"p50": 0.0, "p99": 0.0, "max": 0.0, "samples": 0},
+        }
 
 
 async def test_readiness_says_that_messages_can_be_answered(site: NewSite) -> None:
