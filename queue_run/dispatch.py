@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 #: Requests in one Celery task, about: more would leave other workers idle.
 BATCH_SIZE = 32
+#: A batch of so many requests is followed by a pause, in seconds: those that come meanwhile share
+#: the next one, which costs little more than one request alone.
+BUSY_COUNT, BUSY_PAUSE = 4, 0.003
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -121,9 +124,12 @@ class Dispatcher:
                         # Once for the connection; Celery would look for each batch.
                         producer.maybe_declare(target)
                         declared = True
-                    self._publish_batch(producer, target)
+                    count = self._publish_batch(producer, target)
+                    if BUSY_COUNT <= count and len(self._waiting) < BATCH_SIZE:
+                        time.sleep(BUSY_PAUSE)
 
-    def _publish_batch(self, producer: Producer, target: Queue) -> None:
+    def _publish_batch(self, producer: Producer, target: Queue) -> int:
+        """Publish the oldest work; how many pieces it was."""
         batch = self._next_batch()
         try:
             batch = self._claimed(batch)
@@ -133,6 +139,7 @@ class Dispatcher:
             # It may have arrived all the same: push servers take only the first outcome.
             self._waiting.extendleft(reversed(batch))
             raise
+        return len(batch)
 
     def _next_batch(self) -> list[_Item]:
         """The oldest work, up to a batch's size; a turn is never split."""

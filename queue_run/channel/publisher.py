@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 
 #: Messages written in one round trip, at most.
 PIPELINE_SIZE = 256
+#: When the thread has written so many messages it pauses, in seconds: those that come meanwhile
+#: share the next round trip. Synchronous callers never wait for it.
+BUSY_COUNT, BUSY_PAUSE = 4, 0.002
 #: An entry that is as large as this, in bytes, is shared with nothing more.
 SHARED_BYTES = 64 * 1024
 #: Answers of a Redis that will soon do its part again (restarting, failing over).
@@ -145,11 +148,14 @@ class Publisher:
     def _run(self) -> None:
         while self._wake.get():
             self._woken = False
+            busy = len(self._waiting) >= BUSY_COUNT
             try:
                 self.flush()
             except Exception:
                 # The thread serves the whole process: one failure must not end it.
                 log.exception("writing to the channel failed unexpectedly")
+            if busy:
+                time.sleep(BUSY_PAUSE)
 
     def _write_some(self) -> None:
         """Write the oldest entries; on return each of them is either written or failed."""
