@@ -23,6 +23,7 @@ from push_server.handlers import (
     ReadyHandler,
     SocketHandler,
 )
+from push_server.reception import Reception
 from queue_run.envelopes import Authenticate, Authenticated, Outcome
 from queue_run.ids import ConnectionId, RequestId
 from queue_run.messages import Form, Message
@@ -44,9 +45,8 @@ class Site:
                     ("/healthz", HealthHandler),
                     ("/readyz", ReadyHandler, {"services": self.services}),
                     ("/public/(.*)", PublicFileHandler, {"path": str(public)}),
-                    ("/.*", SocketHandler, {"services": self.services}),
+                    ("/.*", SocketHandler, {"reception": Reception(self.services)}),
                 ],
-                websocket_max_message_size=parts.settings.max_request_bytes,
             )
         )
         sockets = bind_sockets(0, "127.0.0.1")

@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from push_server.close_frames import close_error
+from push_server.protocols.close_frames import close_error
 
 ALLOWED = [*range(1000, 1004), *range(1007, 1015), 3000, 4999]
 FORBIDDEN = [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
