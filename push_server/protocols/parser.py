@@ -101,11 +101,6 @@ class Parser:
             self._data = bytearray(self._data)
             self._data += data
 
-    @property
-    def empty(self) -> bool:
-        """Whether everything that was fed is parsed."""
-        return not self._data
-
     def next_event(self) -> Event | None:
         """What comes next; None until more is fed."""
         data, at = self._data, self._at
@@ -127,7 +122,7 @@ class Parser:
             width = 2 if size == 126 else 8
             if available < 2 + width:
                 self._keep_rest()
-            return None
+                return None
             size = int.from_bytes(data[at : at + width], "big")
             at += width
             if size >> 63:

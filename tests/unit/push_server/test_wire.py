@@ -612,7 +612,7 @@ async def test_at_the_end_nobody_is_kept(new_pair: NewPair) -> None:
     pair.wire.belong_to(pair.receiver, owner)
     gone = weakref.ref(owner)
     del owner
-    pair.wire.abort("over")
+    pair.peer.close()
     await pair.ended()
     assert gone() is None
 
