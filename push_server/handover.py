@@ -25,9 +25,7 @@ def take_over(stream: IOStream) -> Taken | None:
         return None
     stream.set_nodelay(True)
     # Is done at once if the stream has read more than the request, and is never waited for.
-    reading = cast(
-        "asyncio.Future[bytes]", stream.read_bytes(stream.max_buffer_size, partial=True)
-    )
+    reading = cast("asyncio.Future[bytes]", stream.read_bytes(stream.max_buffer_size, partial=True))
     if stream.closed():
         return None
     stream.io_loop.remove_handler(stream.socket)

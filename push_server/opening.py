@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import re
 from typing import NamedTuple
 
 from tornado.httputil import HTTPHeaders
@@ -13,6 +14,8 @@ from queue_run import frames
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 #: The version of the protocol.
 VERSION = "13"
+#: What may be the name of a subprotocol (RFC 9110, 5.6.2).
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\n"
     b"Upgrade: websocket\r\n"
@@ -51,12 +54,17 @@ def fault(method: str, version: str, headers: HTTPHeaders) -> Fault | None:
 
 
 def subprotocol(headers: HTTPHeaders) -> str | None:
-    """The envelope protocol where it is offered; else the first name that is no token: browsers
-    insist on an answer."""
-    names = [name.strip() for name in headers.get("Sec-WebSocket-Protocol", "").split(",")]
+    """The envelope protocol where it is offered; else the first name that is no client's token:
+    browsers insist on an answer."""
+    header = headers.get("Sec-WebSocket-Protocol")
+    if header is None:
+        return None
+    names = [name.strip() for name in header.split(",")]
     if frames.SUBPROTOCOL in names:
         return frames.SUBPROTOCOL
-    return next((name for name in names if name and not name.startswith("bearer.")), None)
+    return next(
+        (name for name in names if _NAME.fullmatch(name) and not name.startswith("bearer.")), None
+    )
 
 
 def answer(headers: HTTPHeaders, chosen: str | None) -> bytes:
@@ -65,9 +73,7 @@ def answer(headers: HTTPHeaders, chosen: str | None) -> bytes:
     accept = base64.b64encode(hashlib.sha1(key + _MAGIC, usedforsecurity=False).digest())
     if chosen is None:
         return b"%b%b\r\n\r\n" % (_ANSWER, accept)
-    # Tornado gives the bytes of a header as Latin-1.
-    name = chosen.encode("latin-1")
-    return b"%b%b\r\nSec-WebSocket-Protocol: %b\r\n\r\n" % (_ANSWER, accept, name)
+    return b"%b%b\r\nSec-WebSocket-Protocol: %b\r\n\r\n" % (_ANSWER, accept, chosen.encode())
 
 
 def _tokens(header: str) -> list[str]:

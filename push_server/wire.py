@@ -100,7 +100,8 @@ class Wire:
     dropped at once: a close frame would only stand behind the jam.
 
     It reads one message after the other, and none while the receiver of the last one is busy or
-    the client sends too fast: TCP pushes back on that client alone.
+    the client sends too fast: TCP pushes back on that client alone. That such a client has gone is
+    seen when it is read again, or written to.
     """
 
     __slots__ = (
@@ -287,27 +288,27 @@ class Wire:
     def _go_on(self) -> None:
         """Hand on what has come, up to something that is to be waited for."""
         next_event = self._parser.next_event
-        while (event := next_event()) is not None:
-            waiting = None
-            if type(event) is str or type(event) is bytes:
-                cost = 1.0
-                if self._state is _OPEN:
-                    try:
+        try:
+            while (event := next_event()) is not None:
+                waiting = None
+                if type(event) is str or type(event) is bytes:
+                    cost = 1.0
+                    if self._state is _OPEN:
                         waiting = self._receiver.message(self.owner, event)
-                    except Exception:
-                        self._fail()
-            else:
-                cost = FRAME_COST
-                self._take_frame(event)
-            if self._state is _ENDING or self._state is _CLOSED:
-                return
-            now = time.monotonic()
-            if self._pace is None:
-                self._pace = Pace(self._limits.max_message_rate, now)
-            seconds = self._pace.take(now, cost)
-            if seconds or waiting is not None:
-                self._pause(seconds, waiting)
-                return
+                else:
+                    cost = FRAME_COST
+                    self._take_frame(event)
+                if self._state is _ENDING or self._state is _CLOSED:
+                    return
+                now = time.monotonic()
+                if self._pace is None:
+                    self._pace = Pace(self._limits.max_message_rate, now)
+                seconds = self._pace.take(now, cost)
+                if seconds or waiting is not None:
+                    self._pause(seconds, waiting)
+                    return
+        except Exception as error:
+            self._fail(error)
 
     def _take_frame(self, event: Event) -> None:
         """Take what is no message."""
@@ -334,8 +335,9 @@ class Wire:
             self._read_on()
 
     def _waited(self, waiting: "asyncio.Future[None]") -> None:
-        if not waiting.cancelled() and waiting.exception() is not None:
-            self._fail(waiting.exception())
+        error = None if waiting.cancelled() else waiting.exception()
+        if error is not None and not self.over:
+            self._fail(error)
         self._read_on()
 
     def _read_on(self) -> None:
@@ -348,7 +350,16 @@ class Wire:
     # The end.
 
     def limit(self, seconds: float | None, callback: Callable[..., None], *args: object) -> None:
-        """Call something after so many seconds, instead of what was to be called; None: nothing."""
+        """Call something after so many seconds, instead of what was to be called; None: nothing.
+
+        Once the end has begun, it has its own limit.
+        """
+        if self._state is _OPEN:
+            self._set_limit(seconds, callback, *args)
+
+    def _set_limit(
+        self, seconds: float | None, callback: Callable[..., None], *args: object
+    ) -> None:
         if self._time_limit is not None:
             self._time_limit.cancel()
             self._time_limit = None
@@ -369,7 +380,7 @@ class Wire:
             self.write(frame)
         if self._state is _OPEN:
             self._state = _CLOSING
-            self.limit(CLOSING_TIME, self._drop)
+            self._set_limit(CLOSING_TIME, self._drop)
 
     def abort(self, why: str) -> None:
         """Drop the connection without a closing handshake."""
@@ -377,19 +388,19 @@ class Wire:
             log.warning("%s: dropped: %s", self.owner, why)
             self._drop()
 
-    def _fail(self, error: BaseException | None = None) -> None:
+    def _fail(self, error: BaseException) -> None:
         """A defect of ours ends one connection, and nothing else."""
-        log.error("%s: failed", self.owner, exc_info=error or True)
-        self.close(INTERNAL_ERROR, "internal error")
+        log.error("%s: failed", self.owner, exc_info=error)
+        self._end(INTERNAL_ERROR, "internal error")
 
     def _end(self, code: int | None, reason: str = "") -> None:
-        """The client has closed, or what it sends cannot be understood."""
+        """The client has closed, or what it sends cannot be taken."""
         self.close(code, reason)
         if self._state is _CLOSED:
             return
         self._state = _ENDING
         self._over(code)
-        self.limit(CLOSING_TIME, self._drop)
+        self._set_limit(CLOSING_TIME, self._drop)
         if not self._waiting:
             self._hang_up()
 
@@ -413,7 +424,7 @@ class Wire:
         loop.remove_writer(self._socket.fileno())
         self._socket.close()
         self._waiting = None
-        self.limit(None, self._drop)
+        self._set_limit(None, self._drop)
         self._awake()
 
     def _over(self, code: int | None) -> None:

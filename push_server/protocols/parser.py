@@ -143,7 +143,7 @@ class Parser:
         if isinstance(data, bytes):
             payload = unmask(data[at:start], data[start:end])
         else:
-            payload = unmask(bytes(data[at:start]), bytes(data[start:end]))
+            payload = unmask(bytes(data[at:start]), bytes(memoryview(data)[start:end]))
         self._at = end
         if first == _FINAL_TEXT:
             try:

@@ -81,6 +81,7 @@ def test_a_request_for_a_page_asks_for_no_websocket() -> None:
         ("chat, queue-run.v1", "queue-run.v1"),
         ("bearer.secret", None),
         ("bearer.secret, ,other", "other"),
+        ('a b, c="d", gr\xfcn, other', "other"),
     ],
 )
 def test_the_envelope_protocol_comes_first_and_tokens_never(

@@ -6,17 +6,22 @@ import socket
 import time
 import weakref
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPServerRequest,
+    RequestStartLine,
+)
 
 from push_server.connections import Connection
 from push_server.protocols.close_frames import close_frame
 from push_server.reception import UNAUTHORIZED, Guest, Reception
 from push_server.wire import Wire
 from queue_run.envelopes import Authenticate, Authenticated
-from queue_run.ids import RequestId
+from queue_run.ids import RequestId, UserId
 from tests.unit.push_server.building import PushServerParts, push_server, services
 from tests.unit.push_server.frames import client_close, client_frame
 from tests.waiting import DEADLINE, eventually_async
@@ -74,7 +79,9 @@ class House:
 
     async def end(self) -> None:
         self.client.close()
-        await eventually_async(lambda: self.wire.over, what="the end of the wire")
+        if not self.wire.over:
+            self.wire.abort("the test is over")
+        await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -104,7 +111,9 @@ def request(**headers: str) -> HTTPServerRequest:
             """Nobody calls it."""
 
     return HTTPServerRequest(
-        "GET", "/chat?a=1", headers=HTTPHeaders({"Host": "x", **headers}), connection=Http()
+        start_line=RequestStartLine("GET", "/chat?a=1", "HTTP/1.1"),
+        headers=HTTPHeaders({"Host": "x", **headers}),
+        connection=cast("HTTPConnection", Http()),
     )
 
 
@@ -120,7 +129,7 @@ async def test_without_authentication_it_is_nobody(house: House) -> None:
 async def test_it_is_who_the_workers_say(house: House) -> None:
     connection = house.enter(ANN)
     assert (bytes(connection.user), connection.user_id) == (b'{"id":"ann"}', "ann")
-    assert house.parts.connections.of_user(connection.user_id) == {connection}
+    assert house.parts.connections.of_user(UserId("ann")) == {connection}
     assert str(house.wire.owner) == "s1-1 (user ann)"
 
 
@@ -151,9 +160,7 @@ async def test_a_token_that_expires_ends_the_connection(house: House) -> None:
     connection = house.enter(
         Authenticated(request=ID, status=200, user=b'{"id":"ann"}', expires=time.time() + 0.02)
     )
-    async with asyncio.timeout(DEADLINE):
-        while not connection.closing:
-            await asyncio.sleep(0.001)
+    await eventually_async(lambda: connection.closing, what="the expiry")
     house.client.send(client_close(UNAUTHORIZED))
     assert await house.rest() == FIRST + close_frame(UNAUTHORIZED, "the token has expired")
 
@@ -162,6 +169,14 @@ async def test_one_that_has_expired_does_at_once(house: House) -> None:
     house.enter(Authenticated(request=ID, status=200, user=b'{"id":"ann"}', expires=1.0))
     house.client.send(client_close(UNAUTHORIZED))
     await house.emptied()
+
+
+async def test_a_client_that_has_left_before_the_first_byte_leaves_nothing(house: House) -> None:
+    house.client.close()
+    connection = house.enter(ANN)
+    await house.emptied()
+    assert connection.slot is None
+    assert house.wire.over
 
 
 # What they say

@@ -117,13 +117,12 @@ class Pair:
             written += frame
         return bytes(written)
 
-    @property
     def closed(self) -> bool:
         return self.socket.fileno() == -1
 
     async def close(self) -> None:
         self.peer.close()
-        if not self.closed:
+        if not self.closed():
             self.wire.abort("the test is over")
         await asyncio.sleep(0)
 
@@ -225,7 +224,7 @@ async def test_a_client_too_far_behind_is_dropped_and_named(
     with caplog.at_level(logging.WARNING):
         for _ in range(1024 * 1024 // 1000 + 1):
             pair.wire.write(b"x" * 1000)
-    assert pair.closed
+    assert pair.closed()
     assert caplog.messages == ["s1-1: dropped: slow consumer: more than 1048576 bytes unsent"]
     assert await pair.ended() is None
 
@@ -234,7 +233,7 @@ async def test_up_to_the_cap_a_slow_client_loses_nothing(pair: Pair) -> None:
     written = pair.fill()
     rest = b"x" * (CAP - len(written))
     pair.wire.write(rest)
-    assert not pair.closed
+    assert not pair.closed()
     assert await pair.read(CAP) == written + rest
 
 
@@ -244,7 +243,7 @@ async def test_one_message_may_be_larger_than_the_cap(new_pair: NewPair) -> None
     large = bytes(range(256)) * 3 * 4096
     pair.wire.write(large)
     pair.wire.write(b"ping")
-    assert not pair.closed
+    assert not pair.closed()
     assert await pair.read(len(large) + 4) == large + b"ping"
 
 
@@ -255,16 +254,16 @@ async def test_behind_a_large_message_the_cap_holds(
     pair.wire.write(b"x" * 3 * 1024 * 1024)
     for _ in range(1024):
         pair.wire.write(b"x" * 1024)
-    assert not pair.closed
+    assert not pair.closed()
     pair.wire.write(b"x")
-    assert pair.closed
+    assert pair.closed()
     assert "slow consumer" in caplog.text
 
 
 async def test_a_peer_that_has_gone_ends_it(pair: Pair) -> None:
     pair.peer.close()
     pair.wire.write(b"x")
-    assert pair.closed
+    assert pair.closed()
     # Whoever writes may be in the midst of something.
     assert pair.receiver.ends == []
     pair.wire.write(b"y")
@@ -278,7 +277,7 @@ async def test_a_peer_that_goes_while_bytes_wait_ends_it(pair: Pair) -> None:
     pair.fill()
     pair.peer.close()
     assert await pair.ended() is None
-    assert pair.closed
+    assert pair.closed()
 
 
 async def test_an_abort_is_told_once_and_what_waits_is_not_sent(
@@ -288,7 +287,7 @@ async def test_an_abort_is_told_once_and_what_waits_is_not_sent(
     pair.wire.write(b"left behind")
     pair.wire.abort("silent for 50 seconds")
     pair.wire.abort("silent for 75 seconds")
-    assert pair.closed
+    assert pair.closed()
     assert caplog.messages == ["s1-1: dropped: silent for 50 seconds"]
     assert written.startswith(await pair.rest())
 
@@ -454,7 +453,7 @@ async def test_a_defect_of_ours_ends_one_connection_with_1011(
 ) -> None:
     pair.receiver.answers["bad"] = RuntimeError("a defect")
     await pair.send(client_frame("bad"), client_frame("not read"), client_close(1011))
-    assert await pair.read(18) == close_frame(1011, "internal error")
+    assert await pair.rest() == close_frame(1011, "internal error")
     assert await pair.ended() == 1011
     assert pair.receiver.messages == ["bad"]
     assert "s1-1: failed" in caplog.text
@@ -469,7 +468,9 @@ async def test_a_defect_in_what_is_waited_for_does_too(
 
     pair.receiver.answers["bad"] = work()
     await pair.send(client_frame("bad"), client_frame("not read"))
-    assert await pair.read(18) == close_frame(1011, "internal error")
+    assert await pair.rest() == close_frame(1011, "internal error")
+    pair.peer.close()
+    await eventually_async(pair.closed, what="the socket to be closed")
     assert pair.receiver.messages == ["bad"]
     assert "a defect" in caplog.text
 
@@ -491,7 +492,7 @@ async def test_a_close_is_answered_with_its_code(pair: Pair) -> None:
     assert await pair.rest() == b"\x88\x02\x0f\xa0"
     assert await pair.ended() == 4000
     pair.peer.close()
-    await eventually_async(lambda: pair.closed, what="the socket to be closed")
+    await eventually_async(pair.closed, what="the socket to be closed")
     assert pair.receiver.messages == ["a"]
 
 
@@ -524,7 +525,7 @@ async def test_what_waits_is_sent_before_the_end_that_the_client_began(pair: Pai
     written = pair.fill()
     await pair.send(client_close(1000))
     assert await pair.ended() == 1000
-    assert not pair.closed
+    assert not pair.closed()
     assert await pair.rest() == written + close_frame(1000)
 
 
@@ -534,7 +535,7 @@ async def test_a_client_that_does_not_close_is_dropped_after_a_while(
     monkeypatch.setattr(wire_module, "CLOSING_TIME", 0.01)
     pair.wire.close(1000, "")
     assert await pair.ended() is None
-    assert pair.closed
+    assert pair.closed()
 
 
 async def test_a_client_that_does_not_hang_up_is_dropped_after_a_while(
@@ -543,7 +544,7 @@ async def test_a_client_that_does_not_hang_up_is_dropped_after_a_while(
     monkeypatch.setattr(wire_module, "CLOSING_TIME", 0.01)
     await pair.send(client_close(1000))
     assert await pair.ended() == 1000
-    await eventually_async(lambda: pair.closed, what="the socket to be closed")
+    await eventually_async(pair.closed, what="the socket to be closed")
 
 
 @pytest.mark.parametrize(
@@ -571,7 +572,7 @@ async def test_a_violation_is_told_to_a_client_that_goes_on_sending(
     # It is still heard out: a reset would take the close frame with it.
     await pair.send(b"more")
     pair.peer.close()
-    await eventually_async(lambda: pair.closed, what="the socket to be closed")
+    await eventually_async(pair.closed, what="the socket to be closed")
 
 
 async def test_a_violation_in_answer_to_our_close_ends_it(pair: Pair) -> None:
@@ -586,7 +587,7 @@ async def test_the_end_of_what_the_client_sends_is_the_end(pair: Pair) -> None:
     pair.peer.shutdown(socket.SHUT_WR)
     assert await pair.ended() is None
     assert pair.receiver.messages == ["a"]
-    assert pair.closed
+    assert pair.closed()
 
 
 async def test_a_connection_that_is_reset_is_over(new_pair: NewPair) -> None:
@@ -635,3 +636,14 @@ async def test_a_time_limit_replaces_the_one_before(pair: Pair) -> None:
     pair.wire.limit(None, called.append)
     await asyncio.sleep(0.01)
     assert called == ["second"]
+
+
+async def test_the_limit_of_the_end_cannot_be_replaced(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire_module, "CLOSING_TIME", 0.01)
+    pair.wire.close(1000, "")
+    pair.wire.limit(1000, pair.wire.abort, "not called")
+    assert await pair.ended() is None
+    pair.wire.limit(1000, pair.wire.abort, "not called")
+    assert pair.wire._time_limit is None
