@@ -17,7 +17,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, Rule
 
-from push_server import epoch
+from push_server import epoch, opening
 from push_server.application import Application
 from push_server.claims import Claiming, Claims
 from push_server.connections import Connections
@@ -35,6 +35,7 @@ from push_server.liveness import Liveness
 from push_server.presence import Presence
 from push_server.push_handler import PushHandler, ReservedHandler
 from push_server.pushes import Pushes
+from push_server.reception import Reception
 from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
@@ -214,7 +215,7 @@ class PushServer:
             (r"/_/queues/([^/]+)", PushHandler, {"services": self._services}),
             (r"/_/.*", ReservedHandler),
         ]
-        sockets = (r"/.*", SocketHandler, {"services": self._services})
+        sockets = (r"/.*", SocketHandler, {"reception": Reception(self._services)})
         if settings.public_dir:
             files = {
                 "path": str(Path(settings.public_dir).resolve()),
@@ -224,7 +225,6 @@ class PushServer:
         return web.Application(
             [*rules, sockets],
             log_function=_log_access,
-            websocket_max_message_size=settings.max_request_bytes,
         )
 
     async def _open_channel(self) -> None:
@@ -351,7 +351,7 @@ class _PlainRequests(Matcher):
     """Requests that are no WebSocket: files and sockets may share a path."""
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        if request.headers.get("Upgrade", "").lower() == "websocket":
+        if opening.asks_for_websocket(request.headers):
             return None
         return {"path_args": [request.path.lstrip("/").encode()]}
 

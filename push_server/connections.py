@@ -46,7 +46,10 @@ class Connection:
 
     __slots__ = (
         "_paused",
-        "_request_numbers",
+        "_requests",
+        "_rooms",
+        "_unordered",
+        "asked",
         "closing",
         "corked",
         "envelope",
@@ -55,9 +58,8 @@ class Connection:
         "lane",
         "path",
         "query",
-        "rooms",
+        "slot",
         "transport",
-        "unordered",
         "user",
         "user_id",
     )
@@ -84,29 +86,47 @@ class Connection:
         #: What `on_authenticate` returned, as JSON.
         self.user = user
         self.user_id = user_id
-        #: Requests in flight that keep no order.
-        self.unordered: set[RequestId] = set()
         #: Whether its client has been heard since the last ping.
         self.heard = True
+        #: For liveness: which pings are its own, and since when an answer is due.
+        self.slot: int | None = None
+        self.asked: int | None = None
         #: Whether the closing handshake has begun: nothing is read or sent any more.
         self.closing = False
         #: What is written while it is corked, to leave in one piece; None while it is not.
         self.corked: list[bytes] | None = None
-        self.rooms: set[str] = set()
-        self._request_numbers = itertools.count(1)
+        self._requests = 0
         self._paused: asyncio.Future[None] | None = None
+        # Made when they are first needed: most connections only wait, and there are many.
+        self._unordered: set[RequestId] | None = None
+        self._rooms: set[str] | None = None
 
     @property
     def protocol(self) -> Plain | Envelope:
         return self.envelope or PLAIN
 
+    @property
+    def unordered(self) -> set[RequestId]:
+        """Requests in flight that keep no order."""
+        if self._unordered is None:
+            self._unordered = set()
+        return self._unordered
+
+    @property
+    def rooms(self) -> set[str]:
+        """The rooms that it is in."""
+        if self._rooms is None:
+            self._rooms = set()
+        return self._rooms
+
     def next_request_id(self) -> RequestId:
-        return RequestId(f"{self.id}-{next(self._request_numbers)}")
+        self._requests += 1
+        return RequestId(f"{self.id}-{self._requests}")
 
     @property
     def idle(self) -> bool:
         """Whether no outcome is due."""
-        return self.lane.idle and not self.unordered
+        return self.lane.idle and not self._unordered
 
     @property
     def paused(self) -> bool:

@@ -125,7 +125,7 @@ class Dispatcher:
                         producer.maybe_declare(target)
                         declared = True
                     count = self._publish_batch(producer, target)
-                    if BUSY_COUNT <= count and len(self._waiting) < BATCH_SIZE:
+                    if count >= BUSY_COUNT and len(self._waiting) < BATCH_SIZE:
                         time.sleep(BUSY_PAUSE)
 
     def _publish_batch(self, producer: Producer, target: Queue) -> int:
