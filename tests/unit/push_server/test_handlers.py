@@ -269,7 +269,7 @@ async def test_a_connection_that_was_kept_alive_may_become_a_websocket(site: New
     async with site() as here, raw(here) as (reader, writer):
         async with asyncio.timeout(DEADLINE):
             writer.write(f"GET /healthz HTTP/1.1\r\nHost: {here.address}\r\n\r\n".encode())
-            assert await reader.readuntil(b'{"status": "ok"}')
+            assert await reader.readuntil(b"}}")
             writer.write(handshake_of(here))
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
             writer.write(client_frame(b"data", opcode=9))
