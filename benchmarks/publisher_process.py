@@ -89,9 +89,9 @@ class Publisher:
             sent[to] += 1
         return {"sent": sent}
 
-    def publish_to_many(self, run: int, messages: int, users: int, crowd: int) -> dict[str, Any]:
-        """Send each message to so many users in one call, of whom `crowd` are connected."""
-        to = [f"u{number}" for number in range(max(users, crowd))][:users]
+    def publish_to_many(self, run: int, messages: int, users: int) -> dict[str, Any]:
+        """Send each message to so many users in one call."""
+        to = [f"u{number}" for number in range(users)]
         for number in range(messages):
             self._send(_message(run, number, "", "to many"), to)
         return {}

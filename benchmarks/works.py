@@ -63,7 +63,7 @@ def works(size: Size) -> list[Work]:
         Work(
             name="memory",
             title=f"memory per idle connection ({size.idle:,})",
-            unit="ms CPU to connect",
+            unit="ms to connect",
             scale=1e3,
             rounds=1,
             prepare=warm_up,
