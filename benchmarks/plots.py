@@ -21,6 +21,12 @@ COLOURS = {
     "publisher": "#8250df",
 }
 NAMES = {"ours": "queue-run", "straightforward": "Tornado + Celery", "socketio": "python-socketio"}
+#: The same where there is little room.
+SHORT_NAMES = {
+    "ours": "queue-run",
+    "straightforward": "Tornado\n+ Celery",
+    "socketio": "python-\nsocketio",
+}
 
 mpl.use("svg")
 mpl.rcParams.update(
@@ -69,7 +75,7 @@ def relative(
         places = [row + 0.19 - 0.38 * (1 - number) for row in range(len(rows))]
         values = [each.get(program, 0) for _, each, _ in rows]
         bars = axes.barh(places, values, 0.36, color=COLOURS[program], label=NAMES[program])
-        axes.bar_label(bars, [f" {v:.2f}" if v else "" for v in values], fontsize=9)
+        axes.bar_label(bars, [f"{v:.2f}" if v else "" for v in values], padding=4, fontsize=9)
     for row, (_, _, target) in enumerate(rows):
         if target is not None:
             axes.plot([target, target], [row - 0.42, row + 0.02], color="#1b1f24", lw=1.6)
@@ -79,7 +85,8 @@ def relative(
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_title(title, loc="left", fontsize=11)
-    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    axes.margins(y=0.02)
+    axes.legend(frameon=False, fontsize=9, ncols=4, loc="upper left", bbox_to_anchor=(-0.35, -0.05))
     return save(name)
 
 
@@ -90,7 +97,9 @@ def stacked(name: str, groups: Sequence[tuple[str, Mapping[str, Mapping[str, flo
         bottom = [0.0] * len(programs)
         for role in ("server", "worker", "redis"):
             values = [each.get(role, 0) for each in programs.values()]
-            labels = [NAMES[program].replace(" + ", "\n+ ") for program in programs]
+            labels = [
+                NAMES[program].replace(" + ", "\n+ ").replace("-s", "-\ns") for program in programs
+            ]
             axes.bar(labels, values, 0.62, bottom=bottom, color=COLOURS[role], label=role)
             bottom = [a + b for a, b in zip(bottom, values, strict=True)]
         axes.set_title(title, fontsize=9.5)

@@ -186,7 +186,7 @@ def _million(costs: Costs) -> str:
         f"One message to all of a million connections takes {seconds:,.0f} CPU-seconds in all, "
         f"which {servers} processes with a core each have done in {seconds / servers:.1f} s "
         "(extrapolated). Memory of sockets in the kernel comes on top: a few KiB each while "
-        "nothing is queued. Requests to workers are carried by as many workers as their rate needs, "
-        "whatever the number of connections."
+        "nothing is queued. Requests to workers are carried by as many workers as their rate "
+        "needs, whatever the number of connections."
     )
     return "\n\n".join([measured, conditions, plan, rest])
