@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from benchmarks.client_protocols import Client
+from benchmarks.publisher_process import TEXT
 from benchmarks.spread import quantile
-
-TEXT = "a message of some length, as people write them"
 
 
 class Message(msgspec.Struct):
@@ -112,14 +111,18 @@ class RoundTrips(Exercise):
 
     def _on_schedule(self) -> None:
         """Ask what is due; what finds no free client waits, and its time counts."""
-        elapsed = min(time.perf_counter_ns(), self._until) - self._started
-        while self._free and self._asked < elapsed * self._rate / 1e9:
-            due = self._started + round(self._asked / self._rate * 1e9)
+        now = time.perf_counter_ns()
+        while self._free and (due := self._due()) <= min(now, self._until):
             self._ask(self._free.pop(), due)
         if self._asked < self._seconds * self._rate:
-            asyncio.get_running_loop().call_later(0.5 / self._rate, self._on_schedule)
+            wait = max(0.0005, (self._due() - now) / 1e9)
+            asyncio.get_running_loop().call_later(wait, self._on_schedule)
         elif not self._open:
             self.done.set()
+
+    def _due(self) -> int:
+        """When the next question is to be asked."""
+        return self._started + round(self._asked / self._rate * 1e9)
 
     def _ask(self, client: Client, due: int) -> None:
         self._asked += 1

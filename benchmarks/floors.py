@@ -22,9 +22,9 @@ from tornado.web import Application
 from tornado.websocket import WebSocketHandler
 
 from benchmarks import cpu
-from benchmarks.exercises import TEXT
 from benchmarks.load import Crowd
 from benchmarks.programs import celery_worker, wait_for_workers
+from benchmarks.publisher_process import TEXT
 from benchmarks.works import PATIENCE, USERS, Size
 from tests.processes import ROOT, Process, RedisServer, environment, free_port
 from tests.waiting import eventually

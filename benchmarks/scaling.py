@@ -4,7 +4,6 @@ Each part makes points: what was varied, and the figures there.
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from benchmarks import cpu
 from benchmarks.load import Crowd, LoadFailed
 from benchmarks.machine import facts
 from benchmarks.measure import Round, measured
-from benchmarks.programs import Program, ours
+from benchmarks.programs import Program, allow_many_files, ours
 from benchmarks.scaling_page import write_page
 from benchmarks.works import PATIENCE, USERS, fan_out, published, pushes, round_trips
 
@@ -210,9 +209,7 @@ PARTS: dict[str, Callable[[], list[Point]]] = {
 @click.option("--write", is_flag=True, help="Put tables and plots into docs/scaling.md.")
 def main(only: tuple[str, ...], path: Path, write: bool) -> None:
     """Measure how cost grows; parts that are not run keep what an earlier run has found."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Inherited by the servers, which hold a file for each connection.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allow_many_files()
     results: dict[str, Any] = {"parts": {}}
     if path.is_file():
         results = json.loads(path.read_text())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks import cpu
 from benchmarks.measure import Round, Work, measured
 from benchmarks.programs import Program
-from benchmarks.publisher_process import EVERYONE
+from benchmarks.publisher_process import EVERYONE, TEXT
 
 #: Beyond the time that a round takes: whatever has not come then, is lost.
 PATIENCE = 60.0
@@ -213,7 +213,7 @@ def published(
     messages: int,
     rate: float = 0,
     users: int = 0,
-    text: str = "",
+    text: str = TEXT,
 ) -> Round:
     """Publish while the crowd listens, until it has heard everything."""
     number = program.next_run()
