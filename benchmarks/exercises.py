@@ -112,7 +112,7 @@ class RoundTrips(Exercise):
     def _on_schedule(self) -> None:
         """Ask what is due; what finds no free client waits, and its time counts."""
         now = time.perf_counter_ns()
-        while self._free and (due := self._due()) <= min(now, self._until):
+        while self._free and (due := self._due()) <= now and due < self._until:
             self._ask(self._free.pop(), due)
         if self._asked < self._seconds * self._rate:
             wait = max(0.0005, (self._due() - now) / 1e9)

@@ -31,7 +31,7 @@ WORKERS = (1, 2, 4)
 SIZES = (100, 1024, 16 * 1024, 64 * 1024 - 512)
 #: Path and share of the messages that take two seconds.
 SLOW = {"none": ("slow", 0.0), "await": ("slow", 0.05), "block": ("blocking", 0.05)}
-SLOW_RATES = (50, 100, 200, 400)
+SLOW_RATES = (100, 200, 400)
 
 Point = dict[str, Any]
 

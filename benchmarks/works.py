@@ -50,7 +50,7 @@ QUICK = Size(
     burst_5000=5,
     paced_seconds=1.5,
     push_seconds=1.5,
-    idle=2000,
+    idle=1000,
     jobs=500,
     lag_connections=5000,
     lag_seconds=4,
@@ -145,18 +145,17 @@ def warm_up(program: Program) -> None:
     """Let the server load and allocate what its first connections need."""
     program.crowd.connect(100, users=USERS)
     program.crowd.disconnect()
-    time.sleep(0.5)
+    time.sleep(0.2)
 
 
 def memory(program: Program, connections: int) -> Round:
     before = cpu.resident_bytes(program.server)
-    with measured(program, settle=1.0) as given:
+    with measured(program, settle=0.5) as given:
         program.crowd.connect(connections, users=USERS)
     given.units = connections
     grown = cpu.resident_bytes(program.server) - before
     given.figures["memory"] = grown / 1024 / connections
     program.crowd.disconnect()
-    time.sleep(1)
     return given
 
 
