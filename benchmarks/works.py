@@ -45,15 +45,15 @@ FULL = Size(
 )
 QUICK = Size(
     rounds=2,
-    seconds=1,
+    seconds=0.8,
     burst_1000=20,
-    burst_5000=5,
-    paced_seconds=1.5,
-    push_seconds=1.5,
+    burst_5000=3,
+    paced_seconds=1,
+    push_seconds=1,
     idle=1000,
     jobs=500,
     lag_connections=5000,
-    lag_seconds=4,
+    lag_seconds=3,
 )
 
 
@@ -76,7 +76,7 @@ def works(size: Size) -> list[Work]:
             unit="ms per request",
             scale=1e3,
             rounds=size.rounds,
-            prepare=lambda program: ask_and_wait(program, 100, 1.0),
+            prepare=lambda program: ask_and_wait(program, 100, 0.6),
             measure=lambda program: round_trips(program, 100, size.seconds),
             shown=("rate", "p50", "p99"),
         ),
@@ -86,8 +86,8 @@ def works(size: Size) -> list[Work]:
             unit="ms per request",
             scale=1e3,
             # One request at a time feels every neighbour of the machine: many short rounds.
-            rounds=2 * size.rounds + 1,
-            prepare=lambda program: ask_and_wait(program, 1, 0.5),
+            rounds=size.rounds + 2,
+            prepare=lambda program: ask_and_wait(program, 1, 0.3),
             measure=lambda program: round_trips(program, 1, size.seconds / 2),
             shown=("p50", "p99"),
         ),
