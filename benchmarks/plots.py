@@ -129,7 +129,7 @@ def growth(
     for axes, (unit, lines) in zip(found[0], panels, strict=True):
         for line, values in lines.items():
             axes.plot(x[-len(values) :], values, marker="o", ms=4, lw=1.6, label=line)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.12 * max(max(values) for values in lines.values()))
         _x_axis(axes, x, label, logarithmic)
         axes.set_title(unit, loc="left", fontsize=10)
         if len(lines) > 1:
@@ -142,6 +142,11 @@ def _x_axis(axes: Axes, x: Sequence[float], label: str, logarithmic: bool) -> No
         axes.set_xscale("log")
     axes.set_xticks(list(x))
     axes.minorticks_off()
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(label)
+
+
+def _short(value: float) -> str:
+    """Like 5k: ticks stand close together."""
+    return f"{value / 1000:g}k" if value >= 1000 and value % 1000 == 0 else f"{value:,.0f}"

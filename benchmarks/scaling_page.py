@@ -63,7 +63,10 @@ LOGARITHMIC = {"users-per-push", "message-size"}
 def write_page(results: dict[str, Any]) -> None:
     parts = results["parts"]
     text = [page.measured_on(results["facts"])]
-    for name, points in parts.items():
+    for name in TITLES:
+        if name not in parts:
+            continue
+        points = parts[name]
         _plot(name, points)
         text += [f"## {TITLES[name]}", f"![{TITLES[name]}](benchmarks/scaling-{name}.svg)"]
         text.append(_table(points))
@@ -159,7 +162,7 @@ def _million(costs: Costs) -> str:
                 f"{found.memory / 1024**3:,.1f} GiB",
                 table.number(found.redis_cores),
                 table.number(found.server_cores),
-                "measured" if connections <= PER_SERVER else "extrapolated",
+                "within what was measured" if connections <= PER_SERVER else "extrapolated",
             ]
         )
     plan = page.table(
