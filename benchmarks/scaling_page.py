@@ -51,10 +51,8 @@ PANELS: dict[str, list[tuple[str, list[str]]]] = {
         ("CPU s per 100,000 deliveries", ["fan-out CPU s per 100,000"]),
     ],
     "slow-handlers": [
-        (
-            "p99 of fast messages, ms",
-            ["p99 ms, slow: none", "p99 ms, slow: await", "p99 ms, slow: block"],
-        )
+        ("p99 of fast messages, ms", ["p99 ms, slow: none", "p99 ms, slow: await"]),
+        ("the same in plain functions, ms", ["p99 ms, slow: block"]),
     ],
 }
 LOGARITHMIC = {"users-per-push", "message-size"}
