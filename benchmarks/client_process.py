@@ -7,7 +7,6 @@ it gets: an answer that is wrong, lost, doubled or out of order is an error of t
 import asyncio
 import contextlib
 import json
-import resource
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -202,8 +201,6 @@ async def obey(crowd: Crowd) -> None:
 
 
 def main() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(obey(Crowd(PROTOCOLS[sys.argv[1]])))
 

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from benchmarks.client_protocols import Client
+from benchmarks.publisher_process import TEXT
 from benchmarks.spread import quantile
-
-TEXT = "a message of some length, as people write them"
 
 
 class Message(msgspec.Struct):
@@ -108,28 +107,30 @@ class RoundTrips(Exercise):
             self._on_schedule()
         else:
             for client in self._clients:
-                self._ask(client)
+                self._ask(client, time.perf_counter_ns())
 
     def _on_schedule(self) -> None:
+        """Ask what is due; what finds no free client waits, and its time counts."""
         now = time.perf_counter_ns()
-        due = min(now, self._until) - self._started
-        while self._asked < due * self._rate / 1e9:
-            if not self._free:
-                self._fail("no client is free for the next question: the rate is too high")
-                return
-            self._ask(self._free.pop())
-        if now < self._until:
-            asyncio.get_running_loop().call_later(0.5 / self._rate, self._on_schedule)
+        while self._free and (due := self._due()) <= now and due < self._until:
+            self._ask(self._free.pop(), due)
+        if self._asked < self._seconds * self._rate:
+            wait = max(0.0005, (self._due() - now) / 1e9)
+            asyncio.get_running_loop().call_later(wait, self._on_schedule)
         elif not self._open:
             self.done.set()
 
-    def _ask(self, client: Client) -> None:
+    def _due(self) -> int:
+        """When the next question is to be asked."""
+        return self._started + round(self._asked / self._rate * 1e9)
+
+    def _ask(self, client: Client, due: int) -> None:
         self._asked += 1
         self._open += 1
         client.count = self._asked
         slow = self._every and self._asked % self._every == 0
         sleep = self._sleep if slow else 0
-        client.sent_at = -1 if slow else time.perf_counter_ns()
+        client.sent_at = -1 if slow else due
         client.send(encode(Question(n=client.count, text=self._text, sleep=sleep)))
 
     def received(self, client: Client, data: bytes) -> None:
@@ -149,10 +150,12 @@ class RoundTrips(Exercise):
             self._latencies.append(now - client.sent_at)
         if self._rate:
             self._free.insert(0, client)
-        elif now < self._until:
-            self._ask(client)
-            return
-        if not self._open and now >= self._until:
+            over = self._asked >= self._seconds * self._rate
+        else:
+            over = now >= self._until
+            if not over:
+                self._ask(client, now)
+        if over and not self._open:
             self.done.set()
 
     def result(self) -> dict[str, Any]:

@@ -43,6 +43,5 @@ def _redis_version() -> str:
     if source is None:
         return ""
     command = [str(source.command(0, Path("."))[0]), "--version"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split(
-        " sha"
-    )[0]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return next((word[2:] for word in said.split() if word.startswith("v=")), "")

@@ -1,5 +1,6 @@
 """The programs side by side: each with a Redis of its own, one server and two workers."""
 
+import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +53,12 @@ class Program:
     @property
     def server(self) -> int:
         return self.pids["server"][0]
+
+
+def allow_many_files() -> None:
+    """A file for each connection; the processes that are started from here inherit it."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

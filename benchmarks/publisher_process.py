@@ -17,6 +17,7 @@ from typing import Any
 Send = Callable[[dict[str, Any], str | list[str]], object]
 #: Every client of a fan-out is this user's.
 EVERYONE = "one"
+TEXT = "a message of some length, as people write them"
 
 
 def ours() -> Send:
@@ -71,7 +72,7 @@ class Publisher:
         self._random = random.Random(20)
 
     def publish(
-        self, run: int, messages: int, rate: float = 0, users: int = 0, text: str = ""
+        self, run: int, messages: int, rate: float = 0, users: int = 0, text: str = TEXT
     ) -> dict[str, Any]:
         """Send to everyone, or each message to one of so many users at random.
 
@@ -81,7 +82,6 @@ class Publisher:
         Returns:
             How many each user was sent.
         """
-        text = text or "a message of some length, as people write them"
         sent: Counter[str] = Counter()
         for number in on_schedule(messages, rate):
             to = f"u{self._random.randrange(users)}" if users else EVERYONE
@@ -89,9 +89,9 @@ class Publisher:
             sent[to] += 1
         return {"sent": sent}
 
-    def publish_to_many(self, run: int, messages: int, users: int, crowd: int) -> dict[str, Any]:
-        """Send each message to so many users in one call, of whom `crowd` are connected."""
-        to = [f"u{number}" for number in range(max(users, crowd))][:users]
+    def publish_to_many(self, run: int, messages: int, users: int) -> dict[str, Any]:
+        """Send each message to so many users in one call."""
+        to = [f"u{number}" for number in range(users)]
         for number in range(messages):
             self._send(_message(run, number, "", "to many"), to)
         return {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks import cpu
 from benchmarks.measure import Round, Work, measured
 from benchmarks.programs import Program
-from benchmarks.publisher_process import EVERYONE
+from benchmarks.publisher_process import EVERYONE, TEXT
 
 #: Beyond the time that a round takes: whatever has not come then, is lost.
 PATIENCE = 60.0
@@ -45,15 +45,15 @@ FULL = Size(
 )
 QUICK = Size(
     rounds=2,
-    seconds=1,
+    seconds=0.8,
     burst_1000=20,
-    burst_5000=5,
+    burst_5000=3,
     paced_seconds=1.5,
-    push_seconds=1.5,
-    idle=2000,
+    push_seconds=1,
+    idle=1000,
     jobs=500,
     lag_connections=5000,
-    lag_seconds=4,
+    lag_seconds=3,
 )
 
 
@@ -63,7 +63,7 @@ def works(size: Size) -> list[Work]:
         Work(
             name="memory",
             title=f"memory per idle connection ({size.idle:,})",
-            unit="ms CPU to connect",
+            unit="ms to connect",
             scale=1e3,
             rounds=1,
             prepare=warm_up,
@@ -76,7 +76,7 @@ def works(size: Size) -> list[Work]:
             unit="ms per request",
             scale=1e3,
             rounds=size.rounds,
-            prepare=lambda program: ask_and_wait(program, 100, 1.0),
+            prepare=lambda program: ask_and_wait(program, 100, 0.6),
             measure=lambda program: round_trips(program, 100, size.seconds),
             shown=("rate", "p50", "p99"),
         ),
@@ -86,8 +86,8 @@ def works(size: Size) -> list[Work]:
             unit="ms per request",
             scale=1e3,
             # One request at a time feels every neighbour of the machine: many short rounds.
-            rounds=2 * size.rounds + 1,
-            prepare=lambda program: ask_and_wait(program, 1, 0.5),
+            rounds=size.rounds + 2,
+            prepare=lambda program: ask_and_wait(program, 1, 0.3),
             measure=lambda program: round_trips(program, 1, size.seconds / 2),
             shown=("p50", "p99"),
         ),
@@ -145,18 +145,17 @@ def warm_up(program: Program) -> None:
     """Let the server load and allocate what its first connections need."""
     program.crowd.connect(100, users=USERS)
     program.crowd.disconnect()
-    time.sleep(0.5)
+    time.sleep(0.2)
 
 
 def memory(program: Program, connections: int) -> Round:
     before = cpu.resident_bytes(program.server)
-    with measured(program, settle=1.0) as given:
+    with measured(program, settle=0.5) as given:
         program.crowd.connect(connections, users=USERS)
     given.units = connections
     grown = cpu.resident_bytes(program.server) - before
     given.figures["memory"] = grown / 1024 / connections
     program.crowd.disconnect()
-    time.sleep(1)
     return given
 
 
@@ -213,7 +212,7 @@ def published(
     messages: int,
     rate: float = 0,
     users: int = 0,
-    text: str = "",
+    text: str = TEXT,
 ) -> Round:
     """Publish while the crowd listens, until it has heard everything."""
     number = program.next_run()
