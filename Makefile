@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 # Most tests wait for processes most of the time: a few of them run side by side, file by file.
 WORKERS ?= 3
 
-.PHONY: install dev test faults faults-short check format bench clean
+.PHONY: install dev test faults faults-short autobahn check format bench clean
 
 install: $(STAMP)
 
@@ -30,6 +30,10 @@ faults: $(STAMP)
 
 faults-short: $(STAMP)
 	$(BIN)/python -m tests.faults --short --plant dropped doubled reordered misdelivered $(ARGS)
+
+# The WebSocket conformance suite: two minutes; it needs Python 2.7, too.
+autobahn: $(STAMP)
+	$(BIN)/python -m tests.autobahn --write $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
