@@ -4,11 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # The stamp names what was installed: a changed pyproject.toml installs again.
 STAMP  := $(VENV)/.installed
+# What only the benchmarks need is installed with the first of them.
+BENCH  := $(VENV)/.installed-bench
 
 # Most tests wait for processes most of the time: a few of them run side by side, file by file.
 WORKERS ?= 3
 
-.PHONY: install dev test faults faults-short autobahn check format bench clean
+.PHONY: install dev test faults faults-short autobahn check format bench bench-quick scaling clean
 
 install: $(STAMP)
 
@@ -45,8 +47,20 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[check,bench]'
+	@touch $@
+
+# Beside two other programs: ten minutes, or two.
+bench: $(BENCH)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(BENCH)
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+# How cost grows with connections, users, processes and sizes: ten minutes.
+scaling: $(BENCH)
+	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 clean:
 	rm -rf $(VENV) .autobahn .pytest_cache .mypy_cache .ruff_cache

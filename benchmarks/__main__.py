@@ -1,173 +1,106 @@
-"""`make bench`: queue-run beside the straightforward program, in one run.
+"""`make bench`: queue-run beside two programs that one would write instead, in one run.
 
-Machines are noisy: read the ratios, and the CPU seconds of server, workers and Redis per unit of
-work, not the wall-clock rates.
+Machines are noisy: read the ratios, and the CPU of server, workers and Redis per unit of work, not
+the wall-clock rates.
 """
 
-import asyncio
 import json
-import statistics
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
-import redis
+import click
 
-from benchmarks import jobs
-from benchmarks.load import fan_out, round_trips
-from benchmarks.processes import cpu_seconds
-from queue_run.channel.publisher import Publisher
-from queue_run.envelopes import ToUsers, encode
-from queue_run.ids import UserId
-from queue_run.keys import Keys
-from queue_run.messages import encode as encode_message
-from tests.processes import ROOT, Process, RedisServer, Stack, environment, free_port
+from benchmarks import floors, jobs, table
+from benchmarks.load import LoadFailed
+from benchmarks.loop import loop_works
+from benchmarks.machine import facts
+from benchmarks.measure import Programs, Work, run
+from benchmarks.works import FULL, QUICK, Size, works
 
-ROUNDS = 3
-SECONDS = 3.0
-MESSAGE = {"event": "news", "text": "a message of some length, as people write them"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Program:
-    """A running program to be measured."""
-
-    name: str
-    url: str
-    processes: list[Process]
-    publish: Callable[[int], None]
-
-    def cpu(self) -> float:
-        """CPU seconds that its processes have used."""
-        return sum(cpu_seconds(process.pid) for process in self.processes)
+NAMES = ("ours", "straightforward", "socketio")
+RESULTS = Path(__file__).parent / "results"
+POOLS = {"fifo-prefork": "prefork", "fifo-solo": "solo"}
 
 
-@contextmanager
-def queue_run() -> Iterator[Program]:
-    server = RedisServer()
-    stack = Stack(
-        server.url,
-        ROOT / "benchmarks" / "app",
-        "bench",
-        # What is measured is the way of a message: no log line each, no limit of one client.
-        QUEUE_RUN_MAX_MESSAGE_RATE="1000000",
-    )
-    stack.push_server()
-    for _ in range(2):
-        stack.worker("-P", "solo", queues="sockets")
-    stack.wait_until_ready()
-    publisher = Publisher(server.url, timeout=30)
+def every_name() -> list[str]:
+    named = [work.name for work in (*works(QUICK), *loop_works(QUICK))]
+    return [*named, *POOLS, "floors"]
 
-    def publish(count: int) -> None:
-        message = encode_message(MESSAGE, limit=10_000)
-        for _ in range(count):
-            data = encode(ToUsers(users=[UserId("one")], message=message))
-            publisher.publish(Keys("bench").broadcast, data, max_entries=10_000)
 
-    processes = [*stack.push_servers, *stack.workers, server.process]
+def fifo(name: str, size: Size) -> dict[str, Any]:
+    pool = POOLS[name]
+    return {
+        "name": name,
+        "title": f"FIFO job beside a plain Celery task, {pool} worker",
+        "unit": "ms per job",
+        "shown": [],
+        "rounds": jobs.measure(pool, jobs=size.jobs, rounds=size.rounds),
+    }
+
+
+def as_result(work: Work, names: Sequence[str], programs: Programs) -> dict[str, Any]:
+    return {
+        "name": work.name,
+        "title": work.title,
+        "unit": work.unit,
+        "shown": work.shown,
+        "rounds": run(work, list(names), programs),
+    }
+
+
+def results_of(size: Size, only: Sequence[str], names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    with ExitStack() as ending:
+        programs = Programs(ending)
+        for work in (*works(size), *loop_works(size)):
+            if work.name in only and (not work.ours_alone or "ours" in names):
+                yield as_result(work, names, programs)
+    for name in POOLS:
+        if name in only:
+            yield fifo(name, size)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Less of everything: two minutes, not ten.")
+@click.option("--only", multiple=True, metavar="WORK", help="May be repeated; commas separate.")
+@click.option("--programs", default=",".join(NAMES), show_default=True)
+@click.option("--json", "path", default=RESULTS / "latest.json", type=click.Path(path_type=Path))
+def main(quick: bool, only: tuple[str, ...], programs: str, path: Path) -> None:
+    """Measure queue-run beside other programs.
+
+    Examples:
+        python -m benchmarks --quick
+        python -m benchmarks --only round-trip --programs ours
+    """
+    chosen = [name for each in only for name in each.split(",")] or every_name()
+    if quick and not only:
+        chosen.remove("fifo-solo")
+    names = programs.split(",")
+    for name in [*chosen, *names]:
+        if name not in (*every_name(), *NAMES):
+            raise click.BadParameter(f"{name}: there are {', '.join((*every_name(), *NAMES))}")
+    size = QUICK if quick else FULL
+    began = time.monotonic()
+    results: dict[str, Any] = {"facts": facts(), "quick": quick, "works": [], "floors": {}}
     try:
-        yield Program(name="queue-run", url=stack.ws(), processes=processes, publish=publish)
-    finally:
-        publisher.close()
-        stack.end()
-        server.end()
-
-
-@contextmanager
-def straightforward() -> Iterator[Program]:
-    server = RedisServer()
-    port = free_port()
-    environ = environment(REDIS_URL=server.url, PORT=str(port))
-    web = Process([sys.executable, "-m", "benchmarks.straightforward"], environ=environ)
-    web.wait_for_output("listening")
-    workers = [
-        Process(
-            [
-                *(sys.executable, "-m", "celery", "-A", "benchmarks.straightforward", "worker"),
-                *("-P", "solo", "-l", "WARNING", "-n", f"worker{number}@straightforward"),
-                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-            ],
-            environ=environ,
-        )
-        for number in range(2)
-    ]
-    client = redis.Redis.from_url(server.url)
-
-    def publish(count: int) -> None:
-        for _ in range(count):
-            client.publish("straightforward", json.dumps({"to": "*", "message": MESSAGE}))
-
-    try:
-        yield Program(
-            name="straightforward",
-            url=f"ws://127.0.0.1:{port}/",
-            processes=[web, *workers, server.process],
-            publish=publish,
-        )
-    finally:
-        client.close()
-        for process in (web, *workers):
-            process.kill()
-            process.end()
-        server.end()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """The medians of one work on one program."""
-
-    #: Milliseconds of CPU per unit.
-    cpu: float
-    #: Units per second, or the median of a unit's milliseconds.
-    extra: float
-
-
-async def measure_round_trips(program: Program, connections: int) -> Figures:
-    await round_trips(program.url, connections=connections, seconds=1)
-    cpus, rates, medians = [], [], []
-    for _ in range(ROUNDS):
-        before = program.cpu()
-        count, latencies = await round_trips(program.url, connections=connections, seconds=SECONDS)
-        cpus.append((program.cpu() - before) / count * 1000)
-        rates.append(count / SECONDS)
-        medians.append(statistics.median(latencies) * 1000)
-    extra = rates if connections > 1 else medians
-    return Figures(cpu=statistics.median(cpus), extra=statistics.median(extra))
-
-
-async def measure_fan_out(program: Program, connections: int, messages: int) -> Figures:
-    cpus, rates = [], []
-    for _ in range(ROUNDS):
-        before = program.cpu()
-        started = asyncio.get_running_loop().time()
-        count = await fan_out(
-            program.url, connections=connections, messages=messages, publish=program.publish
-        )
-        cpus.append((program.cpu() - before) / count * 1000)
-        rates.append(count / (asyncio.get_running_loop().time() - started))
-    return Figures(cpu=statistics.median(cpus), extra=statistics.median(rates))
-
-
-def report(work: str, ours: Figures, theirs: Figures, unit: str) -> None:
-    print(
-        f"{work:36}{ours.cpu:9.3f} {theirs.cpu:9.3f} {ours.cpu / theirs.cpu:7.2f}"
-        f"   {ours.extra:9.1f} {theirs.extra:9.1f} {ours.extra / theirs.extra:7.2f} {unit}",
-        flush=True,
-    )
-
-
-async def main() -> None:
-    print(f"{'queue-run beside the straightforward':36}{'CPU ms per unit':>25}{'':6}{'rate':>20}")
-    print(f"{'program':36}{'ours    theirs   ratio':>25}{'':6}{'ours    theirs   ratio':>25}")
-    with queue_run() as ours, straightforward() as theirs:
-        for connections, unit in ((1, "ms median"), (100, "per second")):
-            figures = [await measure_round_trips(each, connections) for each in (ours, theirs)]
-            report(f"round trip, {connections} connections", figures[0], figures[1], unit)
-        figures = [await measure_fan_out(each, 1000, 20) for each in (ours, theirs)]
-        report("delivery, fan-out to 1,000", figures[0], figures[1], "per second")
+        for result in results_of(size, chosen, names):
+            results["works"].append(result)
+            click.echo(f"{time.monotonic() - began:4.0f} s: {result['name']}", err=True)
+        if "floors" in chosen:
+            results["floors"] = floors.floors(size)
+    except (LoadFailed, AssertionError) as error:
+        raise click.ClickException(str(error)) from error
+    results["seconds"] = round(time.monotonic() - began)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1))
+    click.echo(table.text(results))
+    click.echo()
+    click.echo(table.roles(results))
+    click.echo(f"\n{results['seconds']} s; {path}")
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
-    jobs.main()
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.jobs`: jobs beside plain Celery tasks, in one run.
+"""Jobs beside plain Celery tasks, in rounds that take turns.
 
 A job that does nothing: as a Celery task of Celery's own defaults, as a job of a queue, and as one
 of a FIFO group. On a prefork worker, Celery's default and the Procfile's for jobs, and on a solo
@@ -8,88 +8,65 @@ measured is the way of the jobs and not the waiting for them.
 
 import os
 import signal
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import redis
 
-from benchmarks.processes import cpu_seconds
+from benchmarks.cpu import cpu_seconds, tree_cpu_seconds
+from benchmarks.measure import start_together
+from benchmarks.programs import APP, celery_worker
 from tests.processes import ROOT, Process, RedisServer, Stack, environment
 from tests.waiting import eventually
 
 POOLS = {"prefork": ("-P", "prefork", "-c", "2"), "solo": ("-P", "solo")}
-ROUNDS = 3
-JOBS = 4000
-GROUPS = 200
+#: Jobs of one group that are pushed before the worker goes on.
+PER_GROUP = 20
 #: Seconds that one round may take.
 DEADLINE = 120.0
 
-PUSH_TASKS = f"""
+PUSH_TASKS = """
 from benchmarks.straightforward import nothing
-for n in range({JOBS}):
+for n in range({jobs}):
     nothing.delay({{"n": n}})
 """
-PUSH_JOBS = f"""
+PUSH_JOBS = """
 from queue_run import queues
-for n in range({JOBS}):
+for n in range({jobs}):
     queues.get("plain").push({{"n": n}})
 """
 # Every round's payloads are its own: what repeats within minutes would be dropped.
-PUSH_FIFO = f"""
+PUSH_FIFO = """
 import os
 from queue_run import queues
-for n in range({JOBS}):
-    queues.get("fifo").group(n % {GROUPS}).push({{"n": n, "by": os.getpid()}})
+for n in range({jobs}):
+    queues.get("fifo").group(n % {groups}).push({{"n": n, "by": os.getpid()}})
 """
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class JobProgram:
     """A program with its worker, whose jobs all end."""
 
-    name: str
     worker: Process
     server: RedisServer
     #: Code that pushes all jobs, and what it runs in.
     push: str
     environ: dict[str, str]
     #: Whether everything that was pushed has ended.
-    ended: Callable[[redis.Redis], bool]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """Microseconds of CPU per job: of whoever pushes it, of the worker and of Redis."""
-
-    push: float
-    worker: float
-    redis: float
-
-    @property
-    def run(self) -> float:
-        return self.worker + self.redis
+    ended: Callable[["redis.Redis"], bool]
 
 
 @contextmanager
-def celery_tasks(pool: Sequence[str]) -> Iterator[Work]:
+def celery_tasks(pool: Sequence[str]) -> Iterator[JobProgram]:
     server = RedisServer()
     environ = environment(REDIS_URL=server.url)
-    worker = Process(
-        [
-            *(sys.executable, "-m", "celery", "-A", "benchmarks.straightforward", "worker"),
-            *pool,
-            *("-l", "WARNING", "-n", "plain@tasks"),
-            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        ],
-        environ=environ,
-    )
+    worker = celery_worker("benchmarks.straightforward", *pool, environ=environ)
     try:
-        yield Work(
-            name="a Celery task",
+        yield JobProgram(
             worker=worker,
             server=server,
             push=PUSH_TASKS,
@@ -103,17 +80,16 @@ def celery_tasks(pool: Sequence[str]) -> Iterator[Work]:
 
 
 @contextmanager
-def queue_run_jobs(pool: Sequence[str], name: str, push: str, *waiting: str) -> Iterator[Work]:
+def queue_run_jobs(pool: Sequence[str], push: str, *waiting: str) -> Iterator[JobProgram]:
     """Jobs of queue-run, which have ended when none of these keys is there any more."""
     server = RedisServer()
-    stack = Stack(server.url, ROOT / "benchmarks" / "app", "bench", QUEUE_RUN_LOG_LEVEL="WARNING")
+    stack = Stack(server.url, APP, "bench", QUEUE_RUN_LOG_LEVEL="WARNING")
     worker = stack.worker(*pool, "-l", "WARNING", queues="jobs")
     try:
         # The manifest says that a queue is a FIFO queue.
         with server.client() as client:
             eventually(lambda: client.exists("bench:manifest"), what="the manifest")
-        yield Work(
-            name=name,
+        yield JobProgram(
             worker=worker,
             server=server,
             push=push,
@@ -125,58 +101,58 @@ def queue_run_jobs(pool: Sequence[str], name: str, push: str, *waiting: str) -> 
         server.end()
 
 
-def measure(work: Work) -> Figures:
-    with work.server.client() as client:
-        rounds = [_round(work, client) for _ in range(ROUNDS)]
-    return Figures(
-        push=statistics.median(each.push for each in rounds),
-        worker=statistics.median(each.worker for each in rounds),
-        redis=statistics.median(each.redis for each in rounds),
-    )
+def measure(pool: str, *, jobs: int, rounds: int) -> dict[str, list[dict[str, float]]]:
+    """Milliseconds of CPU per job: of whoever pushes it, of the worker and of Redis."""
+    options = POOLS[pool]
+    with ExitStack() as ending:
+        programs = {
+            "straightforward": celery_tasks(options),
+            "ours (plain job)": queue_run_jobs(options, PUSH_JOBS, "bench.jobs", "bench.unacked"),
+            "ours": queue_run_jobs(options, PUSH_FIFO, "bench:lanes"),
+        }
+        running = start_together(programs, ending)
+        for program in running.values():
+            _round(program, 100)
+        return _in_turn(running, jobs, rounds)
 
 
-def _round(work: Work, client: redis.Redis) -> Figures:
-    os.killpg(work.worker.pid, signal.SIGSTOP)
+def _in_turn(
+    running: dict[str, JobProgram], jobs: int, rounds: int
+) -> dict[str, list[dict[str, float]]]:
+    given: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+    for _ in range(rounds):
+        for name, program in running.items():
+            given[name].append(_round(program, jobs))
+    return given
+
+
+def _round(program: JobProgram, jobs: int) -> dict[str, float]:
+    os.killpg(program.worker.pid, signal.SIGSTOP)
+    try:
+        pushed = _push(program, jobs)
+        worker = tree_cpu_seconds(program.worker.pid)
+        server = cpu_seconds(program.server.process.pid)
+    finally:
+        os.killpg(program.worker.pid, signal.SIGCONT)
+    with program.server.client() as client:
+        eventually(lambda: program.ended(client), what="the end of all jobs", deadline=DEADLINE)
+    worker = (tree_cpu_seconds(program.worker.pid) - worker) / jobs * 1e3
+    server = (cpu_seconds(program.server.process.pid) - server) / jobs * 1e3
+    return {
+        "cpu": worker + server,
+        "cpu worker": worker,
+        "cpu redis": server,
+        "cpu publisher": pushed / jobs * 1e3,
+    }
+
+
+def _push(program: JobProgram, jobs: int) -> float:
+    """CPU seconds of a process that pushes all, its start included."""
     before = os.times()
-    subprocess.run([sys.executable, "-c", work.push], env=work.environ, cwd=ROOT, check=True)
-    after = os.times()
-    pushed = after.children_user + after.children_system
-    pushed -= before.children_user + before.children_system
-    worker, server = _tree_cpu_seconds(work.worker), cpu_seconds(work.server.process.pid)
-    os.killpg(work.worker.pid, signal.SIGCONT)
-    eventually(lambda: work.ended(client), what=f"the end of {work.name}", deadline=DEADLINE)
-    per_job = 1e6 / JOBS
-    return Figures(
-        push=pushed * per_job,
-        worker=(_tree_cpu_seconds(work.worker) - worker) * per_job,
-        redis=(cpu_seconds(work.server.process.pid) - server) * per_job,
+    code = program.push.format(jobs=jobs, groups=max(1, jobs // PER_GROUP))
+    subprocess.run(
+        [sys.executable, "-c", code], env=program.environ, cwd=ROOT, check=True, timeout=DEADLINE
     )
-
-
-def _tree_cpu_seconds(worker: Process) -> float:
-    """CPU seconds of a worker and its children."""
-    return sum(map(cpu_seconds, [worker.pid, *worker.children]))
-
-
-def main() -> None:
-    print(f"{JOBS} jobs, microseconds of CPU per job (the start of the pusher included)")
-    for pool, options in POOLS.items():
-        print(f"{pool + ' worker':28}{'push':>8}{'worker':>8}{'Redis':>8}{'run':>8}{'ratio':>8}")
-        base = None
-        for opened in (
-            celery_tasks(options),
-            queue_run_jobs(options, "a job", PUSH_JOBS, "bench.jobs", "bench.unacked"),
-            queue_run_jobs(options, f"a FIFO job, {GROUPS} groups", PUSH_FIFO, "bench:lanes"),
-        ):
-            with opened as work:
-                figures = measure(work)
-            base = base or figures
-            print(
-                f"{work.name:28}{figures.push:8.0f}{figures.worker:8.0f}{figures.redis:8.0f}"
-                f"{figures.run:8.0f}{figures.run / base.run:8.2f}",
-                flush=True,
-            )
-
-
-if __name__ == "__main__":
-    main()
+    after = os.times()
+    used = after.children_user + after.children_system
+    return used - before.children_user - before.children_system

@@ -7,6 +7,8 @@ its worker. Written as a competent engineer would in an hour: it answers, and pr
 import asyncio
 import json
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import redis
@@ -22,11 +24,17 @@ app = Celery("straightforward", broker=REDIS_URL)
 app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True)
 publisher = redis.Redis.from_url(REDIS_URL)
 connections: dict[str, "EchoHandler"] = {}
+users: defaultdict[str, set["EchoHandler"]] = defaultdict(set)
+
+
+def publish(message: Any, **to: str) -> None:
+    """To `connection=…`, to `user=…`, or to all."""
+    publisher.publish(CHANNEL, json.dumps({"to": to, "message": message}))
 
 
 @app.task(name="echo")
 def echo(connection: str, data: Any) -> None:
-    publisher.publish(CHANNEL, json.dumps({"to": connection, "message": {"echo": data}}))
+    publish({"echo": data}, connection=connection)
 
 
 @app.task(name="nothing")
@@ -35,15 +43,27 @@ def nothing(payload: Any) -> None:
 
 
 class EchoHandler(WebSocketHandler):
+    name: str
+    user: str
+
+    def prepare(self) -> None:
+        self.user = self.get_query_argument("user", "")
+        if not self.user:
+            self.send_error(401)
+
     def open(self) -> None:
         self.name = str(id(self))
         connections[self.name] = self
+        users[self.user].add(self)
 
     def on_message(self, message: str | bytes) -> None:
         echo.delay(self.name, json.loads(message))
 
     def on_close(self) -> None:
         connections.pop(self.name, None)
+        users[self.user].discard(self)
+        if not users[self.user]:
+            del users[self.user]
 
 
 async def forward() -> None:
@@ -51,24 +71,33 @@ async def forward() -> None:
     await pubsub.subscribe(CHANNEL)
     async for item in pubsub.listen():
         if item["type"] == "message":
-            await deliver(json.loads(item["data"]))
+            deliver(json.loads(item["data"]))
 
 
-async def deliver(envelope: dict[str, Any]) -> None:
-    everyone = list(connections.values())
-    receivers = everyone if envelope["to"] == "*" else [connections.get(envelope["to"])]
-    for receiver in receivers:
-        if receiver is not None:
-            try:
-                receiver.write_message(envelope["message"])
-            except WebSocketClosedError:
-                connections.pop(receiver.name, None)
+def deliver(envelope: dict[str, Any]) -> None:
+    message = json.dumps(envelope["message"])
+    for receiver in list(receivers(envelope["to"])):
+        try:
+            receiver.write_message(message)
+        except WebSocketClosedError:
+            connections.pop(receiver.name, None)
+
+
+def receivers(to: dict[str, str]) -> Iterable[EchoHandler]:
+    if "user" in to:
+        return users.get(to["user"], ())
+    if "connection" in to:
+        return [connections[to["connection"]]] if to["connection"] in connections else ()
+    return connections.values()
 
 
 async def main() -> None:
-    Application([(r"/.*", EchoHandler)]).listen(int(os.environ["PORT"]), "127.0.0.1")
+    server = Application([(r"/.*", EchoHandler)]).listen(
+        int(os.environ["PORT"]), "127.0.0.1", backlog=1024
+    )
     print("listening", flush=True)
     await forward()
+    server.stop()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, Rule
 
-from push_server import epoch
+from push_server import epoch, opening
 from push_server.application import Application
 from push_server.claims import Claiming, Claims
 from push_server.connections import Connections
@@ -29,11 +29,13 @@ from push_server.handlers import (
     SocketHandler,
 )
 from push_server.hub import Hub
+from push_server.lag import LagMonitor
 from push_server.late_outcomes import LateOutcomes
 from push_server.liveness import Liveness
 from push_server.presence import Presence
 from push_server.push_handler import PushHandler, ReservedHandler
 from push_server.pushes import Pushes
+from push_server.reception import Reception
 from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
@@ -140,6 +142,7 @@ class PushServer:
         self._services.channel_connected = lambda: self._listener.connected
         #: The epoch that was in force when offsets were seen to begin anew.
         self._ended_epoch: str | None = None
+        self._lag = LagMonitor()
         self._tasks: list[asyncio.Task[None]] = []
         self.port = settings.port
 
@@ -168,6 +171,7 @@ class PushServer:
         sockets = self._bind()
         self._claiming.start(self._forwarder.held_elsewhere)
         self._dispatcher.start()
+        self._lag.start()
         self._background(self._hub.run(), "hub")
         self._background(self._heartbeat(), "heartbeat")
         self._background(self._presence.run(), "presence")
@@ -206,12 +210,12 @@ class PushServer:
     def _http_application(self) -> web.Application:
         settings = self._settings
         rules: list[Any] = [
-            (r"/healthz", HealthHandler),
+            (r"/healthz", HealthHandler, {"lag": self._lag}),
             (r"/readyz", ReadyHandler, {"services": self._services}),
             (r"/_/queues/([^/]+)", PushHandler, {"services": self._services}),
             (r"/_/.*", ReservedHandler),
         ]
-        sockets = (r"/.*", SocketHandler, {"services": self._services})
+        sockets = (r"/.*", SocketHandler, {"reception": Reception(self._services)})
         if settings.public_dir:
             files = {
                 "path": str(Path(settings.public_dir).resolve()),
@@ -221,7 +225,6 @@ class PushServer:
         return web.Application(
             [*rules, sockets],
             log_function=_log_access,
-            websocket_max_message_size=settings.max_request_bytes,
         )
 
     async def _open_channel(self) -> None:
@@ -326,6 +329,7 @@ class PushServer:
             asyncio.to_thread(self._pushes.close, CLOSING_TIME),
         )
         self._store.close()
+        self._lag.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -347,7 +351,7 @@ class _PlainRequests(Matcher):
     """Requests that are no WebSocket: files and sockets may share a path."""
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
-        if request.headers.get("Upgrade", "").lower() == "websocket":
+        if opening.asks_for_websocket(request.headers):
             return None
         return {"path_args": [request.path.lstrip("/").encode()]}
 

@@ -46,17 +46,20 @@ class Connection:
 
     __slots__ = (
         "_paused",
-        "_request_numbers",
+        "_requests",
+        "_rooms",
+        "_unordered",
+        "asked",
         "closing",
+        "corked",
         "envelope",
         "heard",
         "id",
         "lane",
         "path",
         "query",
-        "rooms",
+        "slot",
         "transport",
-        "unordered",
         "user",
         "user_id",
     )
@@ -83,27 +86,47 @@ class Connection:
         #: What `on_authenticate` returned, as JSON.
         self.user = user
         self.user_id = user_id
-        #: Requests in flight that keep no order.
-        self.unordered: set[RequestId] = set()
         #: Whether its client has been heard since the last ping.
         self.heard = True
+        #: For liveness: which pings are its own, and since when an answer is due.
+        self.slot: int | None = None
+        self.asked: int | None = None
         #: Whether the closing handshake has begun: nothing is read or sent any more.
         self.closing = False
-        self.rooms: set[str] = set()
-        self._request_numbers = itertools.count(1)
+        #: What is written while it is corked, to leave in one piece; None while it is not.
+        self.corked: list[bytes] | None = None
+        self._requests = 0
         self._paused: asyncio.Future[None] | None = None
+        # Made when they are first needed: most connections only wait, and there are many.
+        self._unordered: set[RequestId] | None = None
+        self._rooms: set[str] | None = None
 
     @property
     def protocol(self) -> Plain | Envelope:
         return self.envelope or PLAIN
 
+    @property
+    def unordered(self) -> set[RequestId]:
+        """Requests in flight that keep no order."""
+        if self._unordered is None:
+            self._unordered = set()
+        return self._unordered
+
+    @property
+    def rooms(self) -> set[str]:
+        """The rooms that it is in."""
+        if self._rooms is None:
+            self._rooms = set()
+        return self._rooms
+
     def next_request_id(self) -> RequestId:
-        return RequestId(f"{self.id}-{next(self._request_numbers)}")
+        self._requests += 1
+        return RequestId(f"{self.id}-{self._requests}")
 
     @property
     def idle(self) -> bool:
         """Whether no outcome is due."""
-        return self.lane.idle and not self.unordered
+        return self.lane.idle and not self._unordered
 
     @property
     def paused(self) -> bool:
@@ -127,8 +150,23 @@ class Connection:
 
     def write(self, frame: bytes) -> None:
         """Send a frame, but none after the close frame (RFC 6455, 5.5.1)."""
-        if not self.closing:
+        if self.closing:
+            return
+        if self.corked is not None:
+            self.corked.append(frame)
+        else:
             self.transport.write(frame)
+
+    def cork(self) -> None:
+        """Keep back what is written from now on, until it is uncorked."""
+        if self.corked is None:
+            self.corked = []
+
+    def uncork(self) -> None:
+        """Send what was kept back, in one piece: many frames cost no more than one."""
+        frames, self.corked = self.corked, None
+        if frames and not self.closing:
+            self.transport.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     def answer(self, frame: bytes) -> None:
         """Send the answer to a request, behind what its client has missed."""
@@ -140,6 +178,7 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake, once."""
         if not self.closing:
+            self.uncork()
             self.closing = True
             self.transport.close(code, reason)
             # The client's own close frame must be read.

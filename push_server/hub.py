@@ -33,9 +33,11 @@ from queue_run.messages import Message
 
 log = logging.getLogger(__name__)
 
-#: Writes, and bytes of frames, after which the loop gets to do its other work: reading, and
-#: sending what the kernel did not take at once.
+#: Writes to sockets, and frames kept back for one, after which the loop gets to do its other work.
 WRITES_AT_ONCE = 500
+FRAMES_AT_ONCE = 5_000
+#: Bytes of messages after which what was kept back is sent, and what the kernel did not take at
+#: once gets its turn.
 BYTES_AT_ONCE = 64 * 1024
 #: Envelope ids that are remembered, to drop the second copy of a publish that was repeated.
 RECENT_IDS = 50_000
@@ -72,17 +74,23 @@ class Hub:
         self._held: collections.deque[ChannelEnvelope] = collections.deque()
         self._writes = 0
         self._bytes = 0
+        #: Connections whose messages are kept back until the batch is through; None while a batch
+        #: has one entry.
+        self._corked: list[Connection] | None = None
         self._recent: collections.OrderedDict[bytes, None] = collections.OrderedDict()
 
     async def run(self) -> None:
         """Deliver for ever."""
         async for batch in self._listener.batches():
+            # The messages of one batch for one connection leave in one piece.
+            self._corked = [] if len(batch) > 1 else None
             for entry in batch:
                 try:
                     await self._take(entry)
                 except Exception:
                     # One envelope must not end the delivery of all others.
                     log.exception("an entry of %s could not be delivered", entry.stream)
+            await self._uncork()
 
     def release(self) -> None:
         """Let everything held go: what it waits for has been lost."""
@@ -215,17 +223,36 @@ class Hub:
         for connection in receivers:
             state = connection.envelope
             if state is None:
-                connection.write(frame)
+                self._write(connection, frame)
             elif state.phase is Phase.LIVE and offset > state.offset:
                 if wrapped is None:
                     wrapped = envelope_frame(message, offset)
-                connection.write(wrapped)
+                self._write(connection, wrapped)
             self._writes += 1
-            if self._writes >= WRITES_AT_ONCE:
+            if self._writes >= (WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE):
                 await self._breathe()
         self._bytes += len(frame)
         if self._bytes >= BYTES_AT_ONCE:
+            await self._uncork()
             await self._breathe()
+
+    def _write(self, connection: Connection, frame: bytes) -> None:
+        if self._corked is not None and connection.corked is None:
+            connection.cork()
+            self._corked.append(connection)
+        connection.write(frame)
+
+    async def _uncork(self) -> None:
+        """Send what was kept back."""
+        corked = self._corked
+        if not corked:
+            return
+        self._corked = []
+        for start in range(0, len(corked), WRITES_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            for connection in corked[start : start + WRITES_AT_ONCE]:
+                connection.uncork()
 
     async def _breathe(self) -> None:
         """Let the loop do its other work."""

@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from push_server.claims import Holder
-from queue_run.channel.listener import ANSWER_TIMEOUT
+from queue_run.channel.listener import ANSWER_TIMEOUT, contents
 from queue_run.envelopes import Outcome, decode
 from queue_run.errors import InvalidEnvelope
 from queue_run.ids import ConnectionId, RequestId, server_of_request
@@ -100,15 +100,16 @@ class LateOutcomes:
         pipeline.expire(name, self._keep)
         page: list[tuple[bytes, dict[bytes, bytes]]] = (await pipeline.execute())[0]
         for _, fields in page:
-            self._take(stream, fields.get(b"e"))
+            for data in contents(fields):
+                self._take(stream, data)
         # Somebody may have asked for what stands before it meanwhile.
         if page and stream.position == start:
             stream.position = f"({page[-1][0].decode()}"
         return bool(page)
 
-    def _take(self, stream: _Stream, data: bytes | None) -> None:
+    def _take(self, stream: _Stream, data: bytes) -> None:
         try:
-            envelope = decode(data or b"")
+            envelope = decode(data)
         except InvalidEnvelope:
             # It is told by the server whose stream it is.
             return

@@ -36,11 +36,10 @@ class Liveness:
         self._slots: list[dict[Connection, None]] = [
             {} for _ in range(math.ceil(interval / self.tick))
         ]
-        self._slot_of: dict[Connection, int] = {}
         #: Those that were pinged at the turns that are not judged yet.
         self._pinged: deque[list[Connection]] = deque()
-        #: The turns with the first pings since they were heard: there may be more in that time.
-        self._asked: dict[Connection, int] = {}
+        #: Counted, for `Connection.asked`: the turn of the first ping since its client was heard,
+        #: for there may be more in that time.
         self._turn = 0
         self._patience = math.ceil(timeout / self.tick)
         self._turns = itertools.cycle(range(len(self._slots)))
@@ -49,14 +48,13 @@ class Liveness:
         """Ping it from now on; thousands that come at once are spread over all slots."""
         slot = random.randrange(len(self._slots))
         self._slots[slot][connection] = None
-        self._slot_of[connection] = slot
+        connection.slot = slot
 
     def remove(self, connection: Connection) -> None:
         """Ping it no more; to remove twice is harmless."""
-        slot = self._slot_of.pop(connection, None)
-        if slot is not None:
-            del self._slots[slot][connection]
-            self._asked.pop(connection, None)
+        if connection.slot is not None:
+            del self._slots[connection.slot][connection]
+            connection.slot = connection.asked = None
 
     async def run(self) -> None:
         """Turn the wheel, for ever."""
@@ -70,7 +68,7 @@ class Liveness:
         if len(self._pinged) >= self._patience:
             turn = self._turn - len(self._pinged)
             for connection in self._pinged.popleft():
-                asked = self._asked.get(connection) == turn
+                asked = connection.asked == turn
                 if asked and not connection.heard and not connection.paused:
                     connection.transport.abort(f"silent for {self._timeout:g} seconds")
         pinged = list(self._slots[next(self._turns)])
@@ -91,8 +89,8 @@ class Liveness:
                     continue
                 # Such a client leaves a server that it does not hear: it is told that we are there.
             else:
-                if connection.heard or connection not in self._asked:
-                    self._asked[connection] = self._turn
+                if connection.heard or connection.asked is None:
+                    connection.asked = self._turn
                 connection.heard = False
             if state is None:
                 connection.transport.ping()

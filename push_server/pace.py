@@ -16,8 +16,9 @@ class Pace:
         self._tokens = 2 * rate
         self._seen = now
 
-    def take(self, now: float) -> float:
-        """Note a message; for how many seconds no other should be read."""
-        self._tokens = min(2 * self._rate, self._tokens + (now - self._seen) * self._rate) - 1
+    def take(self, now: float, cost: float = 1.0) -> float:
+        """Note a message, or what costs a part of one; for how many seconds no other should be
+        read."""
+        self._tokens = min(2 * self._rate, self._tokens + (now - self._seen) * self._rate) - cost
         self._seen = now
         return 0.0 if self._tokens >= 0 else -self._tokens / self._rate

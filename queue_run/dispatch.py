@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 #: Requests in one Celery task, about: more would leave other workers idle.
 BATCH_SIZE = 32
+#: A batch of so many requests is followed by a pause, in seconds: those that come meanwhile share
+#: the next one, which costs little more than one request alone.
+BUSY_COUNT, BUSY_PAUSE = 4, 0.003
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 
@@ -52,6 +55,8 @@ class Dispatcher:
         self._claim = claim
         self._waiting: collections.deque[_Item] = collections.deque()
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        #: Whether the thread has been woken and has not looked yet.
+        self._woken = False
         self._thread = threading.Thread(target=self._run, name="queue-run-dispatch", daemon=True)
         self._closing = False
 
@@ -68,7 +73,9 @@ class Dispatcher:
             names: of a turn's requests, to be claimed before they are sent.
         """
         self._waiting.append(_Item(work, names))
-        self._wake.put(True)
+        if not self._woken:
+            self._woken = True
+            self._wake.put(True)
 
     def close(self, timeout: float) -> None:
         """Publish what waits and end the thread, within `timeout` seconds."""
@@ -107,13 +114,22 @@ class Dispatcher:
         with self._app.connection_for_write() as connection:
             producer = self._app.amqp.Producer(connection, auto_declare=False)
             target = self._app.amqp.queues[self._queue_name]
+            declared = False
             while not (self._closing and not self._waiting):
                 if not self._waiting:
                     self._wake.get()
+                self._woken = False
                 while self._waiting:
-                    self._publish_batch(producer, target)
+                    if not declared:
+                        # Once for the connection; Celery would look for each batch.
+                        producer.maybe_declare(target)
+                        declared = True
+                    count = self._publish_batch(producer, target)
+                    if count >= BUSY_COUNT and len(self._waiting) < BATCH_SIZE:
+                        time.sleep(BUSY_PAUSE)
 
-    def _publish_batch(self, producer: Producer, target: Queue) -> None:
+    def _publish_batch(self, producer: Producer, target: Queue) -> int:
+        """Publish the oldest work; how many pieces it was."""
         batch = self._next_batch()
         try:
             batch = self._claimed(batch)
@@ -123,6 +139,7 @@ class Dispatcher:
             # It may have arrived all the same: push servers take only the first outcome.
             self._waiting.extendleft(reversed(batch))
             raise
+        return len(batch)
 
     def _next_batch(self) -> list[_Item]:
         """The oldest work, up to a batch's size; a turn is never split."""
@@ -169,7 +186,13 @@ class Dispatcher:
             kwargsrepr="",
         )
         self._app.amqp.send_task_message(
-            producer, REQUESTS_TASK, message, queue=target, serializer="json", retry=False
+            producer,
+            REQUESTS_TASK,
+            message,
+            queue=target,
+            serializer="json",
+            retry=False,
+            declare=[],
         )
 
 

@@ -46,12 +46,16 @@ class TakingChannel(kombu_redis.Channel):
     unacked_index_key: str
     _expires: dict[str, int]
     _queue_cycle: Any
+    global_keyprefix: str
+    pool: Any
 
     #: Whether the message that is being delivered is written down already.
     taken = False
     #: Whether the link was asked to wait, and not to take a message.
     _waits = False
     _found_nothing = False
+    _sending_link: Any = None
+    _sending_pool: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._acknowledged: set[str] = set()
@@ -137,14 +141,30 @@ class TakingChannel(kombu_redis.Channel):
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         may_be_lost = message.get("properties", {}).get("delivery_mode") == TRANSIENT
-        if may_be_lost or queue in self._expires or kwargs.get("_publish_batch") is not None:
+        if queue in self._expires or kwargs.get("_publish_batch") is not None:
             super()._put(queue, message, **kwargs)
             return
-        priority = self._get_message_priority(message, reverse=False)
+        key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        if may_be_lost:
+            self._push(key, dumps(message))
+            return
         with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
-            pipe.lpush(self._q_for_pri(queue, priority), dumps(message))
+            pipe.lpush(key, dumps(message))
             _ring(pipe, queue)
             pipe.execute()
+
+    def _push(self, key: str, data: str) -> None:
+        """Put a message on a list, over a link of this channel's own.
+
+        redis-py's client, which kombu uses, takes several times as long for it.
+        """
+        link = self._sending_link
+        if link is None or self._sending_pool is not self.pool:
+            # Its pool is another one after a fork.
+            self._sending_pool = self.pool
+            link = self._sending_link = self.pool.get_connection()
+        link.send_packed_command(link.pack_command("LPUSH", self.global_keyprefix + key, data))
+        link.read_response()
 
     def _do_restore_message(
         self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False

@@ -147,7 +147,10 @@ class QoS(kombu_redis.QoS):
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        self._settle(delivery_tag, forget)
+        # A message of a queue without acknowledgements stands nowhere: kombu would ask Redis to
+        # forget it all the same, for each of them.
+        if delivery_tag in self._delivered or self.channel.closed:
+            self._settle(delivery_tag, forget)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         self._settle(delivery_tag, put_back_last if requeue else forget)

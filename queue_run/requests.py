@@ -17,19 +17,33 @@ class Signal:
     Safe to ask from any thread.
     """
 
+    __slots__ = ("_event", "_is_set", "_making")
+
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._is_set = False
+        #: Held while the event is made.
+        self._making = threading.Lock()
+        #: Made for the first who waits: most signals are never waited for.
+        self._event: threading.Event | None = None
 
     def set(self) -> None:
-        self._event.set()
+        self._is_set = True
+        with self._making:
+            event = self._event
+        if event is not None:
+            event.set()
 
     def is_set(self) -> bool:
         """Whether the handler should stop."""
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block for at most `timeout` seconds; True as soon as the handler should stop."""
-        return self._event.wait(timeout)
+        with self._making:
+            if self._event is None:
+                self._event = threading.Event()
+        # Set before there was an event: it will not be told.
+        return self._is_set or self._event.wait(timeout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,4 +186,4 @@ class ConnectionRequest:
 
 def parse_query(text: str) -> dict[str, str]:
     """The query of a URL; the last value where a name is repeated."""
-    return dict(parse_qsl(text, keep_blank_values=True))
+    return dict(parse_qsl(text, keep_blank_values=True)) if text else {}

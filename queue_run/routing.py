@@ -11,6 +11,9 @@ from urllib.parse import unquote
 
 T = TypeVar("T")
 
+#: Paths whose targets are remembered, at most.
+KNOWN_PATHS = 1_000
+
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -26,6 +29,8 @@ class Router(Generic[T]):
         self._exact: dict[str, T] = {}
         self._patterns: list[tuple[str, re.Pattern[str], T]] = []
         self._fallbacks: dict[str, T] = {}
+        #: What was found lately. Clients choose paths: there is no end of them.
+        self._known: dict[str, tuple[T, dict[str, str]] | None] = {}
 
     def add(self, pattern: str, target: T, *, fallback: bool = False) -> None:
         """Add a route.
@@ -50,9 +55,18 @@ class Router(Generic[T]):
             self._exact[pattern] = target
         if fallback:
             self._fallbacks[pattern] = target
+        self._known.clear()
 
     def match(self, path: str) -> tuple[T, dict[str, str]] | None:
         """The target for a URL path, with the values of its parameters; None without a route."""
+        if path not in self._known:
+            if len(self._known) >= KNOWN_PATHS:
+                self._known.clear()
+            self._known[path] = self._find(path)
+        found = self._known[path]
+        return None if found is None else (found[0], dict(found[1]))
+
+    def _find(self, path: str) -> tuple[T, dict[str, str]] | None:
         path = decoded(normal(path))
         if path in self._exact:
             return self._exact[path], {}

@@ -284,7 +284,7 @@ def _to_connection(connection: ConnectionId, session: str | None, message: Messa
 def _to_server(connection: ConnectionId, envelope: ChannelEnvelope) -> Receipt:
     # A stream that is gone belonged to a push server that is gone, and the connection with it.
     stream = runtime.current().keys.server(server_of(connection))
-    return _publish(stream, envelope, SERVER_ENTRIES, create=False)
+    return _publish(stream, envelope, SERVER_ENTRIES, create=False, share=True)
 
 
 def _publish(
@@ -293,12 +293,18 @@ def _publish(
     max_entries: int,
     *,
     create: bool,
+    share: bool = False,
     counted: Counted | None = None,
 ) -> Receipt:
     publisher = runtime.current().publisher
     publish = publisher.submit if _in_event_loop() else publisher.publish
     return publish(
-        stream, encode(envelope), max_entries=max_entries, create=create, counted=counted
+        stream,
+        encode(envelope),
+        max_entries=max_entries,
+        create=create,
+        share=share,
+        counted=counted,
     )
 
 

@@ -38,22 +38,21 @@ class Intake:
             max_message_bytes=settings.max_message_bytes,
             expose_errors=settings.expose_errors,
         )
-        self._room = threading.Semaphore(settings.max_in_flight)
+        self._max_in_flight = settings.max_in_flight
         self._open = 0
         self._changed = threading.Condition()
 
     def accept(self, batch: list[Work]) -> None:
         """Take requests over; blocks while `max_in_flight` of them run, so that Celery takes no
         more for this process than it can answer."""
-        for work in batch:
-            self._room.acquire()
-            if work.expires < time.time():
-                self._room.release()
-                log.warning("%s came too late and is dropped", _name(work))
-                continue
+        while batch:
             with self._changed:
-                self._open += 1
-            self.background.loop.call_soon_threadsafe(self._start, work)
+                self._changed.wait_for(lambda: self._open < self._max_in_flight)
+                room = self._max_in_flight - self._open
+                taken, batch = _in_time(batch[:room]), batch[room:]
+                self._open += len(taken)
+            if taken:
+                self.background.loop.call_soon_threadsafe(self._start, taken)
 
     def drain(self, timeout: float) -> None:
         """Wait until everything accepted is answered and its outcome on the channel, then end.
@@ -76,12 +75,12 @@ class Intake:
         except TimeoutError:
             log.warning("middleware still runs and is ended")
 
-    def _start(self, work: Work) -> None:
-        task = asyncio.get_running_loop().create_task(self._run(work))
-        task.add_done_callback(self._finished)
+    def _start(self, batch: list[Work]) -> None:
+        loop = asyncio.get_running_loop()
+        for work in batch:
+            loop.create_task(self._run(work)).add_done_callback(self._finished)
 
     def _finished(self, task: "asyncio.Task[None]") -> None:
-        self._room.release()
         with self._changed:
             self._open -= 1
             self._changed.notify_all()
@@ -104,7 +103,17 @@ class Intake:
             encode(envelope),
             max_entries=SERVER_ENTRIES,
             create=False,
+            share=True,
         )
+
+
+def _in_time(batch: list[Work]) -> list[Work]:
+    """Those that somebody still waits for."""
+    now = time.time()
+    for work in batch:
+        if work.expires < now:
+            log.warning("%s came too late and is dropped", _name(work))
+    return [work for work in batch if work.expires >= now]
 
 
 def _name(work: Turn | Authenticate) -> str:

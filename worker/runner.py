@@ -117,8 +117,9 @@ class Runner:
         if value is None or isinstance(value, Receipt):
             return None
         reply = encode_message(value, limit=self._max_message_bytes)
-        sent = SentMessage(data=value, connection=request.connection)
-        self._middleware.sent(route.hooks, sent, request)
+        if route.hooks.sent is not None:
+            sent = SentMessage(data=value, connection=request.connection)
+            self._middleware.sent(route.hooks, sent, request)
         return reply
 
     async def _answer(

@@ -26,6 +26,7 @@ from queue_run.requests import SentMessage
 from worker.intake import Intake
 from worker.jobs import DRAIN_TIME, Jobs
 from worker.leases import OVERTIME
+from worker.requests_strategy import strategy_for
 from worker.routes import JobHandler, Routes
 
 log = logging.getLogger(__name__)
@@ -116,7 +117,6 @@ def register(app: Celery, routes: Routes, process: Process) -> None:
     """Make the application's queues, and the tasks that carry requests and drain lanes, Celery
     tasks."""
 
-    @app.task(name=REQUESTS_TASK, ignore_result=True, shared=False)
     def requests(batch: str) -> None:
         try:
             work = decode_batch(batch)
@@ -124,6 +124,9 @@ def register(app: Celery, routes: Routes, process: Process) -> None:
             log.error("a batch of requests cannot be read: %s", error)
         else:
             process.intake.accept(work)
+
+    strategy = staticmethod(strategy_for(requests))
+    app.task(name=REQUESTS_TASK, ignore_result=True, shared=False, Strategy=strategy)(requests)
 
     for queue in routes.queues.values():
         _register_queue(app, queue, process)

@@ -4,6 +4,9 @@ import struct
 
 _FINAL_TEXT = 0x80 | 0x1
 _FINAL_BINARY = 0x80 | 0x2
+_CLOSE = 0x80 | 0x8
+_PING = 0x80 | 0x9
+_PONG = 0x80 | 0xA
 
 
 def text_frame(data: bytes) -> bytes:
@@ -15,6 +18,16 @@ def binary_frame(data: bytes) -> bytes:
     return _frame(_FINAL_BINARY, data)
 
 
+def pong_frame(data: bytes) -> bytes:
+    """The answer to a ping with this data, of 125 bytes at most."""
+    return _frame(_PONG, data)
+
+
+def close_frame_of(payload: bytes) -> bytes:
+    """A close frame with this payload, of 125 bytes at most."""
+    return _frame(_CLOSE, payload)
+
+
 def _frame(first: int, data: bytes) -> bytes:
     size = len(data)
     if size < 126:
@@ -22,3 +35,6 @@ def _frame(first: int, data: bytes) -> bytes:
     if size <= 0xFFFF:
         return struct.pack("!BBH", first, 126, size) + data
     return struct.pack("!BBQ", first, 127, size) + data
+
+
+PING_FRAME = _frame(_PING, b"")

@@ -4,13 +4,15 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from queue_run.channel.links import AsyncLink
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,9 @@ class Listener:
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
         )
-        self._streams = tuple(streams)
+        #: For reading; the client is for questions.
+        self._link = AsyncLink(url, connect_timeout=ANSWER_TIMEOUT)
+        self._streams = {stream.encode(): stream for stream in streams}
         self._positions: dict[str, Offset] = {}
         self._on_gap = on_gap or _ignore_gap
         #: Whether the last contact with Redis succeeded.
@@ -91,7 +95,7 @@ class Listener:
             redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
         """
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            for stream in self._streams:
+            for stream in self._streams.values():
                 self._positions[stream] = await self._end_of(stream)
         self.connected = True
 
@@ -161,23 +165,28 @@ class Listener:
                 await asyncio.sleep(BUSY_PAUSE)
 
     async def close(self) -> None:
+        await self._link.close()
         await self._client.aclose()
 
     async def _read(self) -> list[Entry]:
         async with asyncio.timeout(BLOCK_MS / 1000 + ANSWER_TIMEOUT):
-            answer = await self._client.xread(
-                {stream: format_offset(at) for stream, at in self._positions.items()},
-                count=READ_COUNT,
-                block=BLOCK_MS,
+            answer = await self._link.ask(
+                *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS"),
+                *self._positions,
+                *map(format_offset, self._positions.values()),
             )
         self._last_read = time.monotonic()
         self._behind = False
-        batch = []
-        for name, entries in _pairs(answer):
-            stream = name.decode()
-            self._positions[stream] = parse_offset(entries[-1][0])
-            self._behind = self._behind or len(entries) == READ_COUNT
-            batch += _entries(stream, entries)
+        batch: list[Entry] = []
+        for name, page in _pairs(answer):
+            stream = self._streams[name]
+            self._positions[stream] = parse_offset(page[-1][0])
+            self._behind = self._behind or len(page) == READ_COUNT
+            for offset, fields in page:
+                # One that was deleted has no fields.
+                if fields:
+                    parsed = parse_offset(offset)
+                    batch += [Entry(stream, parsed, data) for data in _contents(fields)]
         return batch
 
     def _may_have_missed(self) -> bool:
@@ -215,17 +224,33 @@ class Listener:
         return parse_offset(cast("bytes", last[0][0])) if last else (0, 0)
 
 
-#: Entries as Redis answers them; one that was deleted has no fields.
+#: Entries as redis-py's client gives them; one that was deleted has no fields.
 _Page: TypeAlias = list[tuple[bytes, dict[bytes, bytes] | None]]
+#: Entries as Redis answers them: names and values of the fields in turn.
+_RawPage: TypeAlias = list[tuple[bytes, list[bytes] | None]]
 
 
 def _entries(stream: str, page: _Page) -> list[Entry]:
-    # An entry that is not ours has other fields.
     return [
-        Entry(stream, parse_offset(offset), fields[b"e"])
+        Entry(stream, parse_offset(offset), data)
         for offset, fields in page
-        if fields and b"e" in fields
+        for data in contents(fields or {})
     ]
+
+
+def contents(fields: Mapping[bytes, bytes]) -> list[bytes]:
+    """The envelopes in an entry, in order; an entry that is not ours has other fields."""
+    return [value for name, value in fields.items() if name == b"e" or _is_shared(name)]
+
+
+def _is_shared(name: bytes) -> bool:
+    return name.startswith(b"e") and name[1:].isdigit()
+
+
+def _contents(fields: Sequence[bytes]) -> list[bytes]:
+    if len(fields) == 2 and fields[0] == b"e":
+        return [fields[1]]
+    return contents(dict(zip(fields[::2], fields[1::2], strict=True)))
 
 
 def _before(offset: Offset) -> Offset:
@@ -234,11 +259,9 @@ def _before(offset: Offset) -> Offset:
     return (milliseconds, number - 1) if number else (max(0, milliseconds - 1), 2**63)
 
 
-def _pairs(answer: Any) -> list[tuple[bytes, _Page]]:
-    """What XREAD answered, in the form of RESP2 whichever protocol the link speaks."""
-    if isinstance(answer, dict):
-        return [(name, chunk) for name, chunks in answer.items() for chunk in chunks]
-    return list(answer or [])
+def _pairs(answer: Any) -> Iterable[tuple[bytes, _RawPage]]:
+    """What XREAD answered, in whichever protocol the link speaks: RESP3 has maps."""
+    return answer.items() if isinstance(answer, dict) else answer or ()
 
 
 def _ignore_gap(gap: Gap) -> None:

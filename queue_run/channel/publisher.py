@@ -3,6 +3,7 @@
 import atexit
 import collections
 import logging
+import os
 import queue
 import random
 import threading
@@ -11,10 +12,9 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, TryAgainError
-from redis.retry import Retry
 
+from queue_run.channel.links import BlockingLink, Command
 from queue_run.channel.receipts import Receipt
 from queue_run.errors import ChannelUnavailable
 
@@ -22,6 +22,11 @@ log = logging.getLogger(__name__)
 
 #: Messages written in one round trip, at most.
 PIPELINE_SIZE = 256
+#: When the thread has written so many messages it pauses, in seconds: those that come meanwhile
+#: share the next round trip. Synchronous callers never wait for it.
+BUSY_COUNT, BUSY_PAUSE = 4, 0.002
+#: An entry that is as large as this, in bytes, is shared with nothing more.
+SHARED_BYTES = 64 * 1024
 #: Answers of a Redis that will soon do its part again (restarting, failing over).
 PASSING_ERRORS = (redis.ConnectionError, ReadOnlyError, TryAgainError, ClusterDownError)
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
@@ -30,7 +35,6 @@ FIELDS_AT_ONCE = 500
 
 #: The key of a hash, and fields that may be in it.
 Counted: TypeAlias = tuple[str, Sequence[str]]
-_Command: TypeAlias = list[str | bytes | int]
 
 
 class Publisher:
@@ -51,16 +55,13 @@ class Publisher:
             timeout: seconds for which an entry is tried before it fails.
         """
         self._timeout = timeout
-        self._client = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            socket_keepalive=True,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._link = BlockingLink(url, timeout=timeout)
+        self._pid = os.getpid()
         self._waiting: collections.deque[_Pending] = collections.deque()
         self._writing = threading.Lock()
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        #: Whether the thread has been woken and has not looked yet.
+        self._woken = False
         self._thread: threading.Thread | None = None
         self._thread_start = threading.Lock()
         atexit.register(self.close)
@@ -72,6 +73,7 @@ class Publisher:
         *,
         max_entries: int,
         create: bool = True,
+        share: bool = False,
         counted: Counted | None = None,
     ) -> Receipt:
         """Write one entry and wait until it is there.
@@ -79,13 +81,15 @@ class Publisher:
         Args:
             max_entries: about how many entries the stream keeps.
             create: False writes only to a stream that exists; else the receipt's offset is None.
+            share: let it stand in one entry of the stream with what else waits for that, in order.
             counted: fields that are looked for in the same round trip; the receipt's `online` then
                 says how many are there.
 
         Raises:
             ChannelUnavailable: when Redis did not take it in time.
         """
-        pending = self._append(stream, data, max_entries, create, counted)
+        pending = _Pending(stream, data, max_entries, create, share, counted, self._deadline())
+        self._waiting.append(pending)
         with self._writing:
             while not pending.receipt.done:
                 self._write_some()
@@ -99,13 +103,17 @@ class Publisher:
         *,
         max_entries: int,
         create: bool = True,
+        share: bool = False,
         counted: Counted | None = None,
     ) -> Receipt:
         """Queue one entry, without blocking. Arguments as for `publish`."""
-        pending = self._append(stream, data, max_entries, create, counted)
+        pending = _Pending(stream, data, max_entries, create, share, counted, self._deadline())
+        self._waiting.append(pending)
         if self._thread is None:
             self._start_thread()
-        self._wake.put(True)
+        if not self._woken:
+            self._woken = True
+            self._wake.put(True)
         return pending.receipt
 
     def flush(self) -> None:
@@ -117,24 +125,18 @@ class Publisher:
     def close(self) -> None:
         """Write what waits, end the thread and the connection. Closing twice is harmless."""
         atexit.unregister(self.close)
+        if os.getpid() != self._pid:
+            # What a fork has copied belongs to the parent, the connection too.
+            return
         self.flush()
         if self._thread is not None:
             self._wake.put(False)
             self._thread.join(self._timeout)
             self._thread = None
-        self._client.close()
+        self._link.close()
 
-    def _append(
-        self, stream: str, data: bytes, max_entries: int, create: bool, counted: Counted | None
-    ) -> "_Pending":
-        command: _Command = ["XADD", stream]
-        if not create:
-            command.append("NOMKSTREAM")
-        command += ["MAXLEN", "~", max_entries, "*", "e", data]
-        questions = _questions(counted) if counted is not None else []
-        pending = _Pending(questions, command, time.monotonic() + self._timeout)
-        self._waiting.append(pending)
-        return pending
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout
 
     def _start_thread(self) -> None:
         with self._thread_start:
@@ -145,11 +147,15 @@ class Publisher:
 
     def _run(self) -> None:
         while self._wake.get():
+            self._woken = False
+            busy = len(self._waiting) >= BUSY_COUNT
             try:
                 self.flush()
             except Exception:
                 # The thread serves the whole process: one failure must not end it.
                 log.exception("writing to the channel failed unexpectedly")
+            if busy:
+                time.sleep(BUSY_PAUSE)
 
     def _write_some(self) -> None:
         """Write the oldest entries; on return each of them is either written or failed."""
@@ -178,47 +184,116 @@ class Publisher:
 
     def _attempt(self, batch: "Sequence[_Pending]") -> "tuple[list[_Pending], Exception | None]":
         """One round trip; gives back the entries to try again, from the first that failed on."""
-        pipeline = self._client.pipeline(transaction=False)
-        for pending in batch:
-            for question in pending.questions:
-                pipeline.execute_command(*question)  # type: ignore[no-untyped-call]
-            pipeline.execute_command(*pending.command)  # type: ignore[no-untyped-call]
+        writes = _writes(batch)
+        commands = [command for write in writes for command in write.commands()]
         try:
-            results = pipeline.execute(raise_on_error=False)
+            answers = iter(self._link.exchange(commands))
         except (RedisError, OSError) as error:
             return list(batch), error
-        answers = iter(results)
-        for index, pending in enumerate(batch):
-            pending.take_answers([next(answers) for _ in pending.questions])
+        for number, write in enumerate(writes):
+            write.take_answers([next(answers) for _ in write.questions])
             result = next(answers)
             if not isinstance(result, Exception):
-                pending.receipt.complete(None if result is None else _text(result))
+                write.complete(None if result is None else _text(result))
             elif is_passing(result):
-                return list(batch[index:]), result
+                return [each for later in writes[number:] for each in later.entries], result
             else:
-                pending.receipt.complete(None, ChannelUnavailable(f"Redis refused: {result}"))
+                write.complete(None, ChannelUnavailable(f"Redis refused: {result}"))
         return [], None
 
 
 class _Pending:
-    """An entry, and what is asked just before it is written."""
+    """What waits to be written, and what is asked just before that."""
 
-    __slots__ = ("command", "deadline", "questions", "receipt")
+    __slots__ = (
+        "counted",
+        "create",
+        "data",
+        "deadline",
+        "max_entries",
+        "receipt",
+        "share",
+        "stream",
+    )
 
-    def __init__(self, questions: list[_Command], command: _Command, deadline: float) -> None:
-        self.questions = questions
-        self.command = command
+    def __init__(
+        self,
+        stream: str,
+        data: bytes,
+        max_entries: int,
+        create: bool,
+        share: bool,
+        counted: Counted | None,
+        deadline: float,
+    ) -> None:
+        self.stream = stream
+        self.data = data
+        self.max_entries = max_entries
+        self.create = create
+        self.share = share
+        self.counted = counted
         self.deadline = deadline
         self.receipt = Receipt()
+
+
+class _Write:
+    """One entry of a stream."""
+
+    __slots__ = ("entries", "questions", "size")
+
+    def __init__(self, first: _Pending) -> None:
+        self.entries = [first]
+        #: Bytes.
+        self.size = len(first.data)
+        self.questions = _questions(first.counted) if first.counted is not None else []
+
+    def add(self, pending: _Pending) -> None:
+        """Let it share the entry."""
+        self.entries.append(pending)
+        self.size += len(pending.data)
+
+    def commands(self) -> list[Command]:
+        first = self.entries[0]
+        options = () if first.create else ("NOMKSTREAM",)
+        command: list[str | bytes | int] = ["XADD", first.stream, *options]
+        command += ["MAXLEN", "~", first.max_entries, "*"]
+        for field, each in zip(_fields(len(self.entries)), self.entries, strict=True):
+            command += [field, each.data]
+        return [*self.questions, command]
 
     def take_answers(self, answers: list[Any]) -> None:
         """Count what was found; a question that failed is no failure to write."""
         if answers and not any(isinstance(answer, Exception) for answer in answers):
             found = sum(value is not None for answer in answers for value in answer)
-            self.receipt.online = found
+            self.entries[0].receipt.online = found
+
+    def complete(self, offset: str | None, error: Exception | None = None) -> None:
+        for each in self.entries:
+            each.receipt.complete(offset, error)
 
 
-def _questions(counted: Counted) -> list[_Command]:
+def _writes(batch: Sequence[_Pending]) -> list[_Write]:
+    """The entries to write: what may share one with others of its stream does."""
+    writes: list[_Write] = []
+    shared: dict[str, _Write] = {}
+    for pending in batch:
+        write = shared.get(pending.stream) if pending.share else None
+        if write is not None and write.size < SHARED_BYTES:
+            write.add(pending)
+            continue
+        write = _Write(pending)
+        writes.append(write)
+        if pending.share:
+            shared[pending.stream] = write
+    return writes
+
+
+def _fields(count: int) -> list[str]:
+    """The names of what stands in one entry: all of them begin alike (see the listener)."""
+    return ["e", *(f"e{number}" for number in range(1, count))]
+
+
+def _questions(counted: Counted) -> list[Command]:
     """In parts, since Redis does nothing else while it answers one."""
     key, fields = counted
     return [

@@ -1,9 +1,10 @@
 """What a publish gives back, in synchronous and asynchronous code alike."""
 
 import asyncio
+import contextlib
 import logging
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,7 @@ class Receipt:
     the await the message goes out all the same, in order, and a failure is logged.
     """
 
-    __slots__ = ("_error", "_finished", "_observed", "_waiters", "offset", "online")
+    __slots__ = ("_error", "_observed", "_waiters", "done", "offset", "online")
 
     def __init__(self) -> None:
         #: Position on the stream; None until the message is there, or if its connection is gone.
@@ -24,26 +25,20 @@ class Receipt:
         #: How many of the users it was sent to had an open connection then; None until that is
         #: known, and for what was not sent to users.
         self.online: int | None = None
+        #: Whether it is known how the publish ended.
+        self.done = False
         self._error: BaseException | None = None
-        self._finished = threading.Event()
         self._observed = False
-        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
-
-    @property
-    def done(self) -> bool:
-        return self._finished.is_set()
+        #: What wakes those who wait.
+        self._waiters: list[Callable[[], object]] = []
 
     def complete(self, offset: str | None, error: BaseException | None = None) -> None:
         """Called once by the publisher, on whichever thread wrote the message."""
         self.offset = offset
         self._error = error
-        self._finished.set()
+        self.done = True
         while self._waiters:
-            loop, waiter = self._waiters.pop()
-            try:
-                loop.call_soon_threadsafe(_wake, waiter)
-            except RuntimeError:
-                log.debug("the loop that waited for a message is closed")
+            self._waiters.pop()()
 
     def wait(self, timeout: float) -> None:
         """Block until the message is on the channel.
@@ -52,7 +47,9 @@ class Receipt:
             ChannelUnavailable: when it could not be written.
             TimeoutError: after `timeout` seconds.
         """
-        if not self._finished.wait(timeout):
+        finished = threading.Event()
+        self._on_end(finished.set)
+        if not finished.wait(timeout):
             raise TimeoutError(f"the channel gave no answer within {timeout:g} seconds")
         self.raise_error()
 
@@ -69,15 +66,21 @@ class Receipt:
 
     async def settled(self) -> None:
         """Wait until it is known how the publish ended, without raising."""
-        if self._finished.is_set():
+        if self.done:
             return
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        self._waiters.append((loop, waiter))
-        # The publisher may have finished between the check and the append.
-        if self._finished.is_set():
-            return
+        self._on_end(lambda: _wake(loop, waiter))
         await waiter
+
+    def _on_end(self, wake: Callable[[], object]) -> None:
+        """Call this once when the publish has ended, at once if it has."""
+        self._waiters.append(wake)
+        # The publisher may not have seen it.
+        if self.done:
+            with contextlib.suppress(ValueError):
+                self._waiters.remove(wake)
+                wake()
 
     def __del__(self) -> None:
         if self._error is not None and not self._observed:
@@ -92,6 +95,13 @@ def finished(offset: str | None = None, *, online: int | None = None) -> Receipt
     return receipt
 
 
-def _wake(waiter: "asyncio.Future[None]") -> None:
+def _wake(loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]") -> None:
+    try:
+        loop.call_soon_threadsafe(_finish, waiter)
+    except RuntimeError:
+        log.debug("the loop that waited for a message is closed")
+
+
+def _finish(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)

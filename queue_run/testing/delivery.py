@@ -151,6 +151,7 @@ class DeliveringPublisher(Publisher):
         *,
         max_entries: int,
         create: bool = True,
+        share: bool = False,
         counted: Counted | None = None,
     ) -> Receipt:
         return self.submit(stream, data, max_entries=max_entries, create=create, counted=counted)
@@ -162,6 +163,7 @@ class DeliveringPublisher(Publisher):
         *,
         max_entries: int,
         create: bool = True,
+        share: bool = False,
         counted: Counted | None = None,
     ) -> Receipt:
         online = None

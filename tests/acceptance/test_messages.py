@@ -1,6 +1,7 @@
 """Messages go through Celery to a handler and back, on real processes."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -206,7 +207,10 @@ async def test_a_request_that_is_no_websocket_is_told_so(stack: Stack) -> None:
 
 async def test_health_and_readiness(stack: Stack) -> None:
     server = stack.push_servers[0]
-    assert await asyncio.to_thread(server.get, "/healthz") == (200, '{"status": "ok"}')
+    status, body = await asyncio.to_thread(server.get, "/healthz")
+    assert (status, json.loads(body)["status"]) == (200, "ok")
+    # Samples are taken all the time.
+    assert json.loads(body)["loop_lag"]["samples"] > 0
     assert await asyncio.to_thread(server.get, "/readyz") == (
         200,
         '{"status": "ok", "missing": []}',

@@ -39,6 +39,7 @@ class RecordingPublisher(Publisher):
         *,
         max_entries: int,
         create: bool = True,
+        share: bool = False,
         counted: Counted | None = None,
     ) -> Receipt:
         return self._take(Published(stream, decode(data), max_entries, create, counted, "publish"))
@@ -50,6 +51,7 @@ class RecordingPublisher(Publisher):
         *,
         max_entries: int,
         create: bool = True,
+        share: bool = False,
         counted: Counted | None = None,
     ) -> Receipt:
         return self._take(Published(stream, decode(data), max_entries, create, counted, "submit"))

@@ -170,6 +170,31 @@ async def test_closing_begins_once_and_ends_the_pause(connections: Connections) 
     assert pause.done()
 
 
+def test_what_is_written_to_a_corked_connection_leaves_in_one_piece() -> None:
+    transport = RecordingTransport()
+    connection = new_connection(Connections(ServerId("s1")), transport)
+    connection.cork()
+    connection.write(b"a")
+    connection.cork()
+    connection.write(b"b")
+    assert transport.frames == []
+    connection.uncork()
+    connection.uncork()
+    connection.write(b"c")
+    assert transport.frames == [b"ab", b"c"]
+
+
+def test_closing_sends_what_was_kept_back_before_it() -> None:
+    transport = RecordingTransport()
+    connection = new_connection(Connections(ServerId("s1")), transport)
+    connection.cork()
+    connection.write(b"a")
+    connection.close(1000, "bye")
+    connection.write(b"b")
+    connection.uncork()
+    assert transport.frames == [b"a"]
+
+
 def test_a_connection_is_shown_with_its_user(connections: Connections) -> None:
     assert str(connect(connections, "ann")) == "s1-1 (user ann)"
     assert str(connect(connections)) == "s1-2"

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -9,9 +11,11 @@ from typing import Any
 
 import pytest
 from tornado import web
+from tornado.http1connection import HTTP1Connection
 from tornado.httpclient import AsyncHTTPClient, HTTPResponse
 from tornado.httpserver import HTTPServer
-from tornado.httputil import HTTPHeaders
+from tornado.httputil import HTTPHeaders, HTTPServerRequest
+from tornado.iostream import IOStream
 from tornado.netutil import bind_sockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
@@ -23,11 +27,14 @@ from push_server.handlers import (
     ReadyHandler,
     SocketHandler,
 )
+from push_server.lag import LagMonitor
+from push_server.reception import Reception
 from queue_run.envelopes import Authenticate, Authenticated, Outcome
 from queue_run.ids import ConnectionId, RequestId
 from queue_run.messages import Form, Message
 from tests.clients import connected
 from tests.unit.push_server.building import INDEX, SERVER, PushServerParts, services
+from tests.unit.push_server.frames import client_frame
 from tests.waiting import DEADLINE, eventually_async
 
 
@@ -41,12 +48,11 @@ class Site:
         self._server = HTTPServer(
             web.Application(
                 [
-                    ("/healthz", HealthHandler),
+                    ("/healthz", HealthHandler, {"lag": LagMonitor()}),
                     ("/readyz", ReadyHandler, {"services": self.services}),
                     ("/public/(.*)", PublicFileHandler, {"path": str(public)}),
-                    ("/.*", SocketHandler, {"services": self.services}),
+                    ("/.*", SocketHandler, {"reception": Reception(self.services)}),
                 ],
-                websocket_max_message_size=parts.settings.max_request_bytes,
             )
         )
         sockets = bind_sockets(0, "127.0.0.1")
@@ -81,6 +87,24 @@ def site(tmp_path: Path) -> NewSite:
             await made.end()
 
     return make
+
+
+@contextlib.asynccontextmanager
+async def raw(site: Site) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client that speaks byte by byte."""
+    reader, writer = await asyncio.open_connection(*site.address.split(":"))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def handshake_of(site: Site) -> bytes:
+    return (
+        f"GET / HTTP/1.1\r\nHost: {site.address}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
 
 
 async def refusal(site: Site, path: str = "/", **options: Any) -> tuple[int, str]:
@@ -217,21 +241,113 @@ async def test_nothing_is_compressed(site: NewSite) -> None:
 async def test_a_malformed_close_frame_is_answered_by_the_letter(
     site: NewSite, payload: bytes, code: int
 ) -> None:
-    async with site() as here:
-        reader, writer = await asyncio.open_connection(*here.address.split(":"))
+    async with site() as here, raw(here) as (reader, writer):
         async with asyncio.timeout(DEADLINE):
-            writer.write(
-                f"GET / HTTP/1.1\r\nHost: {here.address}\r\nUpgrade: websocket\r\n"
-                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-            )
+            writer.write(handshake_of(here))
             await reader.readuntil(b"\r\n\r\n")
-            # A masked close frame, with a mask that changes nothing.
-            writer.write(bytes([0x88, 0x80 | len(payload), 0, 0, 0, 0]) + payload)
+            writer.write(client_frame(payload, opcode=8))
             answer = await reader.readexactly(4)
         assert answer[0] == 0x88
         assert int.from_bytes(answer[2:4], "big") == code
-        writer.close()
+
+
+# The handshake
+
+
+async def test_a_client_need_not_wait_for_the_answer_to_its_handshake(site: NewSite) -> None:
+    async with site() as here, raw(here) as (reader, writer):
+        writer.write(handshake_of(here) + client_frame("early") + client_frame("next"))
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        dispatcher = here.parts.dispatcher
+        await eventually_async(lambda: dispatcher.work, what="the request")
+        assert dispatcher.whole_turns[0].requests[0].data == "early"
+
+
+async def test_a_connection_that_was_kept_alive_may_become_a_websocket(site: NewSite) -> None:
+    async with site() as here, raw(here) as (reader, writer):
+        async with asyncio.timeout(DEADLINE):
+            writer.write(f"GET /healthz HTTP/1.1\r\nHost: {here.address}\r\n\r\n".encode())
+            assert await reader.readuntil(b'{"status": "ok"}')
+            writer.write(handshake_of(here))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            writer.write(client_frame(b"data", opcode=9))
+            assert await reader.readexactly(6) == b"\x8a\x04data"
+
+
+async def test_of_the_handshake_nothing_is_kept(site: NewSite) -> None:
+    kinds = (HTTPServerRequest, HTTPHeaders, IOStream, HTTP1Connection, SocketHandler)
+
+    def count() -> int:
+        return sum(isinstance(each, kinds) for each in gc.get_objects())
+
+    async with site() as here:
+        gc.collect()
+        gc.disable()
+        try:
+            before = count()
+            async with connected(here.ws("/chat?a=1")) as client:
+                await client.connection.ping()
+                await connections_of(here)
+                # The coroutines of the HTTP server end in their own time, but they do end.
+                await eventually_async(lambda: count() <= before, what="the last of them to go")
+                assert here._server._connections == set()
+        finally:
+            gc.enable()
+
+
+async def test_a_client_that_leaves_while_it_is_authenticated_leaves_nothing(
+    site: NewSite,
+) -> None:
+    async with site(authenticates=True) as here:
+        async with raw(here) as (_, writer):
+            writer.write(handshake_of(here))
+            handshake = await asked(here)
+        await eventually_async(lambda: not here._server._connections, what="the server to see it")
+        here.parts.forwarder.authenticated(Authenticated(request=handshake.id, status=200))
+        await eventually_async(lambda: not here.parts.forwarder._handshakes, what="the answer")
+        await asyncio.sleep(0)
+        assert len(here.parts.connections) == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status"),
+    [
+        (b"GET ", b"POST ", b"405"),
+        (b"HTTP/1.1", b"HTTP/1.0", b"400"),
+        (b"Connection: Upgrade", b"Connection: close", b"400"),
+        (b"Version: 13", b"Version: 8", b"426"),
+        (b"dGhlIHNhbXBsZSBub25jZQ==", b"short", b"400"),
+    ],
+)
+async def test_a_handshake_that_is_not_in_order_asks_no_worker(
+    site: NewSite, old: bytes, new: bytes, status: bytes
+) -> None:
+    async with site(authenticates=True) as here, raw(here) as (reader, writer):
+        writer.write(handshake_of(here).replace(old, new))
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.split()[1] == status
+        # What would do is said where that is asked for (RFC 6455, 4.4).
+        assert (b"Sec-Websocket-Version: 13" in answer) is (status == b"426")
+        assert here.parts.dispatcher.work == []
+
+
+async def test_a_defect_while_it_is_opened_leaves_nothing(
+    site: NewSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(connection: Connection) -> None:
+        raise RuntimeError("a defect")
+
+    async with site() as here:
+        monkeypatch.setattr(here.parts.liveness, "add", fail)
+        async with raw(here) as (reader, writer):
+            writer.write(handshake_of(here))
+            async with asyncio.timeout(DEADLINE):
+                assert await reader.read() == b""
+        await eventually_async(lambda: len(here.parts.connections) == 0, what="the end")
+        assert "a defect" in caplog.text
 
 
 # Who is let in
@@ -477,7 +593,11 @@ async def test_tokens_in_the_query_are_not_logged(
 async def test_health_says_that_the_process_answers(site: NewSite) -> None:
     async with site(known=False) as here:
         response = await here.get("/healthz")
-        assert (response.code, response.body) == (200, b'{"status": "ok"}')
+        assert response.code == 200
+        assert json.loads(response.body) == {
+            "status": "ok",
+            "loop_lag": {"p50": 0.0, "p99": 0.0, "max": 0.0, "samples": 0},
+        }
 
 
 async def test_readiness_says_that_messages_can_be_answered(site: NewSite) -> None:

@@ -41,3 +41,9 @@ def test_a_rate_below_one_lets_one_message_pass_and_makes_the_next_wait() -> Non
 def test_the_clock_may_begin_anywhere() -> None:
     pace = Pace(1, 5000.0)
     assert [pace.take(5000.0) for _ in range(3)] == [0.0, 0.0, pytest.approx(1.0)]
+
+
+def test_what_costs_less_than_a_message_may_come_more_often() -> None:
+    pace = Pace(10, 0.0)
+    assert [pace.take(0.0, 0.25) for _ in range(80)] == [0.0] * 80
+    assert pace.take(0.0, 0.25) == pytest.approx(0.025)

@@ -193,7 +193,7 @@ def test_a_channel_envelope_that_is_cut_short_is_refused(
         (b"\x01\x92\xa5hello\xa2ID", "Expected `bytes`"),
         (b"\x01\x81\xa5hello\xc4\x02ID", "Expected `array`"),
         (b"\x01\x93\xabapplication\xc4\x02ID\x07", "Expected `str`, got `int`"),
-        (b"\x01\x93\xabapplication\xc4\x02ID\xa4ab\xff\xff", "invalid start byte"),
+        (b"\x01\x93\xabapplication\xc4\x02ID\xa4ab\xff\xff", "invalid start byte|Invalid UTF-8"),
         (b"\x01\xc1", "not an envelope"),
         (b"\x01" + b"\x91" * 100_000, "not an envelope"),
     ],

@@ -165,6 +165,31 @@ def test_queues_with_and_without_acknowledgements_are_read_side_by_side(broker: 
     assert len(broker.unacked) == 3
 
 
+def test_a_message_of_a_queue_without_acknowledgements_costs_none(broker: Broker) -> None:
+    requests = broker.queue_named("requests", no_ack=True)
+    worker = Worker(broker, requests)
+    broker.send("text", requests, delivery_mode=1)
+    message = worker.receive()
+    before = broker.client.info("commandstats")
+    message.ack()
+    after = broker.client.info("commandstats")
+    for command in ("cmdstat_zrem", "cmdstat_hdel"):
+        assert after.get(command) == before.get(command)
+
+
+def test_what_may_be_lost_is_sent_again_after_its_link_broke(broker: Broker) -> None:
+    connection = broker.connect()
+    producer = connection.Producer()
+    for text in ("one", "two", "three"):
+        try:
+            producer.publish(text, exchange="", routing_key=broker.queue.name, delivery_mode=1)
+        except connection.connection_errors:
+            assert text == "two"
+        if text == "one":
+            broker.client.client_kill_filter(_type="normal", skipme=True)
+    assert broker.client.llen(broker.queue.name) == 2
+
+
 def test_a_busy_queue_does_not_keep_the_others_from_their_turn(broker: Broker) -> None:
     requests = broker.queue_named("requests", no_ack=True)
     for n in range(10):

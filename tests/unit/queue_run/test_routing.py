@@ -2,7 +2,7 @@
 
 import pytest
 
-from queue_run.routing import Router, compile_pattern, normal
+from queue_run.routing import KNOWN_PATHS, Router, compile_pattern, normal
 
 
 def router(*patterns: str, fallbacks: tuple[str, ...] = ()) -> Router[str]:
@@ -180,3 +180,27 @@ def test_the_normal_form_has_one_leading_slash() -> None:
         "/a",
         "/a/b",
     ]
+
+
+def test_what_is_remembered_of_a_path_is_not_the_callers_to_change() -> None:
+    router: Router[str] = Router()
+    router.add("/rooms/{room}", "room")
+    for _ in range(2):
+        found = router.match("/rooms/tea")
+        assert found == ("room", {"room": "tea"})
+        found[1].clear()
+
+
+def test_a_route_that_is_added_later_is_found() -> None:
+    router: Router[str] = Router()
+    assert router.match("/chat") is None
+    router.add("/chat", "chat")
+    assert router.match("/chat") == ("chat", {})
+
+
+def test_clients_that_make_up_paths_fill_no_memory() -> None:
+    router: Router[str] = Router()
+    router.add("/", "index", fallback=True)
+    for number in range(2 * KNOWN_PATHS + 1):
+        assert router.match(f"/{number}") == ("index", {})
+    assert len(router._known) <= KNOWN_PATHS

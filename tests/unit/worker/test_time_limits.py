@@ -69,7 +69,7 @@ def test_code_that_is_told_while_it_asks_its_signal_is_interrupted_all_the_same(
     told = Signal()
 
     def ask() -> None:
-        with told._event._cond:  # type: ignore[attr-defined]
+        with told._making:
             forever()
 
     with pytest.raises(HandlerTimeout):

@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from push_server.protocols.websocket import binary_frame, text_frame
+from push_server.protocols.websocket import (
+    PING_FRAME,
+    binary_frame,
+    close_frame_of,
+    pong_frame,
+    text_frame,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,3 +30,9 @@ def test_a_frame_is_final_and_unmasked(
 ) -> None:
     data = b"x" * size
     assert make(data) == first + length + data
+
+
+def test_control_frames() -> None:
+    assert PING_FRAME == b"\x89\x00"
+    assert pong_frame(b"hi") == b"\x8a\x02hi"
+    assert close_frame_of(b"\x03\xe8") == b"\x88\x02\x03\xe8"

@@ -6,9 +6,13 @@ from typing import Any, cast
 import pytest
 import redis.asyncio
 
+from queue_run.channel.links import AsyncLink
 from queue_run.channel.listener import Entry, Gap, Listener, format_offset, parse_offset
 
-Raw = tuple[bytes, dict[bytes, bytes] | None]
+#: As redis-py's client gives it.
+Parsed = tuple[bytes, dict[bytes, bytes] | None]
+#: As Redis answers it.
+Raw = tuple[bytes, list[bytes] | None]
 
 
 class ScriptedRedis:
@@ -19,8 +23,14 @@ class ScriptedRedis:
         self.asked: list[tuple[str, Any]] = []
         self.closed = False
 
-    async def xread(self, streams: dict[str, str], *, count: int, block: int) -> Any:
-        return self._answer("xread", dict(streams))
+    async def ask(self, *command: str | int) -> Any:
+        assert command[:6:5] == ("XREAD", "STREAMS")
+        streams = command[6:]
+        half = len(streams) // 2
+        return self._answer("xread", dict(zip(streams[:half], streams[half:], strict=True)))
+
+    async def close(self) -> None:
+        self.closed = True
 
     async def xrange(
         self, stream: str, start: str = "-", end: str = "+", *, count: int | None = None
@@ -46,11 +56,17 @@ def listener(server: ScriptedRedis, *streams: str, gaps: list[Gap] | None = None
     on_gap = gaps.append if gaps is not None else None
     made = Listener("redis://127.0.0.1:1/0", streams, on_gap=on_gap)
     made._client = cast("redis.asyncio.Redis", server)
+    made._link = cast("AsyncLink", server)
     return made
 
 
-def entry(offset: bytes, data: bytes) -> Raw:
+def entry(offset: bytes, data: bytes) -> Parsed:
     return (offset, {b"e": data})
+
+
+def raw(offset: bytes, *data: bytes) -> Raw:
+    names = [b"e", *(b"e%d" % number for number in range(1, len(data)))]
+    return (offset, [part for pair in zip(names, data, strict=True) for part in pair])
 
 
 def test_offsets_compare_as_the_stream_does() -> None:
@@ -77,8 +93,8 @@ async def test_opening_takes_the_ends_of_the_streams_as_places_to_start_from() -
 
 @pytest.mark.parametrize("resp3", [True, False])
 async def test_entries_are_read_in_either_form_of_the_protocol(resp3: bool) -> None:
-    entries = [entry(b"1-0", b"one"), entry(b"2-0", b"two")]
-    answer = {b"a": [entries]} if resp3 else [(b"a", entries)]
+    entries = [raw(b"1-0", b"one"), raw(b"2-0", b"two")]
+    answer = {b"a": entries} if resp3 else [(b"a", entries)]
     server = ScriptedRedis(xrevrange=[[]], xread=[answer])
     reader = listener(server, "a")
     await reader.open()
@@ -93,9 +109,9 @@ async def test_each_read_continues_behind_the_last_entry() -> None:
     server = ScriptedRedis(
         xrevrange=[[entry(b"5-0", b"old")], []],
         xread=[
-            [(b"a", [entry(b"6-0", b"one")])],
+            [(b"a", [raw(b"6-0", b"one")])],
             None,
-            [(b"b", [entry(b"9-0", b"two")])],
+            [(b"b", [raw(b"9-0", b"two")])],
         ],
     )
     reader = listener(server, "a", "b")
@@ -113,12 +129,26 @@ async def test_each_read_continues_behind_the_last_entry() -> None:
 
 
 async def test_entries_that_are_not_ours_are_passed_over() -> None:
-    raw: list[Raw] = [(b"1-0", None), (b"2-0", {b"x": b"y"}), entry(b"3-0", b"ours"), (b"4-0", {})]
-    server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", raw)]])
+    page: list[Raw] = [
+        (b"1-0", None),
+        (b"2-0", [b"x", b"y", b"event", b"z"]),
+        raw(b"3-0", b"ours"),
+        (b"4-0", []),
+    ]
+    server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", page)]])
     reader = listener(server, "a")
     await reader.open()
     assert await anext(reader.batches()) == [Entry("a", (3, 0), b"ours")]
     assert reader.position("a") == (4, 0)
+
+
+async def test_an_entry_may_hold_several_envelopes() -> None:
+    server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", [raw(b"1-0", b"x", b"y", b"z")])]])
+    reader = listener(server, "a")
+    await reader.open()
+    assert await anext(reader.batches()) == [
+        Entry("a", (1, 0), data) for data in (b"x", b"y", b"z")
+    ]
 
 
 async def lose_link_and_read(
@@ -128,7 +158,7 @@ async def lose_link_and_read(
     gaps: list[Gap] = []
     server = ScriptedRedis(
         xrevrange=[[entry(b"5-0", b"seen")], [entry(end, b"last")] if end else []],
-        xread=[redis.ConnectionError("cut"), [(b"a", [entry(b"9-0", b"next")])]],
+        xread=[redis.ConnectionError("cut"), [(b"a", [raw(b"9-0", b"next")])]],
         xrange=[
             [entry(b"5-0", b"seen")] if held else [],
             [entry(b"8-0", b"first")] if end == b"8-0" else [],
@@ -167,7 +197,7 @@ async def test_a_stream_that_was_emptied_is_a_gap_and_read_from_its_start(
 async def test_a_stream_that_was_empty_from_the_start_has_no_gap() -> None:
     gaps: list[Gap] = []
     server = ScriptedRedis(
-        xrevrange=[[]], xread=[redis.ConnectionError("cut"), [(b"a", [entry(b"1-0", b"first")])]]
+        xrevrange=[[]], xread=[redis.ConnectionError("cut"), [(b"a", [raw(b"1-0", b"first")])]]
     )
     reader = listener(server, "a", gaps=gaps)
     await reader.open()
@@ -181,7 +211,7 @@ async def test_while_redis_is_away_it_is_not_connected(
     monkeypatch.setattr("queue_run.channel.listener.FIRST_PAUSE", 0.001)
     server = ScriptedRedis(
         xrevrange=[[]],
-        xread=[redis.ConnectionError("cut"), OSError("away"), [(b"a", [entry(b"1-0", b"x")])]],
+        xread=[redis.ConnectionError("cut"), OSError("away"), [(b"a", [raw(b"1-0", b"x")])]],
     )
     reader = listener(server, "a")
     await reader.open()

@@ -9,7 +9,8 @@ import pytest
 import redis
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
 
-from queue_run.channel.publisher import FIELDS_AT_ONCE, PIPELINE_SIZE, Publisher
+from queue_run.channel.links import BlockingLink, Command
+from queue_run.channel.publisher import FIELDS_AT_ONCE, PIPELINE_SIZE, SHARED_BYTES, Publisher
 from queue_run.errors import ChannelUnavailable
 from tests.waiting import DEADLINE, eventually
 
@@ -28,32 +29,17 @@ class ScriptedRedis:
         self.commands: list[tuple[Any, ...]] = []
         self.closed = False
 
-    def pipeline(self, *, transaction: bool) -> "ScriptedPipeline":
-        assert not transaction
-        return ScriptedPipeline(self)
+    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+        self.commands += [tuple(command) for command in commands]
+        self.round_trips.append([cast("bytes", command[-1]) for command in commands])
+        answers = self.script.pop(0) if self.script else [None] * len(commands)
+        if isinstance(answers, Exception):
+            raise answers
+        success = f"{len(self.round_trips)}-".encode()
+        return [answer or success + str(number).encode() for number, answer in enumerate(answers)]
 
     def close(self) -> None:
         self.closed = True
-
-
-class ScriptedPipeline:
-    def __init__(self, server: ScriptedRedis) -> None:
-        self._server = server
-        self._commands: list[tuple[Any, ...]] = []
-
-    def execute_command(self, *command: Any) -> None:
-        self._commands.append(command)
-
-    def execute(self, *, raise_on_error: bool) -> list[Any]:
-        assert not raise_on_error
-        server = self._server
-        server.commands += self._commands
-        server.round_trips.append([command[-1] for command in self._commands])
-        answers = server.script.pop(0) if server.script else [None] * len(self._commands)
-        if isinstance(answers, Exception):
-            raise answers
-        success = f"{len(server.round_trips)}-".encode()
-        return [answer or success + str(number).encode() for number, answer in enumerate(answers)]
 
 
 @pytest.fixture
@@ -64,7 +50,7 @@ def server() -> ScriptedRedis:
 @pytest.fixture
 def publisher(server: ScriptedRedis) -> Iterator[Publisher]:
     publisher = Publisher("redis://127.0.0.1:1/0", timeout=DEADLINE)
-    publisher._client = cast("redis.Redis", server)
+    publisher._link = cast("BlockingLink", server)
     yield publisher
     publisher.close()
 
@@ -157,7 +143,7 @@ def test_a_round_trip_carries_so_many_entries_and_no_more(
 
 def test_an_entry_fails_when_its_time_is_over(server: ScriptedRedis) -> None:
     publisher = Publisher("redis://127.0.0.1:1/0", timeout=0.05)
-    publisher._client = cast("redis.Redis", server)
+    publisher._link = cast("BlockingLink", server)
     server.script = [redis.ConnectionError("refused")] * 1000
     with pytest.raises(ChannelUnavailable, match="Redis took no message: refused"):
         publisher.publish("stream", b"late", max_entries=100)
@@ -200,6 +186,18 @@ def test_closing_writes_what_waits_and_ends_the_thread(
     assert all(receipt.done for receipt in receipts)
     assert server.closed
     assert "queue-run-publisher" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_forked_child_leaves_its_parents_link_alone(
+    publisher: Publisher, server: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with publisher._writing:
+        publisher.submit("stream", b"the parent's", max_entries=100)
+        with monkeypatch.context() as patched:
+            patched.setattr("os.getpid", lambda: 1)
+            publisher.close()
+        assert not server.closed
+        assert server.round_trips == []
 
 
 def test_closing_twice_is_harmless(publisher: Publisher) -> None:
@@ -265,3 +263,62 @@ def test_each_entry_of_a_round_trip_has_its_own_count(
     publisher.flush()
     assert [receipt.online for receipt in receipts] == [1, None, 0]
     assert [receipt.offset for receipt in receipts] == ["1-1", "1-2", "1-4"]
+
+
+# Entries that are shared
+
+
+def share(publisher: Publisher, *entries: tuple[str, bytes]) -> list[Any]:
+    with publisher._writing:
+        return [
+            publisher.submit(stream, each, max_entries=9, create=False, share=True)
+            for stream, each in entries
+        ]
+
+
+def test_what_may_share_an_entry_of_its_stream_does_in_order(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    receipts = share(publisher, ("a", b"1"), ("b", b"2"), ("a", b"3"), ("a", b"4"))
+    publisher.flush()
+    options = ("NOMKSTREAM", "MAXLEN", "~", 9, "*")
+    assert server.commands == [
+        ("XADD", "a", *options, "e", b"1", "e1", b"3", "e2", b"4"),
+        ("XADD", "b", *options, "e", b"2"),
+    ]
+    assert [receipt.offset for receipt in receipts] == ["1-0", "1-1", "1-0", "1-0"]
+
+
+def test_what_needs_an_entry_of_its_own_has_one(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    submit_together(publisher, b"a", b"b")
+    publisher.flush()
+    assert server.round_trips == [[b"a", b"b"]]
+
+
+def test_a_large_entry_is_shared_with_nothing_more(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    share(publisher, ("a", b"x" * SHARED_BYTES), ("a", b"y"), ("a", b"z"))
+    publisher.flush()
+    assert [len(command) for command in server.commands] == [9, 11]
+
+
+def test_a_shared_entry_that_fails_fails_for_all(
+    publisher: Publisher, server: ScriptedRedis
+) -> None:
+    server.script = [[WRONG_TYPE, None]]
+    receipts = share(publisher, ("a", b"1"), ("b", b"2"), ("a", b"3"))
+    publisher.flush()
+    for receipt in (receipts[0], receipts[2]):
+        with pytest.raises(ChannelUnavailable, match="WRONGTYPE"):
+            receipt.raise_error()
+    assert receipts[1].offset == "1-1"
+
+
+def test_a_shared_entry_is_written_again_whole(publisher: Publisher, server: ScriptedRedis) -> None:
+    server.script = [[None, LOADING]]
+    share(publisher, ("b", b"1"), ("a", b"2"), ("a", b"3"))
+    publisher.flush()
+    assert server.commands[2] == server.commands[1]
