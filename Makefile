@@ -10,7 +10,7 @@ BENCH  := $(VENV)/.installed-bench
 # Most tests wait for processes most of the time: a few of them run side by side, file by file.
 WORKERS ?= 3
 
-.PHONY: install dev test faults faults-short check format bench bench-quick scaling clean
+.PHONY: install dev test faults faults-short autobahn check format bench bench-quick scaling clean
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ faults: $(STAMP)
 
 faults-short: $(STAMP)
 	$(BIN)/python -m tests.faults --short --plant dropped doubled reordered misdelivered $(ARGS)
+
+# The WebSocket conformance suite: two minutes; it needs Python 2.7, too.
+autobahn: $(STAMP)
+	$(BIN)/python -m tests.autobahn --write $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -59,4 +63,4 @@ scaling: $(BENCH)
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .autobahn .pytest_cache .mypy_cache .ruff_cache

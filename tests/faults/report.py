@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.documents import put_between
 from tests.processes import ROOT
 
 GUARANTEES = ROOT / "docs" / "guarantees.md"
@@ -38,9 +39,4 @@ def write(rows: list[Row], path: Path = GUARANTEES) -> None:
     Raises:
         ValueError: for a document without them.
     """
-    text = path.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} lacks the markers of the table")
-    path.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}")
+    put_between(path, BEGIN, END, table(rows))
