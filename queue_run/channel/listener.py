@@ -169,23 +169,22 @@ class Listener:
         await self._client.aclose()
 
     async def _read(self) -> list[Entry]:
-        async with asyncio.timeout(BLOCK_MS / 1000 + ANSWER_TIMEOUT):
-            answer = await self._link.ask(
-                *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS"),
-                *self._positions,
-                *map(format_offset, self._positions.values()),
-            )
+        answer = await self._link.ask(
+            *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS"),
+            *self._positions,
+            *map(format_offset, self._positions.values()),
+            patience=BLOCK_MS / 1000 + ANSWER_TIMEOUT,
+        )
         self._last_read = time.monotonic()
         self._behind = False
         batch: list[Entry] = []
         for name, page in _pairs(answer):
             stream = self._streams[name]
-            self._positions[stream] = parse_offset(page[-1][0])
             self._behind = self._behind or len(page) == READ_COUNT
             for offset, fields in page:
+                self._positions[stream] = parsed = parse_offset(offset)
                 # One that was deleted has no fields.
                 if fields:
-                    parsed = parse_offset(offset)
                     batch += [Entry(stream, parsed, data) for data in _contents(fields)]
         return batch
 

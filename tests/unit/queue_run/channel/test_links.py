@@ -1,11 +1,14 @@
 """The links of the channel, on a real Redis."""
 
+import asyncio
+
 import pytest
+import redis
 from redis.exceptions import RedisError, ResponseError
 
 from queue_run.channel.links import AsyncLink, BlockingLink
 from tests.processes import RedisServer, free_port
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, eventually_async
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +45,76 @@ def test_a_link_that_broke_is_opened_again(server: RedisServer) -> None:
     link.close()
 
 
-async def test_an_asynchronous_link_answers_as_redis_does(server: RedisServer) -> None:
-    link = AsyncLink(server.url, connect_timeout=DEADLINE)
-    await link.ask("SET", "text", "x")
-    assert await link.ask("GET", "text") == b"x"
+@pytest.mark.parametrize("options", ["", "?protocol=2", "?protocol=3"])
+async def test_an_asynchronous_link_answers_as_redis_does(
+    server: RedisServer, options: str
+) -> None:
+    link = AsyncLink(server.url + options, connect_timeout=DEADLINE)
+    await link.ask("SET", "text", b"\xff", patience=DEADLINE)
+    assert await link.ask("GET", "text", patience=DEADLINE) == b"\xff"
+    large = b"x" * 1_000_000
+    assert await link.ask("ECHO", large, patience=DEADLINE) == large
     with pytest.raises(ResponseError):
-        await link.ask("LPUSH", "text", 1)
-    own = await link.ask("CLIENT", "ID")
-    with server.client() as client:
-        client.client_kill_filter(_id=str(own))
-    with pytest.raises((RedisError, OSError)):
-        await link.ask("ECHO", "x")
-    assert await link.ask("ECHO", "x") == b"x"
+        await link.ask("LPUSH", "text", 1, patience=DEADLINE)
+    # That was an answer like any other.
+    assert await link.ask("ECHO", "x", patience=DEADLINE) == b"x"
     await link.close()
+
+
+async def test_an_asynchronous_link_that_broke_is_opened_again(server: RedisServer) -> None:
+    link = AsyncLink(server.url, connect_timeout=DEADLINE)
+    own = await link.ask("CLIENT", "ID", patience=DEADLINE)
+    waiting = asyncio.create_task(link.ask("BLPOP", "nothing", 0, patience=DEADLINE))
+    with server.client() as client:
+        # A client that is not blocked yet has not been asked yet.
+        await eventually_async(
+            lambda: client.client_list(client_id=[str(own)])[0]["cmd"] == "blpop", what="the wait"
+        )
+        client.client_kill_filter(_id=str(own))
+    with pytest.raises(redis.ConnectionError, match="the link broke"):
+        await waiting
+    assert await link.ask("ECHO", "x", patience=DEADLINE) == b"x"
+    await link.close()
+
+
+async def test_an_answer_that_does_not_come_is_not_taken_for_the_next_one(
+    server: RedisServer,
+) -> None:
+    link = AsyncLink(server.url, connect_timeout=DEADLINE)
+    with pytest.raises(redis.TimeoutError, match=r"no answer within 0\.05 seconds"):
+        await link.ask("BLPOP", "nothing", 0, patience=0.05)
+    assert await link.ask("ECHO", "x", patience=DEADLINE) == b"x"
+    waiting = asyncio.create_task(link.ask("BLPOP", "nothing", 0, patience=DEADLINE))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert await link.ask("ECHO", "y", patience=DEADLINE) == b"y"
+    await link.close()
+
+
+async def test_a_closed_link_leaves_nothing_open(server: RedisServer) -> None:
+    link = AsyncLink(server.url, connect_timeout=DEADLINE)
+    own = await link.ask("CLIENT", "ID", patience=DEADLINE)
+    await link.close()
+    await link.close()
+    with server.client() as client:
+        await eventually_async(
+            lambda: not client.client_list(client_id=[str(own)]), what="the end of the connection"
+        )
+
+
+async def test_who_speaks_no_redis_is_an_error() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        link = AsyncLink(f"redis://127.0.0.1:{port}/0", connect_timeout=DEADLINE)
+        with pytest.raises(RedisError):
+            await link.ask("GET", "x", patience=DEADLINE)
+        await link.close()
 
 
 async def test_where_nobody_listens_is_an_error() -> None:
@@ -62,4 +122,4 @@ async def test_where_nobody_listens_is_an_error() -> None:
     with pytest.raises((RedisError, OSError)):
         BlockingLink(url, timeout=DEADLINE).exchange([("PING",)])
     with pytest.raises((RedisError, OSError)):
-        await AsyncLink(url, connect_timeout=DEADLINE).ask("PING")
+        await AsyncLink(url, connect_timeout=DEADLINE).ask("PING", patience=DEADLINE)

@@ -7,7 +7,15 @@ import pytest
 import redis.asyncio
 
 from queue_run.channel.links import AsyncLink
-from queue_run.channel.listener import Entry, Gap, Listener, format_offset, parse_offset
+from queue_run.channel.listener import (
+    ANSWER_TIMEOUT,
+    BLOCK_MS,
+    Entry,
+    Gap,
+    Listener,
+    format_offset,
+    parse_offset,
+)
 
 #: As redis-py's client gives it.
 Parsed = tuple[bytes, dict[bytes, bytes] | None]
@@ -23,7 +31,8 @@ class ScriptedRedis:
         self.asked: list[tuple[str, Any]] = []
         self.closed = False
 
-    async def ask(self, *command: str | int) -> Any:
+    async def ask(self, *command: str | int, patience: float) -> Any:
+        assert patience == BLOCK_MS / 1000 + ANSWER_TIMEOUT
         assert command[:6:5] == ("XREAD", "STREAMS")
         streams = command[6:]
         half = len(streams) // 2
