@@ -119,7 +119,6 @@ class PushServer:
             self._position, interval=settings.ping_interval, timeout=settings.ping_timeout
         )
         self._hub = Hub(
-            self._listener,
             self._connections,
             self._forwarder,
             broadcast=self._keys.broadcast,
@@ -172,7 +171,7 @@ class PushServer:
         self._claiming.start(self._forwarder.held_elsewhere)
         self._dispatcher.start()
         self._lag.start()
-        self._background(self._hub.run(), "hub")
+        self._background(self._listener.run(self._hub.deliver), "hub")
         self._background(self._heartbeat(), "heartbeat")
         self._background(self._presence.run(), "presence")
         self._background(self._liveness.run(), "pings")

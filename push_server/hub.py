@@ -13,7 +13,7 @@ from push_server.protocols.envelope import message_frame as envelope_frame
 from push_server.resume import Position
 from push_server.session_rooms import SessionRooms
 from push_server.window import Window
-from queue_run.channel.listener import Entry, Listener, Offset, parse_offset
+from queue_run.channel.listener import Entry, Offset, parse_offset
 from queue_run.envelopes import (
     ApplicationChanged,
     Authenticated,
@@ -53,7 +53,6 @@ class Hub:
 
     def __init__(
         self,
-        listener: Listener,
         connections: Connections,
         forwarder: Forwarder,
         *,
@@ -63,7 +62,6 @@ class Hub:
         session_rooms: SessionRooms,
         on_application_changed: Callable[[], Awaitable[None]],
     ) -> None:
-        self._listener = listener
         self._connections = connections
         self._forwarder = forwarder
         self._broadcast = broadcast
@@ -72,25 +70,29 @@ class Hub:
         self._session_rooms = session_rooms
         self._on_application_changed = on_application_changed
         self._held: collections.deque[ChannelEnvelope] = collections.deque()
-        self._writes = 0
-        self._bytes = 0
+        #: Of the batch, since the loop had its turn.
+        self._writes = self._bytes = 0
         #: Connections whose messages are kept back until the batch is through; None while a batch
         #: has one entry.
         self._corked: list[Connection] | None = None
         self._recent: collections.OrderedDict[bytes, None] = collections.OrderedDict()
 
-    async def run(self) -> None:
-        """Deliver for ever."""
-        async for batch in self._listener.batches():
-            # The messages of one batch for one connection leave in one piece.
-            self._corked = [] if len(batch) > 1 else None
-            for entry in batch:
-                try:
-                    await self._take(entry)
-                except Exception:
-                    # One envelope must not end the delivery of all others.
-                    log.exception("an entry of %s could not be delivered", entry.stream)
-            await self._uncork()
+    def deliver(self, batch: list[Entry]) -> Awaitable[None] | None:
+        """Deliver entries; what it returns is to be awaited before the next ones."""
+        self._writes = self._bytes = 0
+        if len(batch) == 1:
+            return self._take(batch[0])
+        return self._deliver_together(batch)
+
+    async def _deliver_together(self, batch: list[Entry]) -> None:
+        """The messages of one batch for one connection leave in one piece."""
+        self._corked = []
+        for entry in batch:
+            waiting = self._take(entry)
+            if waiting is not None:
+                await waiting
+        await self._uncork()
+        self._corked = None
 
     def release(self) -> None:
         """Let everything held go: what it waits for has been lost."""
@@ -114,18 +116,35 @@ class Hub:
         else:
             self._to_connection(outcome)
 
-    async def _take(self, entry: Entry) -> None:
+    def _take(self, entry: Entry) -> Awaitable[None] | None:
+        """Deliver an entry; what it returns does the rest of it."""
+        waiting = None
         try:
             envelope = decode(entry.data)
-        except InvalidEnvelope as error:
-            log.error("%s: %s", entry.stream, error)
-        else:
             if self._is_new(envelope.id):
                 if entry.stream == self._broadcast:
                     # First, so that a client that resumes meanwhile finds it.
                     self._window.append(entry.offset, envelope, len(entry.data))
                     self._position.begun = entry.offset
-                await self._deliver(entry, envelope)
+                waiting = self._deliver(entry, envelope)
+        except InvalidEnvelope as error:
+            log.error("%s: %s", entry.stream, error)
+        except Exception:
+            # One envelope must not end the delivery of all others.
+            log.exception("an entry of %s could not be delivered", entry.stream)
+        if waiting is not None:
+            return self._take_rest(entry, waiting)
+        self._taken(entry)
+        return None
+
+    async def _take_rest(self, entry: Entry, waiting: Awaitable[None]) -> None:
+        try:
+            await waiting
+        except Exception:
+            log.exception("an entry of %s could not be delivered", entry.stream)
+        self._taken(entry)
+
+    def _taken(self, entry: Entry) -> None:
         if entry.stream == self._broadcast:
             self._position.move(entry.offset)
             while self._held and self._is_due(self._held[0]):
@@ -140,18 +159,18 @@ class Hub:
             self._recent.popitem(last=False)
         return True
 
-    async def _deliver(self, entry: Entry, envelope: ChannelEnvelope) -> None:
+    def _deliver(self, entry: Entry, envelope: ChannelEnvelope) -> Awaitable[None] | None:
         match envelope:
             case ToUsers():
                 receivers = self._connections.of_users(envelope.users)
-                await self._fan_out(entry.offset, envelope.message, receivers)
+                return self._fan_out(entry.offset, envelope.message, receivers)
             case ToRoom():
                 receivers = self._in_room(envelope)
-                await self._fan_out(entry.offset, envelope.message, receivers)
+                return self._fan_out(entry.offset, envelope.message, receivers)
             case ToConnection() if envelope.session is not None:
                 receiver = self._connections.of_session(envelope.session)
                 receivers = [receiver] if receiver is not None else []
-                await self._fan_out(entry.offset, envelope.message, receivers)
+                return self._fan_out(entry.offset, envelope.message, receivers)
             case Membership():
                 self._change_membership(envelope)
             case CloseUsers():
@@ -160,7 +179,7 @@ class Hub:
             case CloseConnection() if entry.stream == self._broadcast:
                 self._to_connection(envelope)
             case ApplicationChanged():
-                await self._on_application_changed()
+                return self._on_application_changed()
             case Authenticated():
                 self._forwarder.authenticated(envelope)
             case Hello():
@@ -169,6 +188,7 @@ class Hub:
                 self._held.append(envelope)
             case _:
                 self._to_connection(envelope)
+        return None
 
     def _is_due(self, envelope: ChannelEnvelope) -> bool:
         after = envelope.after if isinstance(envelope, Outcome) else None
@@ -214,29 +234,40 @@ class Hub:
                 session = connection.envelope.session
                 self._session_rooms.changed(session, envelope.room, joins=envelope.joins)
 
-    async def _fan_out(self, offset: Offset, message: Message, receivers: list[Connection]) -> None:
+    def _fan_out(
+        self, offset: Offset, message: Message, receivers: list[Connection]
+    ) -> Awaitable[None] | None:
         if not receivers:
-            return
-        frame = plain.message_frame(message)
-        # The same bytes for all that speak the envelope protocol, too.
-        wrapped: bytes | None = None
+            return None
+        fan_out = _FanOut(offset, message)
+        self._bytes += len(fan_out.frame)
+        at_once = WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE
+        if self._writes + len(receivers) > at_once or self._bytes >= BYTES_AT_ONCE:
+            return self._fan_out_in_parts(fan_out, receivers, at_once)
+        self._writes += len(receivers)
         for connection in receivers:
-            state = connection.envelope
-            if state is None:
-                self._write(connection, frame)
-            elif state.phase is Phase.LIVE and offset > state.offset:
-                if wrapped is None:
-                    wrapped = envelope_frame(message, offset)
-                self._write(connection, wrapped)
-            self._writes += 1
-            if self._writes >= (WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE):
-                await self._breathe()
-        self._bytes += len(frame)
-        if self._bytes >= BYTES_AT_ONCE:
-            await self._uncork()
-            await self._breathe()
+            self._write(connection, fan_out)
+        return None
 
-    def _write(self, connection: Connection, frame: bytes) -> None:
+    async def _fan_out_in_parts(
+        self, fan_out: "_FanOut", receivers: list[Connection], at_once: int
+    ) -> None:
+        """Let the loop do its other work in between: reading, and sending what the kernel did not
+        take at once."""
+        for start in range(0, len(receivers), at_once):
+            for connection in receivers[start : start + at_once]:
+                self._write(connection, fan_out)
+            await asyncio.sleep(0)
+        self._writes = 0
+        if self._bytes >= BYTES_AT_ONCE:
+            self._bytes = 0
+            await self._uncork()
+            await asyncio.sleep(0)
+
+    def _write(self, connection: Connection, fan_out: "_FanOut") -> None:
+        frame = fan_out.frame_for(connection)
+        if frame is None:
+            return
         if self._corked is not None and connection.corked is None:
             connection.cork()
             self._corked.append(connection)
@@ -254,10 +285,28 @@ class Hub:
             for connection in corked[start : start + WRITES_AT_ONCE]:
                 connection.uncork()
 
-    async def _breathe(self) -> None:
-        """Let the loop do its other work."""
-        self._writes = self._bytes = 0
-        await asyncio.sleep(0)
+
+class _FanOut:
+    """A message on its way to many: encoded once for each protocol that they speak."""
+
+    __slots__ = ("_message", "_offset", "_wrapped", "frame")
+
+    def __init__(self, offset: Offset, message: Message) -> None:
+        self._offset = offset
+        self._message = message
+        self.frame = plain.message_frame(message)
+        self._wrapped: bytes | None = None
+
+    def frame_for(self, connection: Connection) -> bytes | None:
+        """The bytes for a connection; None when it has the message, or will have it later."""
+        state = connection.envelope
+        if state is None:
+            return self.frame
+        if state.phase is not Phase.LIVE or self._offset <= state.offset:
+            return None
+        if self._wrapped is None:
+            self._wrapped = envelope_frame(self._message, self._offset)
+        return self._wrapped
 
 
 def _spares(message: ToRoom, connection: Connection) -> bool:

@@ -6,8 +6,9 @@ passwords and TLS, and the answers are taken as they come.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
 
 import hiredis
 import redis
@@ -18,6 +19,11 @@ from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 Command: TypeAlias = Sequence[str | bytes | int]
+#: What is asked next, when this was the answer; None for nothing.
+Answered: TypeAlias = Callable[[Any], bytes | None]
+
+#: Bytes that are read at once, at most.
+READ_SIZE = 64 * 1024
 
 
 class BlockingLink:
@@ -83,20 +89,23 @@ class AsyncLink:
         )
         self._answers: _Answers | None = None
 
-    async def ask(self, *command: str | bytes | int, patience: float) -> Any:
-        """The answer to one command, as it came.
+    async def converse(self, command: bytes, answered: Answered, *, patience: float) -> None:
+        """Send a command, and then whatever `answered` makes of each answer, until that is None.
+
+        `answered` is called where the answer is read, and not by way of a task: that would take
+        longer than most of what is done with an answer.
 
         Args:
-            patience: seconds after which there will be none.
+            patience: seconds after which an answer will not come.
 
         Raises:
             RedisError, OSError: when Redis refused or gave no answer, or the link broke.
+            Exception: what `answered` raised.
         """
         answers = self._answers
         if answers is None or answers.lost:
             answers = self._answers = await self._open()
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # of any length
-        return await answers.next(packed, patience)
+        await answers.converse(command, answered, patience)
 
     async def close(self) -> None:
         if self._answers is not None:
@@ -111,66 +120,102 @@ class AsyncLink:
         return answers
 
 
-class _Answers(asyncio.Protocol):
+class _Answers(asyncio.BufferedProtocol):
     """The answers that come over one connection, one at a time."""
 
     def __init__(self, connection: object, transport: asyncio.Transport) -> None:
         # Whose end would close the transport.
         self._connection = connection
         self.transport = transport
+        self._buffer = bytearray(READ_SIZE)
         self._reader = hiredis.Reader(replyError=ResponseError, notEnoughData=_NOTHING)
-        self._waiting: asyncio.Future[Any] | None = None
+        self._answered: Answered = _stop
+        self._ended: asyncio.Future[None] | None = None
+        self._asked_at = 0.0
         self.lost = False
 
-    async def next(self, command: bytes, patience: float) -> Any:
-        """Send a command and wait for its answer."""
+    async def converse(self, command: bytes, answered: Answered, patience: float) -> None:
         loop = asyncio.get_running_loop()
-        self._waiting = waiting = loop.create_future()
-        timer = loop.call_later(patience, self._give_up, patience)
-        self.transport.write(command)
+        self._answered = answered
+        self._ended = ended = loop.create_future()
+        self._ask(command)
+        self._timer = loop.call_later(patience, self._watch, patience)
         try:
-            answer = await waiting
+            await ended
         except BaseException:
             # A late answer would be taken for that of the next command.
             self.abort()
             raise
         finally:
-            timer.cancel()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+            self._timer.cancel()
+            self._answered = _stop
 
     def abort(self) -> None:
         self.lost = True
         self.transport.abort()
 
-    def _give_up(self, patience: float) -> None:
-        self._fail(redis.TimeoutError(f"no answer within {patience:g} seconds"))
+    def _ask(self, command: bytes) -> None:
+        self._asked_at = time.monotonic()
+        self.transport.write(command)
 
-    def _fail(self, error: Exception) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
+    def _watch(self, patience: float) -> None:
+        """One timer for many answers: it looks how long the last question is ago."""
+        left = self._asked_at + patience - time.monotonic()
+        if left > 0:
+            self._timer = asyncio.get_running_loop().call_later(left, self._watch, patience)
+        else:
+            self._end(redis.TimeoutError(f"no answer within {patience:g} seconds"))
+
+    def _end(self, error: Exception | None = None) -> None:
+        ended = self._ended
+        if ended is None or ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def _take(self, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            self._end(answer)
+            return
+        following = self._answered(answer)
+        if following is None:
+            self._end()
+        else:
+            self._ask(following)
 
     # Called by the event loop.
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, size: int) -> None:
+        reader = self._reader
         try:
-            self._reader.feed(data)
-            while (answer := self._reader.gets()) is not _NOTHING:
+            reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # any buffer
+            while (answer := reader.gets()) is not _NOTHING:
                 # RESP3 tells of other things in between.
                 if not isinstance(answer, hiredis.PushNotification):
                     self._take(answer)
         except hiredis.ProtocolError as error:
-            self._fail(redis.ConnectionError(f"not an answer of Redis: {error}"))
-
-    def _take(self, answer: Any) -> None:
-        waiting = self._waiting
-        if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
+            self._end(redis.ConnectionError(f"not an answer of Redis: {error}"))
+        except Exception as error:
+            self._end(error)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
-        self._fail(redis.ConnectionError(f"the link broke: {error or 'closed by Redis'}"))
+        self._end(redis.ConnectionError(f"the link broke: {error or 'closed by Redis'}"))
+
+
+def packed(*command: str | bytes | float) -> bytes:
+    """A command as it is sent."""
+    # Its stub knows of tuples with one element only.
+    return cast("bytes", hiredis.pack_command(cast("Any", command)))
+
+
+def _stop(answer: Any) -> None:
+    """Nobody asked."""
 
 
 #: There is no whole answer yet.

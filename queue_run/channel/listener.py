@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import redis.asyncio
@@ -12,13 +12,13 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from queue_run.channel.links import AsyncLink
+from queue_run.channel.links import AsyncLink, packed
 
 log = logging.getLogger(__name__)
 
 #: Milliseconds that one read waits for news; bounds how late a dead link is noticed.
 BLOCK_MS = 5_000
-#: Trimming is silent: after so many milliseconds without a read, or with a backlog, a stream is
+#: Trimming is silent: after so many milliseconds without an answer, or with a backlog, a stream is
 #: asked whether it still holds the place where we stopped.
 STALLED_MS = 2 * BLOCK_MS
 #: Beyond the blocking read, how many seconds an answer may take.
@@ -47,6 +47,10 @@ def parse_offset(text: str | bytes) -> Offset:
 
 def format_offset(offset: Offset) -> str:
     return f"{offset[0]}-{offset[1]}"
+
+
+#: Takes a batch; what it returns is to be awaited before the next one.
+Take: TypeAlias = Callable[[list[Entry]], Awaitable[None] | None]
 
 
 class Gap(NamedTuple):
@@ -85,8 +89,14 @@ class Listener:
         self._on_gap = on_gap or _ignore_gap
         #: Whether the last contact with Redis succeeded.
         self.connected = False
-        self._last_read = time.monotonic()
+        self._take: Take = _ignore
+        #: What `take` is not done with.
+        self._taking: Awaitable[None] | None = None
+        #: When the last question or answer was.
+        self._stepped_at = time.monotonic()
+        self._busy = False
         self._behind = False
+        self._stalled = False
 
     async def open(self) -> None:
         """Take the ends of the streams as the place to start from.
@@ -142,15 +152,23 @@ class Listener:
         # Redis counts them since version 7.
         return bool(facts.get("entries-added", -1) == facts["length"])
 
-    async def batches(self) -> AsyncIterator[list[Entry]]:
-        """Yield entries as they come, for ever; Redis's absence only makes it wait."""
+    async def run(self, take: Take) -> None:
+        """Give out entries as they come, for ever; Redis's absence only makes it wait.
+
+        Args:
+            take: gets each batch; what it returns is awaited before the next one. It must not
+                raise.
+        """
+        self._take = take
         pause = FIRST_PAUSE
         while True:
             try:
-                if not self.connected or self._may_have_missed():
+                if self._may_have_missed():
                     async with asyncio.timeout(ANSWER_TIMEOUT):
                         await self._look_for_gaps()
-                batch = await self._read()
+                await self._link.converse(
+                    self._question(), self._answered, patience=BLOCK_MS / 1000 + ANSWER_TIMEOUT
+                )
             except (RedisError, OSError) as error:
                 if self.connected:
                     log.warning("lost the channel, trying again: %s", str(error) or type(error))
@@ -159,23 +177,31 @@ class Listener:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             pause = FIRST_PAUSE
-            if batch:
-                yield batch
-            if len(batch) >= BUSY_COUNT:
+            if self._taking is not None:
+                taking, self._taking = self._taking, None
+                await taking
+            if self._busy:
                 await asyncio.sleep(BUSY_PAUSE)
 
-    async def close(self) -> None:
-        await self._link.close()
-        await self._client.aclose()
-
-    async def _read(self) -> list[Entry]:
-        answer = await self._link.ask(
+    def _question(self) -> bytes:
+        return packed(
             *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS"),
             *self._positions,
             *map(format_offset, self._positions.values()),
-            patience=BLOCK_MS / 1000 + ANSWER_TIMEOUT,
         )
-        self._last_read = time.monotonic()
+
+    def _answered(self, answer: Any) -> bytes | None:
+        """Give out what was read, and read on at once where nothing speaks against it."""
+        # Redis answers after a moment, with nothing if need be.
+        self._note_stall()
+        batch = self._entries(answer)
+        self._busy = len(batch) >= BUSY_COUNT
+        self._taking = self._take(batch) if batch else None
+        if self._taking is not None or self._busy or self._behind or self._stalled:
+            return None
+        return self._question()
+
+    def _entries(self, answer: Any) -> list[Entry]:
         self._behind = False
         batch: list[Entry] = []
         for name, page in _pairs(answer):
@@ -188,12 +214,24 @@ class Listener:
                     batch += [Entry(stream, parsed, data) for data in _contents(fields)]
         return batch
 
+    async def close(self) -> None:
+        await self._link.close()
+        await self._client.aclose()
+
+    def _note_stall(self) -> None:
+        """Note when reading has stood still: this process may have been stopped meanwhile."""
+        now = time.monotonic()
+        self._stalled = self._stalled or (now - self._stepped_at) * 1000 > STALLED_MS
+        self._stepped_at = now
+
     def _may_have_missed(self) -> bool:
         """Whether the streams may have been cut before we read them: that is not told."""
-        return self._behind or (time.monotonic() - self._last_read) * 1000 > STALLED_MS
+        self._note_stall()
+        return not self.connected or self._behind or self._stalled
 
     async def _look_for_gaps(self) -> None:
         """Find out whether each stream still holds where we stopped."""
+        self._stalled = False
         for stream, position in self._positions.items():
             at = format_offset(position)
             if position == (0, 0) or await self._client.xrange(stream, at, at):
@@ -261,6 +299,10 @@ def _before(offset: Offset) -> Offset:
 def _pairs(answer: Any) -> Iterable[tuple[bytes, _RawPage]]:
     """What XREAD answered, in whichever protocol the link speaks: RESP3 has maps."""
     return answer.items() if isinstance(answer, dict) else answer or ()
+
+
+def _ignore(batch: list[Entry]) -> None:
+    """Before it runs there is nobody to take anything."""
 
 
 def _ignore_gap(gap: Gap) -> None:

@@ -16,7 +16,7 @@ from queue_run.channel.listener import Entry, Gap, Listener, Offset, format_offs
 from queue_run.channel.publisher import Publisher
 from queue_run.errors import ChannelUnavailable
 from tests.processes import RedisServer, environment, free_port
-from tests.waiting import DEADLINE, eventually
+from tests.waiting import DEADLINE, eventually, eventually_async
 
 
 @pytest.fixture
@@ -51,9 +51,11 @@ class Reader:
         self._news = asyncio.Event()
 
     async def run(self) -> None:
-        async for batch in self.listener.batches():
-            self.entries += batch
-            self._news.set()
+        await self.listener.run(self._take)
+
+    def _take(self, batch: list[Entry]) -> None:
+        self.entries += batch
+        self._news.set()
 
     async def read(self, count: int) -> list[bytes]:
         async with asyncio.timeout(DEADLINE):
@@ -333,11 +335,19 @@ async def test_a_backlog_that_was_cut_while_it_was_read_is_a_gap(
     listener = Listener(redis_server.url, [namespace], on_gap=gaps.append)
     await listener.open()
     publish(publisher, namespace, *(str(number).encode() for number in range(9)))
-    batches = listener.batches()
-    assert [entry.data for entry in await anext(batches)] == [b"0", b"1", b"2"]
-    with redis_server.client() as admin:
-        admin.xtrim(namespace, maxlen=3, approximate=False)
-    assert [entry.data for entry in await anext(batches)] == [b"6", b"7", b"8"]
+    batches: list[list[bytes]] = []
+
+    def take(batch: list[Entry]) -> None:
+        batches.append([entry.data for entry in batch])
+        if len(batches) == 1:
+            with redis_server.client() as admin:
+                admin.xtrim(namespace, maxlen=3, approximate=False)
+
+    running = asyncio.create_task(listener.run(take))
+    await eventually_async(lambda: len(batches) == 2, what="two batches")
+    assert batches == [[b"0", b"1", b"2"], [b"6", b"7", b"8"]]
     assert gaps == [Gap(namespace, went_back=False)]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
     await listener.close()
     publisher.close()

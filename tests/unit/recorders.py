@@ -1,10 +1,9 @@
 """Stand-ins for a neighbour: each keeps what it is given, so that a test can look at it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from queue_run.channel.listener import Entry, Listener, Offset
 from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt
 from queue_run.dispatch import Dispatcher
@@ -142,30 +141,3 @@ class RecordingDispatcher(Dispatcher):
     @property
     def whole_turns(self) -> list[Turn]:
         return [each for each in self.work if isinstance(each, Turn)]
-
-
-class BatchListener(Listener):
-    """Gives out the batches that a test puts in."""
-
-    def __init__(self, positions: dict[str, Offset]) -> None:
-        self._positions = positions
-        self._batches: asyncio.Queue[list[Entry]] = asyncio.Queue()
-
-    def put(self, batch: Sequence[Entry]) -> None:
-        self._batches.put_nowait(list(batch))
-
-    def pass_over(self, stream: str, offset: Offset) -> None:
-        """Go to a place further on, as after a gap."""
-        self._positions[stream] = offset
-
-    async def batches(self) -> AsyncIterator[list[Entry]]:
-        while True:
-            batch = await self._batches.get()
-            for entry in batch:
-                self._positions[entry.stream] = entry.offset
-            yield batch
-            self._batches.task_done()
-
-    async def given_out(self) -> None:
-        """Return when every batch has been delivered."""
-        await self._batches.join()

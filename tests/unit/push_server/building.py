@@ -1,6 +1,7 @@
 """Parts of a push server for tests: real ones, except where they would need Redis or a socket."""
 
 import threading
+from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
@@ -214,7 +215,7 @@ class Client:
     @property
     def told(self) -> list[Any]:
         """The frames of the envelope protocol, decoded."""
-        return [msgspec.json.decode(payload(frame)) for frame in self.frames]
+        return [msgspec.json.decode(payload) for payload in payloads(b"".join(self.frames))]
 
 
 def error_frame(text: str) -> bytes:
@@ -224,7 +225,17 @@ def error_frame(text: str) -> bytes:
 
 def payload(frame: bytes) -> bytes:
     """What an unmasked WebSocket frame carries (RFC 6455, 5.2)."""
-    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+    [carried] = payloads(frame)
+    return carried
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """What unmasked WebSocket frames carry, one behind the other."""
+    while frames:
+        start = {126: 4, 127: 10}.get(frames[1], 2)
+        size = frames[1] if start == 2 else int.from_bytes(frames[2:start], "big")
+        yield frames[start : start + size]
+        frames = frames[start + size :]
 
 
 def new_connection(

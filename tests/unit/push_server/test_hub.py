@@ -1,9 +1,10 @@
 """From the channel to the connections."""
 
 import asyncio
+import itertools
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -36,7 +37,6 @@ from tests.unit.push_server.building import (
     error_frame,
     push_server,
 )
-from tests.unit.recorders import BatchListener
 from tests.waiting import DEADLINE
 
 BROADCAST = KEYS.broadcast
@@ -56,15 +56,13 @@ def to_users(data: str, *users: str) -> ToUsers:
 
 
 class Running:
-    """A hub that delivers what the test gives to its listener."""
+    """A hub that delivers what the test gives to it."""
 
     def __init__(self, server: PushServerParts, position: Offset) -> None:
         self.server = server
         server.position.move(position)
-        self.listener = BatchListener({BROADCAST: position, OWN: (0, 0)})
         self.changes = 0
         self.hub = Hub(
-            self.listener,
             server.connections,
             server.forwarder,
             broadcast=BROADCAST,
@@ -86,9 +84,10 @@ class Running:
         await self.deliver([Entry(OWN, (1, 0), encode(envelope)) for envelope in envelopes])
 
     async def deliver(self, batch: list[Entry]) -> None:
-        self.listener.put(batch)
-        async with asyncio.timeout(DEADLINE):
-            await self.listener.given_out()
+        waiting = self.hub.deliver(batch)
+        if waiting is not None:
+            async with asyncio.timeout(DEADLINE):
+                await waiting
 
     async def _changed(self) -> None:
         self.changes += 1
@@ -100,12 +99,8 @@ async def server() -> PushServerParts:
 
 
 @pytest.fixture
-async def hub(server: PushServerParts) -> AsyncIterator[Running]:
-    running = Running(server, (0, 0))
-    task = asyncio.create_task(running.hub.run())
-    yield running
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+def hub(server: PushServerParts) -> Running:
+    return Running(server, (0, 0))
 
 
 def ask(server: PushServerParts, client: Client, *data: str) -> None:
@@ -331,13 +326,10 @@ async def test_what_was_on_the_channel_before_the_start_counts_as_delivered(
     server: PushServerParts,
 ) -> None:
     running = Running(server, (7, 0))
-    task = asyncio.create_task(running.hub.run())
     client = server.connect()
     ask(server, client, "a")
     await running.own(outcome(client, 1, "reply", after="7-0"))
     assert client.frames == frames("reply")
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_everything_behind_an_outcome_that_waits_waits_too(
@@ -715,11 +707,17 @@ async def test_a_ping_tells_exactly_up_to_where_its_client_is(
                 await asyncio.sleep(0)
 
     async def send() -> None:
-        for number in range(40):
-            receivers = chance.sample(users, chance.randint(1, 4))
-            for user in receivers:
-                due[user].append(str(number))
-            await hub.broadcast(to_users(str(number), *receivers))
+        numbers = iter(range(60))
+        while batch := list(itertools.islice(numbers, chance.randint(1, 3))):
+            entries = []
+            for number in batch:
+                receivers = chance.sample(users, chance.randint(1, 4))
+                for user in receivers:
+                    due[user].append(str(number))
+                envelope = to_users(str(number), *receivers)
+                entries.append(Entry(BROADCAST, (number + 1, 0), encode(envelope)))
+            await hub.deliver(entries)
+            await asyncio.sleep(0)
 
     sending = asyncio.create_task(send())
     await asyncio.gather(sending, ping())

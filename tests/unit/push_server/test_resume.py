@@ -24,7 +24,6 @@ from queue_run.envelopes import (
 from queue_run.ids import RequestId, UserId
 from queue_run.messages import Form, Message
 from tests.unit.push_server.building import KEYS, Client, PushServerParts, push_server
-from tests.unit.recorders import BatchListener
 from tests.waiting import eventually_async
 
 ANN = UserId("ann")
@@ -44,7 +43,6 @@ class Server:
     def __init__(self, parts: PushServerParts) -> None:
         self.parts = parts
         self.hub = Hub(
-            BatchListener({KEYS.broadcast: (0, 0)}),
             parts.connections,
             parts.forwarder,
             broadcast=KEYS.broadcast,
@@ -59,7 +57,10 @@ class Server:
         """Entries at 1-0, 2-0, …"""
         for envelope in envelopes:
             self.last += 1
-            await self.hub._take(Entry(KEYS.broadcast, (self.last, 0), encode(envelope)))
+            entry = Entry(KEYS.broadcast, (self.last, 0), encode(envelope))
+            waiting = self.hub.deliver([entry])
+            if waiting is not None:
+                await waiting
 
     def resume(self, client: Client, offset: str, *, epoch: str = "e1", session: str = "") -> None:
         asked = Resume(session or state(client).session, offset, epoch)

@@ -16,7 +16,7 @@ from tests.unit.push_server.building import (
     new_connection,
     push_server,
 )
-from tests.unit.recorders import BatchListener, RecordingTransport
+from tests.unit.recorders import RecordingTransport
 
 SERVER = ServerId("s1")
 
@@ -108,7 +108,6 @@ async def deliver(server: PushServerParts, *envelopes: ChannelEnvelope) -> None:
         raise AssertionError("nobody changed the application")
 
     hub = Hub(
-        BatchListener({KEYS.broadcast: (0, 0)}),
         server.connections,
         server.forwarder,
         broadcast=KEYS.broadcast,
@@ -118,7 +117,9 @@ async def deliver(server: PushServerParts, *envelopes: ChannelEnvelope) -> None:
         on_application_changed=changed,
     )
     for number, envelope in enumerate(envelopes, start=1):
-        await hub._take(Entry(KEYS.broadcast, (number, 0), encode(envelope)))
+        waiting = hub.deliver([Entry(KEYS.broadcast, (number, 0), encode(envelope))])
+        if waiting is not None:
+            await waiting
 
 
 def heard(*clients: Client) -> list[int]:

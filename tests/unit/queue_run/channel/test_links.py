@@ -1,12 +1,13 @@
 """The links of the channel, on a real Redis."""
 
 import asyncio
+from typing import Any
 
 import pytest
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from queue_run.channel.links import AsyncLink, BlockingLink
+from queue_run.channel.links import AsyncLink, BlockingLink, packed
 from tests.processes import RedisServer, free_port
 from tests.waiting import DEADLINE, eventually_async
 
@@ -45,26 +46,34 @@ def test_a_link_that_broke_is_opened_again(server: RedisServer) -> None:
     link.close()
 
 
+async def ask(link: AsyncLink, *command: str | bytes | int, patience: float = DEADLINE) -> Any:
+    """The answer to one command."""
+    answers: list[Any] = []
+    await link.converse(packed(*command), answers.append, patience=patience)
+    [answer] = answers
+    return answer
+
+
 @pytest.mark.parametrize("options", ["", "?protocol=2", "?protocol=3"])
 async def test_an_asynchronous_link_answers_as_redis_does(
     server: RedisServer, options: str
 ) -> None:
     link = AsyncLink(server.url + options, connect_timeout=DEADLINE)
-    await link.ask("SET", "text", b"\xff", patience=DEADLINE)
-    assert await link.ask("GET", "text", patience=DEADLINE) == b"\xff"
+    await ask(link, "SET", "text", b"\xff")
+    assert await ask(link, "GET", "text") == b"\xff"
     large = b"x" * 1_000_000
-    assert await link.ask("ECHO", large, patience=DEADLINE) == large
+    assert await ask(link, "ECHO", large) == large
     with pytest.raises(ResponseError):
-        await link.ask("LPUSH", "text", 1, patience=DEADLINE)
+        await ask(link, "LPUSH", "text", 1)
     # That was an answer like any other.
-    assert await link.ask("ECHO", "x", patience=DEADLINE) == b"x"
+    assert await ask(link, "ECHO", "x") == b"x"
     await link.close()
 
 
 async def test_an_asynchronous_link_that_broke_is_opened_again(server: RedisServer) -> None:
     link = AsyncLink(server.url, connect_timeout=DEADLINE)
-    own = await link.ask("CLIENT", "ID", patience=DEADLINE)
-    waiting = asyncio.create_task(link.ask("BLPOP", "nothing", 0, patience=DEADLINE))
+    own = await ask(link, "CLIENT", "ID")
+    waiting = asyncio.create_task(ask(link, "BLPOP", "nothing", 0))
     with server.client() as client:
         # A client that is not blocked yet has not been asked yet.
         await eventually_async(
@@ -73,7 +82,7 @@ async def test_an_asynchronous_link_that_broke_is_opened_again(server: RedisServ
         client.client_kill_filter(_id=str(own))
     with pytest.raises(redis.ConnectionError, match="the link broke"):
         await waiting
-    assert await link.ask("ECHO", "x", patience=DEADLINE) == b"x"
+    assert await ask(link, "ECHO", "x") == b"x"
     await link.close()
 
 
@@ -82,19 +91,58 @@ async def test_an_answer_that_does_not_come_is_not_taken_for_the_next_one(
 ) -> None:
     link = AsyncLink(server.url, connect_timeout=DEADLINE)
     with pytest.raises(redis.TimeoutError, match=r"no answer within 0\.05 seconds"):
-        await link.ask("BLPOP", "nothing", 0, patience=0.05)
-    assert await link.ask("ECHO", "x", patience=DEADLINE) == b"x"
-    waiting = asyncio.create_task(link.ask("BLPOP", "nothing", 0, patience=DEADLINE))
+        await ask(link, "BLPOP", "nothing", 0, patience=0.05)
+    assert await ask(link, "ECHO", "x") == b"x"
+    waiting = asyncio.create_task(ask(link, "BLPOP", "nothing", 0))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    assert await link.ask("ECHO", "y", patience=DEADLINE) == b"y"
+    assert await ask(link, "ECHO", "y") == b"y"
+    await link.close()
+
+
+async def test_each_answer_says_what_is_asked_next(server: RedisServer) -> None:
+    link = AsyncLink(server.url, connect_timeout=DEADLINE)
+    answers: list[int] = []
+
+    def count(answer: int) -> bytes | None:
+        answers.append(answer)
+        return packed("INCR", "count") if answer < 5 else None
+
+    await link.converse(packed("INCR", "count"), count, patience=DEADLINE)
+    assert answers == [1, 2, 3, 4, 5]
+    await link.close()
+
+
+async def test_patience_is_for_each_answer(server: RedisServer) -> None:
+    link = AsyncLink(server.url, connect_timeout=DEADLINE)
+    rounds = iter(range(4))
+
+    def wait_again(answer: Any) -> bytes | None:
+        return packed("BLPOP", "nothing", 0.1) if next(rounds) < 3 else None
+
+    # Four times a tenth of a second.
+    await link.converse(packed("BLPOP", "nothing", 0.1), wait_again, patience=0.3)
+    with pytest.raises(redis.TimeoutError):
+        await ask(link, "BLPOP", "nothing", 0, patience=0.3)
+    await link.close()
+
+
+async def test_what_goes_wrong_with_an_answer_goes_to_who_asked(server: RedisServer) -> None:
+    link = AsyncLink(server.url, connect_timeout=DEADLINE)
+
+    def fail(answer: Any) -> bytes | None:
+        raise LookupError(answer)
+
+    with pytest.raises(LookupError):
+        await link.converse(packed("ECHO", "x"), fail, patience=DEADLINE)
+    assert await ask(link, "ECHO", "y") == b"y"
     await link.close()
 
 
 async def test_a_closed_link_leaves_nothing_open(server: RedisServer) -> None:
     link = AsyncLink(server.url, connect_timeout=DEADLINE)
-    own = await link.ask("CLIENT", "ID", patience=DEADLINE)
+    own = await ask(link, "CLIENT", "ID")
     await link.close()
     await link.close()
     with server.client() as client:
@@ -113,7 +161,7 @@ async def test_who_speaks_no_redis_is_an_error() -> None:
         port = other.sockets[0].getsockname()[1]
         link = AsyncLink(f"redis://127.0.0.1:{port}/0", connect_timeout=DEADLINE)
         with pytest.raises(RedisError):
-            await link.ask("GET", "x", patience=DEADLINE)
+            await ask(link, "GET", "x")
         await link.close()
 
 
@@ -122,4 +170,4 @@ async def test_where_nobody_listens_is_an_error() -> None:
     with pytest.raises((RedisError, OSError)):
         BlockingLink(url, timeout=DEADLINE).exchange([("PING",)])
     with pytest.raises((RedisError, OSError)):
-        await AsyncLink(url, connect_timeout=DEADLINE).ask("PING", patience=DEADLINE)
+        await ask(AsyncLink(url, connect_timeout=DEADLINE), "PING")

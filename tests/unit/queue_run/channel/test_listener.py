@@ -1,21 +1,28 @@
 """The listener, beside a Redis whose answers the test chooses. What it promises on real ones is in
 tests/contract/test_channel.py."""
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, cast
 
 import pytest
 import redis.asyncio
 
-from queue_run.channel.links import AsyncLink
+from queue_run.channel.links import Answered, AsyncLink
 from queue_run.channel.listener import (
     ANSWER_TIMEOUT,
     BLOCK_MS,
+    BUSY_COUNT,
+    STALLED_MS,
     Entry,
     Gap,
     Listener,
+    Take,
     format_offset,
     parse_offset,
 )
+from tests.waiting import eventually_async
 
 #: As redis-py's client gives it.
 Parsed = tuple[bytes, dict[bytes, bytes] | None]
@@ -29,14 +36,23 @@ class ScriptedRedis:
     def __init__(self, **answers: list[Any]) -> None:
         self.answers = answers
         self.asked: list[tuple[str, Any]] = []
+        #: Whether each answer ended what it was part of.
+        self.conversations: list[bool] = []
         self.closed = False
 
-    async def ask(self, *command: str | int, patience: float) -> Any:
+    async def converse(self, command: bytes, answered: Answered, *, patience: float) -> None:
         assert patience == BLOCK_MS / 1000 + ANSWER_TIMEOUT
-        assert command[:6:5] == ("XREAD", "STREAMS")
-        streams = command[6:]
-        half = len(streams) // 2
-        return self._answer("xread", dict(zip(streams[:half], streams[half:], strict=True)))
+        following: bytes | None = command
+        while following is not None:
+            # Each word behind its length.
+            words = following.decode().split("\r\n")[2::2]
+            assert words[:6:5] == ["XREAD", "STREAMS"]
+            half = len(words[6:]) // 2
+            streams = dict(zip(words[6 : 6 + half], words[6 + half :], strict=True))
+            if not self.answers["xread"]:
+                await asyncio.Event().wait()
+            following = answered(self._answer("xread", streams))
+            self.conversations.append(following is None)
 
     async def close(self) -> None:
         self.closed = True
@@ -67,6 +83,24 @@ def listener(server: ScriptedRedis, *streams: str, gaps: list[Gap] | None = None
     made._client = cast("redis.asyncio.Redis", server)
     made._link = cast("AsyncLink", server)
     return made
+
+
+@contextlib.asynccontextmanager
+async def running(reader: Listener) -> AsyncIterator[list[list[Entry]]]:
+    """The batches that a listener gives out."""
+    batches: list[list[Entry]] = []
+    task = asyncio.create_task(reader.run(batches.append))
+    try:
+        yield batches
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def first_of(reader: Listener, count: int = 1) -> list[list[Entry]]:
+    async with running(reader) as batches:
+        await eventually_async(lambda: len(batches) >= count, what=f"{count} batches")
+        return batches
 
 
 def entry(offset: bytes, data: bytes) -> Parsed:
@@ -107,9 +141,8 @@ async def test_entries_are_read_in_either_form_of_the_protocol(resp3: bool) -> N
     server = ScriptedRedis(xrevrange=[[]], xread=[answer])
     reader = listener(server, "a")
     await reader.open()
-    assert await anext(reader.batches()) == [
-        Entry("a", (1, 0), b"one"),
-        Entry("a", (2, 0), b"two"),
+    assert await first_of(reader) == [
+        [Entry("a", (1, 0), b"one"), Entry("a", (2, 0), b"two")],
     ]
     assert reader.position("a") == (2, 0)
 
@@ -125,9 +158,7 @@ async def test_each_read_continues_behind_the_last_entry() -> None:
     )
     reader = listener(server, "a", "b")
     await reader.open()
-    batches = reader.batches()
-    await anext(batches)
-    await anext(batches)
+    await first_of(reader, 2)
     reads = [asked for command, asked in server.asked if command == "xread"]
     assert reads == [
         {"a": "5-0", "b": "0-0"},
@@ -147,7 +178,7 @@ async def test_entries_that_are_not_ours_are_passed_over() -> None:
     server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", page)]])
     reader = listener(server, "a")
     await reader.open()
-    assert await anext(reader.batches()) == [Entry("a", (3, 0), b"ours")]
+    assert await first_of(reader) == [[Entry("a", (3, 0), b"ours")]]
     assert reader.position("a") == (4, 0)
 
 
@@ -155,9 +186,8 @@ async def test_an_entry_may_hold_several_envelopes() -> None:
     server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", [raw(b"1-0", b"x", b"y", b"z")])]])
     reader = listener(server, "a")
     await reader.open()
-    assert await anext(reader.batches()) == [
-        Entry("a", (1, 0), data) for data in (b"x", b"y", b"z")
-    ]
+    [batch] = await first_of(reader)
+    assert batch == [Entry("a", (1, 0), data) for data in (b"x", b"y", b"z")]
 
 
 async def lose_link_and_read(
@@ -175,7 +205,7 @@ async def lose_link_and_read(
     )
     reader = listener(server, "a", gaps=gaps)
     await reader.open()
-    batch = await anext(reader.batches())
+    [batch] = await first_of(reader)
     assert reader.connected
     return batch, gaps, server
 
@@ -210,7 +240,7 @@ async def test_a_stream_that_was_empty_from_the_start_has_no_gap() -> None:
     )
     reader = listener(server, "a", gaps=gaps)
     await reader.open()
-    assert await anext(reader.batches()) == [Entry("a", (1, 0), b"first")]
+    assert await first_of(reader) == [[Entry("a", (1, 0), b"first")]]
     assert gaps == []
 
 
@@ -224,7 +254,7 @@ async def test_while_redis_is_away_it_is_not_connected(
     )
     reader = listener(server, "a")
     await reader.open()
-    await anext(reader.batches())
+    await first_of(reader)
     assert reader.connected
     assert caplog.text.count("lost the channel") == 2
 
@@ -233,3 +263,75 @@ async def test_closing_closes_the_link() -> None:
     server = ScriptedRedis()
     await listener(server).close()
     assert server.closed
+
+
+# When it reads on at once
+
+
+async def test_after_few_entries_it_reads_on_at_once() -> None:
+    few = [raw(b"1-0", b"x")]
+    server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", few)], None, [(b"a", few)]])
+    reader = listener(server, "a")
+    await reader.open()
+    await first_of(reader, 2)
+    assert server.conversations == [False] * 3
+
+
+async def test_after_many_entries_it_lets_more_come() -> None:
+    many = [raw(f"{number}-0".encode(), b"x") for number in range(1, BUSY_COUNT + 1)]
+    server = ScriptedRedis(xrevrange=[[]], xread=[[(b"a", many)], [(b"a", [raw(b"99-0", b"y")])]])
+    reader = listener(server, "a")
+    await reader.open()
+    await first_of(reader, 2)
+    assert server.conversations == [True, False]
+
+
+async def test_it_waits_for_who_is_not_done_with_a_batch() -> None:
+    server = ScriptedRedis(
+        xrevrange=[[]], xread=[[(b"a", [raw(b"1-0", b"x")])], [(b"a", [raw(b"2-0", b"y")])]]
+    )
+    reader = listener(server, "a")
+    await reader.open()
+    done = asyncio.Event()
+    got: list[bytes] = []
+
+    def take(batch: list[Entry]) -> Awaitable[object] | None:
+        got.extend(each.data for each in batch)
+        return done.wait() if got == [b"x"] else None
+
+    task = asyncio.create_task(reader.run(cast("Take", take)))
+    await eventually_async(lambda: got, what="the first entry")
+    await asyncio.sleep(0)
+    assert len(server.answers["xread"]) == 1
+    done.set()
+    await eventually_async(lambda: got == [b"x", b"y"], what="the second one")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("when", ["before the question", "before the answer"])
+async def test_after_a_standstill_it_asks_whether_its_place_is_held(when: str) -> None:
+    """As if this process had been stopped."""
+
+    class StoppingRedis(ScriptedRedis):
+        def _answer(self, command: str, asked: Any) -> Any:
+            if command == "xread" and when == "before the answer":
+                reader._stepped_at -= 2 * STALLED_MS / 1000
+            return super()._answer(command, asked)
+
+    before = when == "before the question"
+    server = StoppingRedis(
+        xrevrange=[[entry(b"1-0", b"w")], [entry(b"9-0", b"y")]],
+        xread=[[(b"a", [raw(b"9-0", b"y")])]] if before else [[(b"a", [raw(b"2-0", b"x")])]],
+        xrange=[[], [entry(b"8-0", b"first")]],
+    )
+    gaps: list[Gap] = []
+    reader = listener(server, "a", gaps=gaps)
+    await reader.open()
+    if before:
+        reader._stepped_at -= 2 * STALLED_MS / 1000
+    async with running(reader):
+        await eventually_async(lambda: gaps, what="the gap")
+    assert gaps == [Gap("a", went_back=False)]
+    place = "1-0" if before else "2-0"
+    assert ("xrange", ("a", place)) in server.asked
