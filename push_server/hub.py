@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
 from push_server.protocols import plain
-from push_server.protocols.envelope import Phase
+from push_server.protocols.envelope import Envelope, Phase
 from push_server.protocols.envelope import message_frame as envelope_frame
 from push_server.resume import Position
 from push_server.session_rooms import SessionRooms
@@ -245,8 +245,7 @@ class Hub:
         if self._writes + len(receivers) > at_once or self._bytes >= BYTES_AT_ONCE:
             return self._fan_out_in_parts(fan_out, receivers, at_once)
         self._writes += len(receivers)
-        for connection in receivers:
-            self._write(connection, fan_out)
+        self._write(receivers, fan_out)
         return None
 
     async def _fan_out_in_parts(
@@ -255,8 +254,7 @@ class Hub:
         """Let the loop do its other work in between: reading, and sending what the kernel did not
         take at once."""
         for start in range(0, len(receivers), at_once):
-            for connection in receivers[start : start + at_once]:
-                self._write(connection, fan_out)
+            self._write(receivers[start : start + at_once], fan_out)
             await asyncio.sleep(0)
         self._writes = 0
         if self._bytes >= BYTES_AT_ONCE:
@@ -264,14 +262,19 @@ class Hub:
             await self._uncork()
             await asyncio.sleep(0)
 
-    def _write(self, connection: Connection, fan_out: "_FanOut") -> None:
-        frame = fan_out.frame_for(connection)
-        if frame is None:
-            return
-        if self._corked is not None and connection.corked is None:
-            connection.cork()
-            self._corked.append(connection)
-        connection.write(frame)
+    def _write(self, receivers: list[Connection], fan_out: "_FanOut") -> None:
+        corked, plain_frame = self._corked, fan_out.frame
+        for connection in receivers:
+            if connection.envelope is None:
+                frame = plain_frame
+            elif (wrapped := fan_out.wrapped_for(connection.envelope)) is not None:
+                frame = wrapped
+            else:
+                continue
+            if corked is not None and connection.corked is None:
+                connection.cork()
+                corked.append(connection)
+            connection.write(frame)
 
     async def _uncork(self) -> None:
         """Send what was kept back."""
@@ -294,14 +297,13 @@ class _FanOut:
     def __init__(self, offset: Offset, message: Message) -> None:
         self._offset = offset
         self._message = message
+        #: For plain clients.
         self.frame = plain.message_frame(message)
         self._wrapped: bytes | None = None
 
-    def frame_for(self, connection: Connection) -> bytes | None:
-        """The bytes for a connection; None when it has the message, or will have it later."""
-        state = connection.envelope
-        if state is None:
-            return self.frame
+    def wrapped_for(self, state: Envelope) -> bytes | None:
+        """The bytes for a client that speaks the envelope protocol; None when it has the message,
+        or will have it later."""
         if state.phase is not Phase.LIVE or self._offset <= state.offset:
             return None
         if self._wrapped is None:

@@ -3,13 +3,17 @@
 import asyncio
 import collections
 import statistics
+import time
 
 import msgspec
 
-#: Seconds between two samples. A sample is a timer of no use: more would only cost.
-INTERVAL = 0.05
-#: Samples that are kept: of the last ten seconds.
-SAMPLES = round(10 / INTERVAL)
+#: Seconds between two samples while the loop is at work, and at most while it is not. A sample is
+#: a timer of no use, for which an idle process wakes up.
+BUSY_INTERVAL, IDLE_INTERVAL = 0.05, 1.0
+#: The part of its time for which a loop that is at work computes.
+BUSY = 0.1
+#: Seconds for which samples are kept.
+WINDOW = 10.0
 
 
 class Lag(msgspec.Struct, frozen=True):
@@ -26,24 +30,30 @@ class LagMonitor:
     """Sets timers and notes how late they come."""
 
     def __init__(self) -> None:
-        self._late: collections.deque[float] = collections.deque(maxlen=SAMPLES)
+        #: When, and by how many milliseconds.
+        self._late: collections.deque[tuple[float, float]] = collections.deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._interval = BUSY_INTERVAL
+        self._computed = 0.0
 
     def start(self) -> None:
-        """Watch the loop that runs now."""
+        """Watch the loop that runs now, in this thread."""
+        self._computed = time.thread_time()
         self._set(asyncio.get_running_loop())
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    def note(self, seconds: float) -> None:
-        """A timer came so late."""
-        self._late.append(max(0.0, seconds) * 1000)
+    def note(self, now: float, late: float) -> None:
+        """A timer came so late. In seconds, of a clock that only goes forward."""
+        self._late.append((now, max(0.0, late) * 1000))
+        while self._late[0][0] < now - WINDOW:
+            self._late.popleft()
 
     def lag(self) -> Lag:
-        """What was seen in the last ten seconds."""
-        late = sorted(self._late)
+        """What was seen in the last seconds."""
+        late = sorted(milliseconds for _, milliseconds in self._late)
         if not late:
             return Lag(p50=0.0, p99=0.0, max=0.0, samples=0)
         return Lag(
@@ -53,10 +63,22 @@ class LagMonitor:
             samples=len(late),
         )
 
-    def _set(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = loop.time() + INTERVAL
-        self._timer = loop.call_at(due, self._rang, loop, due)
+    def next_interval(self, passed: float, computed: float) -> float:
+        """Seconds to the next sample, when the loop has computed for some of those that passed."""
+        if computed >= BUSY * passed:
+            self._interval = BUSY_INTERVAL
+        else:
+            self._interval = min(2 * self._interval, IDLE_INTERVAL)
+        return self._interval
 
-    def _rang(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self.note(loop.time() - due)
+    def _set(self, loop: asyncio.AbstractEventLoop) -> None:
+        begun = loop.time()
+        due = begun + self._interval
+        self._timer = loop.call_at(due, self._rang, loop, begun, due)
+
+    def _rang(self, loop: asyncio.AbstractEventLoop, begun: float, due: float) -> None:
+        now, computed = loop.time(), time.thread_time()
+        self.note(now, now - due)
+        self.next_interval(now - begun, computed - self._computed)
+        self._computed = computed
         self._set(loop)
