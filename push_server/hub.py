@@ -34,8 +34,11 @@ from queue_run.messages import Message
 log = logging.getLogger(__name__)
 
 #: Writes to sockets, and frames kept back for one, after which the loop gets to do its other work.
-WRITES_AT_ONCE = 500
+WRITES_AT_ONCE = 200
 FRAMES_AT_ONCE = 5_000
+#: What an outcome takes, and the handshake that an answer lets go on: as much as so many frames
+#: kept back.
+OUTCOME_COST, HANDSHAKE_COST = 100, 400
 #: Bytes of messages after which what was kept back is sent, and what the kernel did not take at
 #: once gets its turn.
 BYTES_AT_ONCE = 64 * 1024
@@ -84,6 +87,8 @@ class Hub:
         async for batch in self._listener.batches():
             # The messages of one batch for one connection leave in one piece.
             self._corked = [] if len(batch) > 1 else None
+            # While it was read, the loop did its other work.
+            self._writes = self._bytes = 0
             for entry in batch:
                 try:
                     await self._take(entry)
@@ -163,12 +168,14 @@ class Hub:
                 await self._on_application_changed()
             case Authenticated():
                 self._forwarder.authenticated(envelope)
+                await self._count(HANDSHAKE_COST)
             case Hello():
                 log.debug("%s is open", entry.stream)
             case _ if self._held or not self._is_due(envelope):
                 self._held.append(envelope)
             case _:
                 self._to_connection(envelope)
+                await self._count(OUTCOME_COST)
 
     def _is_due(self, envelope: ChannelEnvelope) -> bool:
         after = envelope.after if isinstance(envelope, Outcome) else None
@@ -220,6 +227,7 @@ class Hub:
         frame = plain.message_frame(message)
         # The same bytes for all that speak the envelope protocol, too.
         wrapped: bytes | None = None
+        limit = WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE
         for connection in receivers:
             state = connection.envelope
             if state is None:
@@ -229,7 +237,7 @@ class Hub:
                     wrapped = envelope_frame(message, offset)
                 self._write(connection, wrapped)
             self._writes += 1
-            if self._writes >= (WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE):
+            if self._writes >= limit:
                 await self._breathe()
         self._bytes += len(frame)
         if self._bytes >= BYTES_AT_ONCE:
@@ -253,6 +261,12 @@ class Hub:
                 await asyncio.sleep(0)
             for connection in corked[start : start + WRITES_AT_ONCE]:
                 connection.uncork()
+
+    async def _count(self, cost: int) -> None:
+        """Note work that is no fan-out, so that hundreds of entries in one batch take turns."""
+        self._writes += cost
+        if self._writes >= FRAMES_AT_ONCE:
+            await self._breathe()
 
     async def _breathe(self) -> None:
         """Let the loop do its other work."""
