@@ -6,6 +6,7 @@ import os
 import sys
 
 from push_server.app import CannotStart, PushServer
+from push_server.turns import new_loop
 from queue_run.errors import SettingsError
 from queue_run.settings import Settings
 
@@ -17,7 +18,8 @@ def main() -> int:
         logging.basicConfig(
             level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        asyncio.run(_serve(settings))
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_serve(settings))
     except (SettingsError, CannotStart) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -1,7 +1,6 @@
 """The push server put together: start, heartbeat, graceful stop."""
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -39,6 +38,7 @@ from push_server.reception import Reception
 from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
+from push_server.turns import Entrance
 from push_server.window import Window
 from queue_run.celery_app import create_celery
 from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
@@ -186,9 +186,7 @@ class PushServer:
             body_timeout=BODY_TIMEOUT,
         )
         server.add_sockets(sockets)
-        # What is here now lives as long as the process: the collector need not visit it.
-        gc.collect()
-        gc.freeze()
+        self._services.collector.start()
         log.info("push server %s listens on http://%s:%d", self.id, self._settings.host, self.port)
         return server
 
@@ -204,7 +202,7 @@ class PushServer:
                 "set PORT to another one"
             ) from None
         self.port = sockets[0].getsockname()[1]
-        return sockets
+        return [Entrance(each, self._services.collector.step) for each in sockets]
 
     def _http_application(self) -> web.Application:
         settings = self._settings
@@ -329,6 +327,7 @@ class PushServer:
         )
         self._store.close()
         self._lag.stop()
+        self._services.collector.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

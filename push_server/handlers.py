@@ -26,6 +26,7 @@ class SocketHandler(web.RequestHandler):
     def initialize(self, reception: Reception) -> None:
         self._reception = reception
         self._services = reception.services
+        self._services.collector.step()
         self._id = self._services.connections.new_id()
         #: Who it is; None without authentication.
         self._answer: Authenticated | None = None

@@ -34,8 +34,11 @@ from queue_run.messages import Message
 log = logging.getLogger(__name__)
 
 #: Writes to sockets, and frames kept back for one, after which the loop gets to do its other work.
-WRITES_AT_ONCE = 500
+WRITES_AT_ONCE = 200
 FRAMES_AT_ONCE = 5_000
+#: What an outcome takes, and the handshake that an answer lets go on: as much as so many frames
+#: kept back.
+OUTCOME_COST, HANDSHAKE_COST = 100, 400
 #: Bytes of messages after which what was kept back is sent, and what the kernel did not take at
 #: once gets its turn.
 BYTES_AT_ONCE = 64 * 1024
@@ -91,6 +94,9 @@ class Hub:
             waiting = self._take(entry)
             if waiting is not None:
                 await waiting
+            elif self._writes >= FRAMES_AT_ONCE:
+                self._writes = 0
+                await asyncio.sleep(0)
         await self._uncork()
         self._corked = None
 
@@ -182,12 +188,14 @@ class Hub:
                 return self._on_application_changed()
             case Authenticated():
                 self._forwarder.authenticated(envelope)
+                self._writes += HANDSHAKE_COST
             case Hello():
                 log.debug("%s is open", entry.stream)
             case _ if self._held or not self._is_due(envelope):
                 self._held.append(envelope)
             case _:
                 self._to_connection(envelope)
+                self._writes += OUTCOME_COST
         return None
 
     def _is_due(self, envelope: ChannelEnvelope) -> bool:

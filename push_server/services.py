@@ -12,6 +12,7 @@ from push_server.admission import ApiKeys, Origins, Proxies
 from push_server.application import Application
 from push_server.connections import Connections
 from push_server.forwarder import Forwarder
+from push_server.garbage import Collector
 from push_server.liveness import Liveness
 from push_server.protocols import plain
 from push_server.pushes import Pushes
@@ -53,6 +54,7 @@ class Services:
         self.origins = Origins(settings.allowed_origins)
         self.proxies = Proxies(settings.trusted_proxies)
         self.api_keys = ApiKeys(settings.api_keys)
+        self.collector = Collector()
         #: Set on shutdown: nobody is let in any more.
         self.closing = False
         #: Whether Redis answers.

@@ -4,7 +4,7 @@ import asyncio
 import collections
 import contextlib
 import logging
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 #: Changes written in one round trip, at most.
 PIPELINE_SIZE = 200
+#: Sessions whose rooms are read in one round trip, at most: all who asked go on in one turn of the
+#: loop.
+ASKED_AT_ONCE = 32
 #: Seconds before a write is tried again.
 PAUSE = 0.5
 
@@ -25,6 +28,14 @@ class Change(NamedTuple):
     session: str
     room: str
     joins: bool
+
+
+class Asked(NamedTuple):
+    """Sessions whose rooms are read in one round trip."""
+
+    sessions: list[str]
+    #: One for each, in order.
+    answers: "asyncio.Task[list[list[str] | None]]"
 
 
 class SessionRooms:
@@ -46,6 +57,8 @@ class SessionRooms:
         self._lasts = round(3000 * session_time)
         self._waiting: collections.deque[Change] = collections.deque()
         self._wake = asyncio.Event()
+        #: Those whose rooms are read next.
+        self._asked: Asked | None = None
 
     def changed(self, session: str, room: str, *, joins: bool) -> None:
         """Note a join or a leave."""
@@ -54,13 +67,28 @@ class SessionRooms:
 
     async def of(self, session: str) -> list[str] | None:
         """The rooms of a session that this server takes over; None while Redis is away."""
+        if self._asked is None or len(self._asked.sessions) == ASKED_AT_ONCE:
+            sessions: list[str] = []
+            self._asked = Asked(sessions, asyncio.create_task(self._ask(sessions)))
+        sessions, answers = self._asked
+        number = len(sessions)
+        sessions.append(session)
+        # Others wait for it too, when this one does not any more.
+        return (await asyncio.shield(answers))[number]
+
+    async def _ask(self, sessions: list[str]) -> list[list[str] | None]:
+        """The rooms of each; what others ask from now on is another round trip."""
+        self._asked = None
+        pipeline = self._client.pipeline(transaction=False)
+        for session in sessions:
+            pipeline.smembers(self._keys.session_rooms(session))
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                found = await cast("Any", self._client.smembers(self._keys.session_rooms(session)))
+                found = cast("list[set[bytes]]", await pipeline.execute())
         except (RedisError, OSError) as error:
-            log.error("the rooms of a session cannot be read: %s", str(error) or type(error))
-            return None
-        return [room.decode() for room in found]
+            log.error("the rooms of sessions cannot be read: %s", str(error) or type(error))
+            return [None] * len(sessions)
+        return [[room.decode() for room in rooms] for rooms in found]
 
     async def run(self) -> None:
         """Write what changes, and renew what is there, for ever."""

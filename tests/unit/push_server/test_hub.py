@@ -3,12 +3,21 @@
 import asyncio
 import itertools
 import logging
+import math
 import random
 from collections.abc import Callable
 
 import pytest
 
-from push_server.hub import BYTES_AT_ONCE, RECENT_IDS, WRITES_AT_ONCE, Hub
+from push_server.hub import (
+    BYTES_AT_ONCE,
+    FRAMES_AT_ONCE,
+    HANDSHAKE_COST,
+    OUTCOME_COST,
+    RECENT_IDS,
+    WRITES_AT_ONCE,
+    Hub,
+)
 from push_server.protocols.envelope import Phase, Resume
 from push_server.protocols.plain import message_frame
 from queue_run.channel.listener import Entry, Offset
@@ -234,6 +243,45 @@ async def test_many_large_messages_at_once_let_other_work_go_on(
             await asyncio.sleep(0)
     assert {4, 8} <= between
     assert not between & {1, 2, 3, 5, 6, 7}
+
+
+async def test_many_answers_to_handshakes_at_once_let_other_work_go_on(
+    server: PushServerParts, hub: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Authenticated] = []
+    monkeypatch.setattr(server.forwarder, "authenticated", taken.append)
+    at_once = math.ceil(FRAMES_AT_ONCE / HANDSHAKE_COST)
+    answers = [
+        Authenticated(request=RequestId(str(number)), status=200) for number in range(3 * at_once)
+    ]
+    between: list[int] = []
+    async with asyncio.TaskGroup() as group:
+        delivery = group.create_task(hub.own(*answers))
+        while not delivery.done():
+            between.append(len(taken))
+            await asyncio.sleep(0)
+    assert {at_once, 2 * at_once} <= set(between)
+    assert [each.request for each in taken] == [each.request for each in answers]
+
+
+async def test_many_outcomes_at_once_let_other_work_go_on_and_keep_their_order(
+    server: PushServerParts, hub: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[Outcome] = []
+    monkeypatch.setattr(server.forwarder, "settle", taken.append)
+    at_once = FRAMES_AT_ONCE // OUTCOME_COST
+    outcomes = [
+        Outcome(connection=ConnectionId("s1-1"), request=RequestId(str(number)))
+        for number in range(2 * at_once)
+    ]
+    between: set[int] = set()
+    async with asyncio.TaskGroup() as group:
+        delivery = group.create_task(hub.own(*outcomes))
+        while not delivery.done():
+            between.add(len(taken))
+            await asyncio.sleep(0)
+    assert at_once in between
+    assert [each.request for each in taken] == [each.request for each in outcomes]
 
 
 async def test_connections_that_leave_during_a_fan_out_disturb_nobody(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 import redis
@@ -12,7 +13,7 @@ import redis.asyncio
 from push_server import session_rooms
 from push_server.connections import Connection, Connections
 from push_server.protocols.envelope import Envelope
-from push_server.session_rooms import PIPELINE_SIZE, SessionRooms
+from push_server.session_rooms import ASKED_AT_ONCE, PIPELINE_SIZE, SessionRooms
 from queue_run.ids import ServerId
 from queue_run.keys import Keys
 from tests.processes import RedisServer
@@ -82,6 +83,47 @@ async def test_joins_and_leaves_are_found_by_another_push_server(
         await there.until("s", "a b", "küche")
         await there.until("other", "cellar")
         assert await there.rooms.of("nobody") == []
+
+
+class CountingClient:
+    """Redis, and how often it is asked."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self.pipelines = 0
+
+    def pipeline(self, *, transaction: bool) -> object:
+        self.pipelines += 1
+        return self._client.pipeline(transaction=transaction)
+
+
+async def test_many_who_ask_at_once_share_round_trips_and_each_gets_its_own_rooms(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys) as kept:
+        count = 3 * ASKED_AT_ONCE
+        for number in range(count):
+            kept.rooms.changed(f"s{number}", f"room {number}", joins=True)
+        await kept.until(f"s{count - 1}", f"room {count - 1}")
+        counting = CountingClient(kept.client)
+        kept.rooms._client = cast("redis.asyncio.Redis", counting)
+        answers = await asyncio.gather(*(kept.rooms.of(f"s{number}") for number in range(count)))
+        assert answers == [[f"room {number}"] for number in range(count)]
+        assert counting.pipelines == 3
+        assert await kept.rooms.of("s1") == ["room 1"]
+
+
+async def test_one_who_waits_no_more_takes_nothing_from_the_others(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys) as kept:
+        kept.rooms.changed("s", "hall", joins=True)
+        await kept.until("s", "hall")
+        leaves = asyncio.create_task(kept.rooms.of("other"))
+        stays = asyncio.create_task(kept.rooms.of("s"))
+        asyncio.get_running_loop().call_soon(leaves.cancel)
+        assert await stays == ["hall"]
+        assert leaves.cancelled()
 
 
 async def test_changes_are_written_in_order_however_many_they_are(
