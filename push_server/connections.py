@@ -297,7 +297,10 @@ class Connections:
 
     def of_users(self, users: Iterable[UserId]) -> list[Connection]:
         """A snapshot: sending to it may remove connections."""
-        return [connection for user in users for connection in self._by_user.get(user, ())]
+        found: list[Connection] = []
+        for user in users:
+            found += self._by_user.get(user, ())
+        return found
 
     def __iter__(self) -> Iterator[Connection]:
         """A snapshot of all connections."""

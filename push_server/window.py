@@ -193,6 +193,9 @@ class Window:
 
 def _keys(envelope: Kept) -> list[_Key]:
     """The lists that an entry stands in."""
+    if isinstance(envelope, ToUsers) and len(envelope.users) == 1:
+        # As most of them are.
+        return [("user", envelope.users[0])]
     if isinstance(envelope, ToRoom):
         return [("room", envelope.room)]
     changes = "changes of " if isinstance(envelope, Membership) else ""

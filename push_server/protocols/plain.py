@@ -3,7 +3,7 @@
 from push_server.protocols.websocket import binary_frame, text_frame
 from queue_run.envelopes import Inbound, Outcome
 from queue_run.ids import RequestId
-from queue_run.messages import Message, error_message
+from queue_run.messages import Form, Message, error_message
 
 
 def inbound(request: RequestId, data: str | bytes) -> Inbound:
@@ -15,7 +15,8 @@ def inbound(request: RequestId, data: str | bytes) -> Inbound:
 
 def message_frame(message: Message) -> bytes:
     """A message as the client gets it."""
-    return binary_frame(message.data) if message.is_binary else text_frame(message.data)
+    make = binary_frame if message.form is Form.BINARY else text_frame
+    return make(message.data)
 
 
 class Plain:

@@ -31,7 +31,7 @@ def close_frame_of(payload: bytes) -> bytes:
 def _frame(first: int, data: bytes) -> bytes:
     size = len(data)
     if size < 126:
-        return struct.pack("!BB", first, size) + data
+        return bytes((first, size)) + data
     if size <= 0xFFFF:
         return struct.pack("!BBH", first, 126, size) + data
     return struct.pack("!BBQ", first, 127, size) + data

@@ -6,9 +6,8 @@ passwords and TLS, and the answers are taken as they come.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import hiredis
 import redis
@@ -96,7 +95,7 @@ class AsyncLink:
         longer than most of what is done with an answer.
 
         Args:
-            patience: seconds after which an answer will not come.
+            patience: seconds after which an answer will not come; it may be given twice as many.
 
         Raises:
             RedisError, OSError: when Redis refused or gave no answer, or the link broke.
@@ -131,14 +130,16 @@ class _Answers(asyncio.BufferedProtocol):
         self._reader = hiredis.Reader(replyError=ResponseError, notEnoughData=_NOTHING)
         self._answered: Answered = _stop
         self._ended: asyncio.Future[None] | None = None
-        self._asked_at = 0.0
+        #: Whether there was an answer since the timer was set.
+        self._heard = False
         self.lost = False
 
     async def converse(self, command: bytes, answered: Answered, patience: float) -> None:
         loop = asyncio.get_running_loop()
         self._answered = answered
         self._ended = ended = loop.create_future()
-        self._ask(command)
+        self._heard = False
+        self.transport.write(command)
         self._timer = loop.call_later(patience, self._watch, patience)
         try:
             await ended
@@ -154,15 +155,11 @@ class _Answers(asyncio.BufferedProtocol):
         self.lost = True
         self.transport.abort()
 
-    def _ask(self, command: bytes) -> None:
-        self._asked_at = time.monotonic()
-        self.transport.write(command)
-
     def _watch(self, patience: float) -> None:
-        """One timer for many answers: it looks how long the last question is ago."""
-        left = self._asked_at + patience - time.monotonic()
-        if left > 0:
-            self._timer = asyncio.get_running_loop().call_later(left, self._watch, patience)
+        """One timer for many answers: it looks whether there was one since it was set."""
+        if self._heard:
+            self._heard = False
+            self._timer = asyncio.get_running_loop().call_later(patience, self._watch, patience)
         else:
             self._end(redis.TimeoutError(f"no answer within {patience:g} seconds"))
 
@@ -175,16 +172,6 @@ class _Answers(asyncio.BufferedProtocol):
         else:
             ended.set_exception(error)
 
-    def _take(self, answer: Any) -> None:
-        if isinstance(answer, Exception):
-            self._end(answer)
-            return
-        following = self._answered(answer)
-        if following is None:
-            self._end()
-        else:
-            self._ask(following)
-
     # Called by the event loop.
 
     def get_buffer(self, sizehint: int) -> bytearray:
@@ -195,9 +182,16 @@ class _Answers(asyncio.BufferedProtocol):
         try:
             reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # any buffer
             while (answer := reader.gets()) is not _NOTHING:
-                # RESP3 tells of other things in between.
-                if not isinstance(answer, hiredis.PushNotification):
-                    self._take(answer)
+                if isinstance(answer, hiredis.PushNotification):
+                    # RESP3 tells of other things in between.
+                    continue
+                self._heard = True
+                if isinstance(answer, Exception):
+                    self._end(answer)
+                elif (following := self._answered(answer)) is None:
+                    self._end()
+                else:
+                    self.transport.write(following)
         except hiredis.ProtocolError as error:
             self._end(redis.ConnectionError(f"not an answer of Redis: {error}"))
         except Exception as error:
@@ -211,7 +205,7 @@ class _Answers(asyncio.BufferedProtocol):
 def packed(*command: str | bytes | float) -> bytes:
     """A command as it is sent."""
     # Its stub knows of tuples with one element only.
-    return cast("bytes", hiredis.pack_command(cast("Any", command)))
+    return hiredis.pack_command(command)  # type: ignore[arg-type, no-any-return]
 
 
 def _stop(answer: Any) -> None:

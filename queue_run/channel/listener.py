@@ -4,9 +4,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
+import msgspec
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -33,7 +34,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 Offset: TypeAlias = tuple[int, int]
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """One envelope of a stream."""
+
     stream: str
     offset: Offset
     data: bytes
@@ -41,7 +44,7 @@ class Entry(NamedTuple):
 
 def parse_offset(text: str | bytes) -> Offset:
     """`b"1700000000000-3"` as a pair that compares as the stream does."""
-    milliseconds, _, number = (text.decode() if isinstance(text, bytes) else text).partition("-")
+    milliseconds, _, number = text.partition(b"-" if isinstance(text, bytes) else "-")  # type: ignore[arg-type]
     return int(milliseconds), int(number or 0)
 
 
@@ -85,7 +88,8 @@ class Listener:
         #: For reading; the client is for questions.
         self._link = AsyncLink(url, connect_timeout=ANSWER_TIMEOUT)
         self._streams = {stream.encode(): stream for stream in streams}
-        self._positions: dict[str, Offset] = {}
+        #: Of each stream the last entry given out, or passed over, as Redis writes it.
+        self._places: dict[str, bytes] = {}
         self._on_gap = on_gap or _ignore_gap
         #: Whether the last contact with Redis succeeded.
         self.connected = False
@@ -106,12 +110,15 @@ class Listener:
         """
         async with asyncio.timeout(ANSWER_TIMEOUT):
             for stream in self._streams.values():
-                self._positions[stream] = await self._end_of(stream)
+                self._go_to(stream, await self._end_of(stream))
         self.connected = True
 
     def position(self, stream: str) -> Offset:
         """The last entry given out, or passed over."""
-        return self._positions[stream]
+        return parse_offset(self._places[stream])
+
+    def _go_to(self, stream: str, offset: Offset) -> None:
+        self._places[stream] = format_offset(offset).encode()
 
     async def before(self, stream: str, since: Offset) -> AsyncIterator[list[Entry]]:
         """The entries after `since`, up to the position, in pages.
@@ -119,7 +126,7 @@ class Listener:
         Raises:
             redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
         """
-        end = format_offset(self._positions[stream])
+        end = format_offset(self.position(stream))
         start = format_offset(since)
         while True:
             async with asyncio.timeout(ANSWER_TIMEOUT):
@@ -186,8 +193,8 @@ class Listener:
     def _question(self) -> bytes:
         return packed(
             *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS"),
-            *self._positions,
-            *map(format_offset, self._positions.values()),
+            *self._places,
+            *self._places.values(),
         )
 
     def _answered(self, answer: Any) -> bytes | None:
@@ -204,14 +211,21 @@ class Listener:
     def _entries(self, answer: Any) -> list[Entry]:
         self._behind = False
         batch: list[Entry] = []
-        for name, page in _pairs(answer):
+        # RESP3 has maps.
+        pairs = answer.items() if isinstance(answer, dict) else answer or ()
+        for name, page in pairs:
             stream = self._streams[name]
             self._behind = self._behind or len(page) == READ_COUNT
             for offset, fields in page:
-                self._positions[stream] = parsed = parse_offset(offset)
+                milliseconds, _, number = offset.partition(b"-")
+                parsed = (int(milliseconds), int(number))
                 # One that was deleted has no fields.
-                if fields:
-                    batch += [Entry(stream, parsed, data) for data in _contents(fields)]
+                if fields and len(fields) == 2 and fields[0] == b"e":
+                    batch.append(Entry(stream, parsed, fields[1]))
+                elif fields:
+                    named = dict(zip(fields[::2], fields[1::2], strict=True))
+                    batch += [Entry(stream, parsed, data) for data in contents(named)]
+            self._places[stream] = page[-1][0]
         return batch
 
     async def close(self) -> None:
@@ -232,7 +246,8 @@ class Listener:
     async def _look_for_gaps(self) -> None:
         """Find out whether each stream still holds where we stopped."""
         self._stalled = False
-        for stream, position in self._positions.items():
+        for stream in self._places:
+            position = self.position(stream)
             at = format_offset(position)
             if position == (0, 0) or await self._client.xrange(stream, at, at):
                 continue
@@ -247,10 +262,10 @@ class Listener:
         first = cast("_Page", await self._client.xrange(stream, count=1))
         if went_back:
             # From our position we would wait for ever.
-            self._positions[stream] = (0, 0)
+            self._go_to(stream, (0, 0))
         elif first:
             # What comes before the first entry that there is will not come.
-            self._positions[stream] = max(position, _before(parse_offset(first[0][0])))
+            self._go_to(stream, max(position, _before(parse_offset(first[0][0]))))
         log.warning(
             "the channel no longer holds what came after %s of %s", format_offset(position), stream
         )
@@ -263,8 +278,6 @@ class Listener:
 
 #: Entries as redis-py's client gives them; one that was deleted has no fields.
 _Page: TypeAlias = list[tuple[bytes, dict[bytes, bytes] | None]]
-#: Entries as Redis answers them: names and values of the fields in turn.
-_RawPage: TypeAlias = list[tuple[bytes, list[bytes] | None]]
 
 
 def _entries(stream: str, page: _Page) -> list[Entry]:
@@ -284,21 +297,10 @@ def _is_shared(name: bytes) -> bool:
     return name.startswith(b"e") and name[1:].isdigit()
 
 
-def _contents(fields: Sequence[bytes]) -> list[bytes]:
-    if len(fields) == 2 and fields[0] == b"e":
-        return [fields[1]]
-    return contents(dict(zip(fields[::2], fields[1::2], strict=True)))
-
-
 def _before(offset: Offset) -> Offset:
     """The last position before this one."""
     milliseconds, number = offset
     return (milliseconds, number - 1) if number else (max(0, milliseconds - 1), 2**63)
-
-
-def _pairs(answer: Any) -> Iterable[tuple[bytes, _RawPage]]:
-    """What XREAD answered, in whichever protocol the link speaks: RESP3 has maps."""
-    return answer.items() if isinstance(answer, dict) else answer or ()
 
 
 def _ignore(batch: list[Entry]) -> None:
