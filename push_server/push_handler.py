@@ -113,6 +113,8 @@ class PushHandler(JsonErrors):
     get = head = put = patch = delete = options = post
 
     def on_finish(self) -> None:
+        # Its traceback knows this handler: only the garbage collector would find the two.
+        self._refusal = None
         if self._under_way:
             self._under_way = False
             self._services.pushes.end()

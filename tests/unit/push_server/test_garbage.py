@@ -69,6 +69,23 @@ def test_what_was_set_aside_goes_with_its_last_reference(collector: Collector) -
     assert gone() is None
 
 
+def test_what_becomes_garbage_later_is_found_in_the_end(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("push_server.garbage.STEPS_TO_ALL", 5 * STEPS)
+    ring = Ring()
+    gone = weakref.ref(ring)
+    for _ in range(STEPS):
+        collector.step()
+    del ring
+    for _ in range(3 * STEPS):
+        collector.step()
+    assert gone() is not None
+    for _ in range(STEPS):
+        collector.step()
+    assert gone() is None
+
+
 def test_collections_that_python_makes_by_itself_set_aside_too(collector: Collector) -> None:
     new = [[0]]
     gc.collect(1)

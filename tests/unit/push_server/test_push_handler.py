@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -503,6 +504,24 @@ async def test_a_push_is_under_way_until_it_is_answered(site: NewSite) -> None:
         here.parts.pusher.broker_there.set()
         assert (await pushing).code == 202
         await asyncio.wait_for(draining, DEADLINE)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/_/queues/mail", 202), ("/_/queues/none", 404)])
+async def test_of_a_push_nothing_is_left_to_the_garbage_collector(
+    site: NewSite, path: str, status: int
+) -> None:
+    def left() -> int:
+        return sum(isinstance(each, PushHandler) for each in gc.get_objects())
+
+    async with site() as here:
+        gc.collect()
+        gc.disable()
+        try:
+            before = left()
+            assert (await here.push(path)).code == status
+            await eventually_async(lambda: left() <= before, what="the handler to go")
+        finally:
+            gc.enable()
 
 
 async def test_a_client_that_leaves_is_not_waited_for(site: NewSite) -> None:
