@@ -14,6 +14,11 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def waited_seconds(pid: int) -> float:
+    """How long the main thread of a process could have run and had no core to run on."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def children(pid: int) -> list[int]:
     """The processes that a process has started, and theirs."""
     found: list[int] = []

@@ -43,7 +43,7 @@ def loop_works(size: Size) -> list[Work]:
             rounds=1,
             measure=lambda program: broadcasts(program, size.lag_connections, size.lag_seconds),
             ours_alone=True,
-            shown=("p99", "max", "ping p99", "ping max"),
+            shown=("p99", "max", "waited", "ping p99", "ping max"),
         ),
         Work(
             name="loop-lag-resume",
@@ -53,7 +53,7 @@ def loop_works(size: Size) -> list[Work]:
             rounds=1,
             measure=resume_storm,
             ours_alone=True,
-            shown=("p99", "max", "ping p99", "ping max"),
+            shown=("p99", "max", "waited", "ping p99", "ping max"),
         ),
     ]
 
@@ -90,7 +90,7 @@ def broadcasts(program: Program, connections: int, seconds: float) -> Round:
     """Two a second; the lag is the loop's own word for it, and a ping's from outside."""
     program.crowd.connect(connections, users=EVERYONE)
     messages = round(2 * seconds)
-    with _probe(program) as probe, measured(program) as given:
+    with _probe(program) as probe, measured(program) as given, _waiting(program, given):
         number = program.next_run()
         program.crowd.ask("listen", run=number, messages=messages)
         probe.tell("probe", seconds=seconds, interval=PROBE_INTERVAL)
@@ -112,7 +112,7 @@ def resume_storm(program: Program) -> Round:
         program.publisher.ask(
             "publish", run=program.next_run(), messages=ENTRIES, users=STORM, deadline=PATIENCE
         )
-        with _probe(program) as probe, measured(program) as given:
+        with _probe(program) as probe, measured(program) as given, _waiting(program, given):
             seconds = 3.0
             probe.tell("probe", seconds=seconds, interval=PROBE_INTERVAL)
             crowd.connect(STORM, users=USERS, batch=STORM, resume=True)
@@ -141,8 +141,18 @@ def _probe(program: Program) -> Iterator[Crowd]:
         crowd.end()
 
 
+@contextmanager
+def _waiting(program: Program, given: Round) -> Iterator[None]:
+    """The part of the time for which the push server's loop had to wait for a core."""
+    began, before = time.monotonic(), cpu.waited_seconds(program.server)
+    yield
+    waited = cpu.waited_seconds(program.server) - before
+    given.figures["waited"] = 100 * waited / (time.monotonic() - began)
+
+
 def _lag(program: Program, probe: Crowd, seconds: float) -> dict[str, float]:
-    """What the push server says of its loop's last minute, if it does; and the pings' times."""
+    """What the push server says of its loop's last ten seconds, if it does: what came before, the
+    connecting among it, is a part of them. And the pings' times."""
     pings = probe.answer(seconds + PATIENCE)
     figures = {f"ping {name}": value for name, value in pings.items()}
     assert program.stack is not None

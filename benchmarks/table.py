@@ -15,6 +15,7 @@ UNITS = {
     "p50": "ms p50",
     "p99": "ms p99",
     "max": "ms max",
+    "waited": "% of the time waiting for a core",
     "memory": "KiB",
 }
 
