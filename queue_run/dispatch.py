@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 32
 #: A batch of so many requests is followed by a pause, in seconds: those that come meanwhile share
 #: the next one, which costs little more than one request alone.
-BUSY_COUNT, BUSY_PAUSE = 4, 0.003
+BUSY_COUNT, BUSY_PAUSE = 6, 0.003
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 

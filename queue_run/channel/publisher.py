@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 PIPELINE_SIZE = 256
 #: When the thread has written so many messages it pauses, in seconds: those that come meanwhile
 #: share the next round trip. Synchronous callers never wait for it.
-BUSY_COUNT, BUSY_PAUSE = 4, 0.002
+BUSY_COUNT, BUSY_PAUSE = 6, 0.002
 #: An entry that is as large as this, in bytes, is shared with nothing more.
 SHARED_BYTES = 64 * 1024
 #: Answers of a Redis that will soon do its part again (restarting, failing over).

@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from queue_run import dispatch
 from queue_run.celery_app import create_celery
-from queue_run.dispatch import BATCH_SIZE, Dispatcher
+from queue_run.dispatch import BATCH_SIZE, BUSY_COUNT, BUSY_PAUSE, Dispatcher
 from queue_run.envelopes import Authenticate, Inbound, Turn, Work, decode_batch
 from queue_run.errors import JobStoreUnavailable
 from queue_run.ids import ConnectionId, RequestId, ServerId
@@ -102,6 +102,28 @@ def test_what_comes_later_is_published_as_it_comes(broker: Broker) -> None:
     assert broker.batches(1) == [["s-1"]]
     broker.dispatcher.submit(turn(2))
     assert broker.batches(1) == [["s-2"]]
+
+
+@pytest.mark.parametrize("count", [BUSY_COUNT - 1, BUSY_COUNT])
+def test_while_many_come_it_waits_a_moment_for_more(
+    broker: Broker, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_sleep = time.sleep
+    busy = count >= BUSY_COUNT
+
+    def sleep(seconds: float) -> None:
+        if seconds == BUSY_PAUSE:
+            for number in (98, 99):
+                broker.dispatcher.submit(turn(number))
+        else:
+            real_sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    for number in range(count):
+        broker.dispatcher.submit(turn(number))
+    broker.dispatcher.start()
+    first = [f"s-{number}" for number in range(count)]
+    assert broker.batches(2 if busy else 1) == ([first, ["s-98", "s-99"]] if busy else [first])
 
 
 def test_what_has_expired_is_not_published(broker: Broker) -> None:

@@ -2,6 +2,7 @@
 tests/contract/test_channel.py."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -10,7 +11,14 @@ import redis
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
 
 from queue_run.channel.links import BlockingLink, Command
-from queue_run.channel.publisher import FIELDS_AT_ONCE, PIPELINE_SIZE, SHARED_BYTES, Publisher
+from queue_run.channel.publisher import (
+    BUSY_COUNT,
+    BUSY_PAUSE,
+    FIELDS_AT_ONCE,
+    PIPELINE_SIZE,
+    SHARED_BYTES,
+    Publisher,
+)
 from queue_run.errors import ChannelUnavailable
 from tests.waiting import DEADLINE, eventually
 
@@ -156,6 +164,26 @@ def test_an_entry_fails_when_its_time_is_over(server: ScriptedRedis) -> None:
 def test_a_thread_writes_what_is_submitted(publisher: Publisher, server: ScriptedRedis) -> None:
     publisher.submit("stream", b"hi", max_entries=100).wait(DEADLINE)
     assert server.round_trips == [[b"hi"]]
+
+
+def test_while_many_are_submitted_the_thread_waits_a_moment_for_more(
+    publisher: Publisher, server: ScriptedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_sleep = time.sleep
+    later: list[Any] = []
+
+    def sleep(seconds: float) -> None:
+        if seconds == BUSY_PAUSE:
+            later.extend(publisher.submit("stream", each, max_entries=9) for each in (b"y", b"z"))
+        else:
+            real_sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    many = [b"x"] * BUSY_COUNT
+    submit_together(publisher, *many)
+    eventually(lambda: len(later) == 2, what="the pause")
+    later[-1].wait(DEADLINE)
+    assert server.round_trips == [many, [b"y", b"z"]]
 
 
 def test_the_thread_outlives_a_failure_that_nobody_foresaw(
