@@ -26,6 +26,12 @@ class OnLoop(Protocol):
     def __call__(self, work: Coroutine[Any, Any, T]) -> T: ...
 
 
+class RunLimited(Protocol):
+    """Runs plain code with a time limit."""
+
+    def __call__(self, seconds: float, told: Signal, run: Callable[[], T]) -> T: ...
+
+
 #: `Runner.limited`: awaits with a time limit, at whose end the signal is set.
 Limited = Callable[[Callable[[], Awaitable[Any]], float, Signal], Awaitable[Any]]
 
@@ -59,9 +65,20 @@ async def run_async_job(
     return value
 
 
-def run_plain_job(queue: JobHandler, job: Job, *, limited: Limited, on_loop: OnLoop) -> Any:
+def run_plain_job(
+    queue: JobHandler,
+    job: Job,
+    *,
+    limited: Limited,
+    on_loop: OnLoop,
+    run_limited: RunLimited = run_limited,
+) -> Any:
     """The same for a plain job, in this thread. The loop is used for what is asynchronous after
-    all: middleware, and what a plain function returns to be awaited."""
+    all: middleware, and what a plain function returns to be awaited.
+
+    Args:
+        run_limited: of `TimeLimits`, where several jobs run in turn.
+    """
     call = call_of(job)
     try:
         with context.running(call):
