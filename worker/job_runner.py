@@ -84,7 +84,7 @@ def run_plain_job(
         with context.running(call):
             attempt = partial(_attempt, queue, job, on_loop)
             value = run_limited(queue.timeout, job.signal, attempt)
-            if inspect.isawaitable(value):
+            if value is not None and inspect.isawaitable(value):
                 value = on_loop(_awaited(value, queue, job, limited))
             if queue.hooks.finished is not None:
                 try:
@@ -92,7 +92,7 @@ def run_plain_job(
                 except Exception as error:
                     tell_failure(queue, error, job, on_loop)
     finally:
-        if not all(receipt.done for receipt in call.sent):
+        if call.sent and not all(receipt.done for receipt in call.sent):
             # Sent from asynchronous code, and not awaited there.
             on_loop(call.last_offset())
     return value
@@ -113,7 +113,7 @@ def tell_failure(queue: JobHandler, error: BaseException, job: Job, on_loop: OnL
 def call_here(hook: Hook, on_loop: OnLoop, *arguments: Any) -> None:
     """Run a hook from outside the loop: a plain one in this thread."""
     value = hook.function(*arguments)
-    if inspect.isawaitable(value):
+    if value is not None and inspect.isawaitable(value):
         on_loop(_await(value))
 
 

@@ -109,14 +109,13 @@ class Jobs:
         lane, token = Lane(queue.name, group), _new_token()
         until = time.monotonic() + DRAIN_TIME
         with TimeLimits() as limits:
-            found = self._lanes.advance(lane, token, most=queue.attempts)
+            drain = self._lanes.drain(lane, token, most=queue.attempts)
+            found = drain.advance()
             while found.job is not None:
                 if not self._step(queue, lane, token, found, limits):
                     return
                 stop = time.monotonic() > until or self._stopping()
-                found = self._lanes.advance(
-                    lane, token, most=queue.attempts, done=found.job.id, stop=stop
-                )
+                found = drain.advance(done=found.job.id, stop=stop)
         if found.step == "later":
             self._send_drain(lane)
 

@@ -50,9 +50,9 @@ class TimeLimits:
 
     def run(self, seconds: float, told: Signal, run: Callable[[], T]) -> T:
         """`run_limited`, for one of the calls."""
-        if threading.current_thread() is not threading.main_thread():
-            return _run_with_timer(seconds, told, run)
         if self._alarm is None:
+            if threading.current_thread() is not threading.main_thread():
+                return _run_with_timer(seconds, told, run)
             self._alarm = _Alarm()
         return self._alarm.run(seconds, told, run)
 
@@ -80,7 +80,8 @@ class _Alarm:
         # It may be set already: by a caller, or for a test's time limit.
         self._began = time.monotonic()
         self._left, self._interval = signal.getitimer(signal.ITIMER_REAL)
-        self._before = signal.signal(signal.SIGALRM, self._ring)
+        self._handler = self._ring
+        self._before = signal.signal(signal.SIGALRM, self._handler)
 
     def run(self, seconds: float, told: Signal, run: Callable[[], T]) -> T:
         self._told, self._seconds = told, seconds
@@ -88,9 +89,9 @@ class _Alarm:
         try:
             self._end = time.monotonic() + seconds
             self._is_set = True
-            if _signal.getsignal(signal.SIGALRM) != self._ring:
+            if _signal.getsignal(signal.SIGALRM) is not self._handler:
                 # The call before has put its own in its place.
-                signal.signal(signal.SIGALRM, self._ring)
+                signal.signal(signal.SIGALRM, self._handler)
             signal.setitimer(signal.ITIMER_REAL, seconds)
             return run()
         finally:

@@ -130,7 +130,7 @@ def test_the_lease_of_a_lane_is_renewed_and_its_job_may_be_cancelled(here: Here)
     for job_id in ("a", "b"):
         job = JobEnvelope(id=job_id, queue="mail", payload=job_id, facts=JobFacts(group="g"))
         here.lanes.push(job, dedupe=job_id)
-    assert here.lanes.advance(lane, "mine", most=9).step == "run"
+    assert here.lanes.drain(lane, "mine", most=9).advance().step == "run"
     lease = Lease(job_id="a", token="mine", lane=lane, timeout=DEADLINE, signal=Signal())
     key = here.store.keys.lane_lease(lane.name)
 
@@ -142,7 +142,7 @@ def test_the_lease_of_a_lane_is_renewed_and_its_job_may_be_cancelled(here: Here)
         for _ in range(3):
             eventually(lambda: left() < LEASE * 1000 - 300, what="some time", deadline=DEADLINE)
             eventually(lambda: left() > LEASE * 1000 - 300, what="a renewal", deadline=DEADLINE)
-        assert here.lanes.advance(lane, "another", most=9).step == "refused"
+        assert here.lanes.drain(lane, "another", most=9).advance().step == "refused"
         here.attempts.cancel("a")
         assert lease.signal.wait(DEADLINE)
     assert lease.cancelled
