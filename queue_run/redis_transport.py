@@ -35,6 +35,7 @@ from celery.app.amqp import AMQP as CeleryAMQP
 from kombu.connection import ConnectionPool as KombuConnectionPool
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from redis import ConnectionError as RedisConnectionError
 from redis import RedisError
 
 from queue_run.redis_taking import TakingChannel
@@ -245,7 +246,11 @@ class Channel(TakingChannel):
             ("ZREM", self.global_keyprefix + self.unacked_index_key, tag),
         )
         with self._forgetting:
-            self._exchange(*commands)
+            try:
+                self._exchange(*commands)
+            except RedisConnectionError:
+                # The link may have been closed while nothing was sent: once more, over a new one.
+                self._exchange(*commands)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:

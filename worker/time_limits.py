@@ -80,8 +80,7 @@ class _Alarm:
         # It may be set already: by a caller, or for a test's time limit.
         self._began = time.monotonic()
         self._left, self._interval = signal.getitimer(signal.ITIMER_REAL)
-        self._handler = self._ring
-        self._before = signal.signal(signal.SIGALRM, self._handler)
+        self._before = signal.signal(signal.SIGALRM, self)
 
     def run(self, seconds: float, told: Signal, run: Callable[[], T]) -> T:
         self._told, self._seconds = told, seconds
@@ -89,15 +88,16 @@ class _Alarm:
         try:
             self._end = time.monotonic() + seconds
             self._is_set = True
-            if _signal.getsignal(signal.SIGALRM) is not self._handler:
-                # The call before has put its own in its place.
-                signal.signal(signal.SIGALRM, self._handler)
+            if _signal.getsignal(signal.SIGALRM) is not self:
+                # The call before has put its own handler there.
+                signal.signal(signal.SIGALRM, self)
             signal.setitimer(signal.ITIMER_REAL, seconds)
             return run()
         finally:
             self._end = None
 
-    def _ring(self, number: int, frame: FrameType | None) -> None:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """It rings."""
         if self._end is None:
             self._is_set = False
             return

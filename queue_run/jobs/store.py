@@ -144,7 +144,7 @@ def _ask(link: Any, script: Script, keys: Sequence[str], arguments: Sequence[obj
         # On a new link: with an error, fakeredis ends the old one.
         link.disconnect()
         link.send_command("EVAL", script.script, len(keys), *keys, *arguments)
-        return link.read_response()
+        return link.read_response(disable_decoding=True)
 
 
 def milliseconds(seconds: float) -> int:

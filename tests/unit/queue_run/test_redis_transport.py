@@ -307,6 +307,18 @@ def test_an_acknowledgement_that_redis_refuses_is_made_later(broker: Broker) -> 
     assert broker.unacked == 0
 
 
+def test_an_acknowledgement_reaches_redis_though_its_link_was_closed(broker: Broker) -> None:
+    broker.send("a", "b")
+    first, second = broker.worker().receive(2)
+    first.ack()
+    links = [each["id"] for each in broker.client.client_list() if each["cmd"] == "zrem"]
+    assert links
+    for link in links:
+        broker.client.client_kill_filter(_id=link)
+    second.ack()
+    assert broker.unacked == 0
+
+
 def test_the_threads_of_a_pool_settle_their_messages_side_by_side(broker: Broker) -> None:
     broker.send(*map(str, range(200)))
     messages = broker.worker().receive(200)
