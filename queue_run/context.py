@@ -58,14 +58,21 @@ def current() -> Call | None:
     return _call.get()
 
 
-@contextlib.contextmanager
-def running(call: Call | None) -> Iterator[Call | None]:
+class running:
     """Make it the current call inside the block; None makes it a place outside all calls."""
-    token = _call.set(call)
-    try:
-        yield call
-    finally:
-        _call.reset(token)
+
+    # As a generator it would take several times as long, and it is used for every request and job.
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: Call | None) -> None:
+        self._call = call
+
+    def __enter__(self) -> Call | None:
+        self._token = _call.set(self._call)
+        return self._call
+
+    def __exit__(self, *exc: object) -> None:
+        _call.reset(self._token)
 
 
 def enter(call: Call) -> None:

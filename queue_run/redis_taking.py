@@ -154,7 +154,11 @@ class TakingChannel(kombu_redis.Channel):
             pipe.execute()
 
     def _push(self, key: str, data: str) -> None:
-        """Put a message on a list, over a link of this channel's own.
+        """Put a message on a list."""
+        self._exchange(("LPUSH", self.global_keyprefix + key, data))
+
+    def _exchange(self, *commands: tuple[str, ...]) -> None:
+        """Have Redis do something, over a link of this channel's own.
 
         redis-py's client, which kombu uses, takes several times as long for it.
         """
@@ -163,8 +167,15 @@ class TakingChannel(kombu_redis.Channel):
             # Its pool is another one after a fork.
             self._sending_pool = self.pool
             link = self._sending_link = self.pool.get_connection()
-        link.send_packed_command(link.pack_command("LPUSH", self.global_keyprefix + key, data))
-        link.read_response()
+        try:
+            packed = [part for each in commands for part in link.pack_command(*each)]
+            link.send_packed_command([b"".join(packed)])
+            for _ in commands:
+                link.read_response()
+        except BaseException:
+            # Whatever was under way on it; it connects again when it is next used.
+            link.disconnect()
+            raise
 
     def _do_restore_message(
         self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False

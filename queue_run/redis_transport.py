@@ -22,6 +22,7 @@ import atexit
 import logging
 import os
 import sys
+import threading
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from celery.app.amqp import AMQP as CeleryAMQP
 from kombu.connection import ConnectionPool as KombuConnectionPool
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from redis import ConnectionError as RedisConnectionError
 from redis import RedisError
 
 from queue_run.redis_taking import TakingChannel
@@ -132,7 +134,6 @@ class QoS(kombu_redis.QoS):
     _delivered: OrderedDict[str, Any]
     _flush: Callable[[], None]
     _quick_ack: Callable[[str], None]
-    _remove_from_indices: Callable[[str], Any]
 
     def __init__(self, channel: "Channel", prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
@@ -193,7 +194,7 @@ class QoS(kombu_redis.QoS):
 
 def forget(qos: QoS, tag: str) -> None:
     """The message is done."""
-    qos._remove_from_indices(tag).execute()
+    qos.channel.forget(tag)
 
 
 def put_back(qos: QoS, tag: str) -> None:
@@ -226,11 +227,30 @@ class Channel(TakingChannel):
     qos: Any
     _blocking_client: Any = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: The threads of a pool settle the messages of one channel.
+        self._forgetting = threading.Lock()
+        super().__init__(*args, **kwargs)
+
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> str:
         tag: str = super().basic_consume(queue, no_ack, *args, **kwargs)
         if not no_ack:
             self.qos.unsettled.settle_through(self.qos)
         return tag
+
+    def forget(self, tag: str) -> None:
+        """An unacknowledged message is done."""
+        # In this order: a message that is gone does no harm in the index.
+        commands = (
+            ("HDEL", self.global_keyprefix + self.unacked_key, tag),
+            ("ZREM", self.global_keyprefix + self.unacked_index_key, tag),
+        )
+        with self._forgetting:
+            try:
+                self._exchange(*commands)
+            except RedisConnectionError:
+                # The link may have been closed while nothing was sent: once more, over a new one.
+                self._exchange(*commands)
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:

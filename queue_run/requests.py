@@ -7,6 +7,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from queue_run.ids import ConnectionId, RequestId, UserId
 
 
@@ -66,8 +68,8 @@ class Request:
     file: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+# A Struct is made in a fraction of the time that a frozen dataclass takes.
+class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt of a job, as its handler and middleware see it."""
 
     job_id: str
@@ -87,8 +89,8 @@ class Job:
     #: FIFO queues: grows with every job of the queue.
     sequence_number: int | None = None
     #: Given beside the payload.
-    params: dict[str, str] = field(default_factory=dict)
-    signal: Signal = field(default_factory=Signal)
+    params: dict[str, str] = msgspec.field(default_factory=dict)
+    signal: Signal = msgspec.field(default_factory=Signal)
     #: The file that runs it, for people: `queues/report.py`.
     file: str = ""
 

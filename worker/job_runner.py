@@ -26,6 +26,12 @@ class OnLoop(Protocol):
     def __call__(self, work: Coroutine[Any, Any, T]) -> T: ...
 
 
+class RunLimited(Protocol):
+    """Runs plain code with a time limit."""
+
+    def __call__(self, seconds: float, told: Signal, run: Callable[[], T]) -> T: ...
+
+
 #: `Runner.limited`: awaits with a time limit, at whose end the signal is set.
 Limited = Callable[[Callable[[], Awaitable[Any]], float, Signal], Awaitable[Any]]
 
@@ -59,15 +65,26 @@ async def run_async_job(
     return value
 
 
-def run_plain_job(queue: JobHandler, job: Job, *, limited: Limited, on_loop: OnLoop) -> Any:
+def run_plain_job(
+    queue: JobHandler,
+    job: Job,
+    *,
+    limited: Limited,
+    on_loop: OnLoop,
+    run_limited: RunLimited = run_limited,
+) -> Any:
     """The same for a plain job, in this thread. The loop is used for what is asynchronous after
-    all: middleware, and what a plain function returns to be awaited."""
+    all: middleware, and what a plain function returns to be awaited.
+
+    Args:
+        run_limited: of `TimeLimits`, where several jobs run in turn.
+    """
     call = call_of(job)
     try:
         with context.running(call):
             attempt = partial(_attempt, queue, job, on_loop)
             value = run_limited(queue.timeout, job.signal, attempt)
-            if inspect.isawaitable(value):
+            if value is not None and inspect.isawaitable(value):
                 value = on_loop(_awaited(value, queue, job, limited))
             if queue.hooks.finished is not None:
                 try:
@@ -75,7 +92,7 @@ def run_plain_job(queue: JobHandler, job: Job, *, limited: Limited, on_loop: OnL
                 except Exception as error:
                     tell_failure(queue, error, job, on_loop)
     finally:
-        if not all(receipt.done for receipt in call.sent):
+        if call.sent and not all(receipt.done for receipt in call.sent):
             # Sent from asynchronous code, and not awaited there.
             on_loop(call.last_offset())
     return value
@@ -96,7 +113,7 @@ def tell_failure(queue: JobHandler, error: BaseException, job: Job, on_loop: OnL
 def call_here(hook: Hook, on_loop: OnLoop, *arguments: Any) -> None:
     """Run a hook from outside the loop: a plain one in this thread."""
     value = hook.function(*arguments)
-    if inspect.isawaitable(value):
+    if value is not None and inspect.isawaitable(value):
         on_loop(_await(value))
 
 

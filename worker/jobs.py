@@ -8,6 +8,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,6 +30,7 @@ from worker.intake import Intake
 from worker.job_runner import run_async_job, run_plain_job, tell_failure
 from worker.leases import Lease, LeaseKeeper
 from worker.routes import JobHandler
+from worker.time_limits import TimeLimits
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +108,14 @@ class Jobs:
         """
         lane, token = Lane(queue.name, group), _new_token()
         until = time.monotonic() + DRAIN_TIME
-        found = self._lanes.advance(lane, token, most=queue.attempts)
-        while found.job is not None:
-            if not self._step(queue, lane, token, found):
-                return
-            stop = time.monotonic() > until or self._stopping()
-            found = self._lanes.advance(
-                lane, token, most=queue.attempts, done=found.job.id, stop=stop
-            )
+        with TimeLimits() as limits:
+            drain = self._lanes.drain(lane, token, most=queue.attempts)
+            found = drain.advance()
+            while found.job is not None:
+                if not self._step(queue, lane, token, found, limits):
+                    return
+                stop = time.monotonic() > until or self._stopping()
+                found = drain.advance(done=found.job.id, stop=stop)
         if found.step == "later":
             self._send_drain(lane)
 
@@ -121,7 +123,9 @@ class Jobs:
         """Close the links to Redis."""
         self._store.close()
 
-    def _step(self, queue: JobHandler, lane: Lane, token: str, found: Next) -> bool:
+    def _step(
+        self, queue: JobHandler, lane: Lane, token: str, found: Next, limits: TimeLimits
+    ) -> bool:
         """Deal with the first job of a lane; False when it stays the first, for a retry."""
         envelope = found.job
         assert envelope is not None
@@ -132,7 +136,7 @@ class Jobs:
         else:
             job = self._job(queue, envelope, found.attempt, found.sequence)
             lease = _lease(queue, job, token, lane)
-            failure = self._run(queue, job, lease)
+            failure = self._run(queue, job, lease, limits)
             if lease.cancelled:
                 self._tell(queue, envelope, "cancelled")
             elif failure is None:
@@ -148,9 +152,9 @@ class Jobs:
     def _attempt(self, queue: JobHandler, envelope: JobEnvelope, token: str, attempt: int) -> None:
         job = self._job(queue, envelope, attempt)
         lease = _lease(queue, job, token)
-        failure = self._run(
-            queue, job, lease, check=lambda: check_group(envelope, queue.facts, None)
-        )
+        check = partial(check_group, envelope, queue.facts, None)
+        with TimeLimits() as limits:
+            failure = self._run(queue, job, lease, limits, check)
         if lease.cancelled:
             self._tell(queue, envelope, "cancelled")
             self._attempts.end(envelope.id, token, "cancelled")
@@ -169,6 +173,7 @@ class Jobs:
         queue: JobHandler,
         job: Job,
         lease: Lease,
+        limits: TimeLimits,
         check: Callable[[], None] | None = None,
     ) -> BaseException | None:
         """Run the handler; what it has failed with."""
@@ -176,7 +181,7 @@ class Jobs:
             with self._keeper.holding(lease):
                 if check is not None:
                     check()
-                self._run_handler(queue, job)
+                self._run_handler(queue, job, limits)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
@@ -188,13 +193,19 @@ class Jobs:
             return failure
         return None
 
-    def _run_handler(self, queue: JobHandler, job: Job) -> None:
+    def _run_handler(self, queue: JobHandler, job: Job, limits: TimeLimits) -> None:
         if queue.is_async:
             intake = self._intake()
             limited, middleware = intake.runner.limited, intake.middleware
             self._on_loop(run_async_job(queue, job, limited=limited, middleware=middleware))
         else:
-            run_plain_job(queue, job, limited=self._limited, on_loop=self._on_loop)
+            run_plain_job(
+                queue,
+                job,
+                limited=self._limited,
+                on_loop=self._on_loop,
+                run_limited=limits.run,
+            )
 
     # Plain jobs need no loop: it is made for the first that does.
 

@@ -1,10 +1,9 @@
 """Keeping the leases of the attempts that run in this process, and telling them to stop."""
 
-import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from redis.exceptions import RedisError
@@ -58,30 +57,39 @@ class LeaseKeeper:
         self._interval = min(LONGEST_INTERVAL, lease / 3)
         self._stopping = stopping
         self._held: set[Lease] = set()
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
+        #: Whether the thread waits for a lease. Most of the time it sleeps, so that jobs which end
+        #: at once do not wake it.
+        self._idle = True
 
-    @contextlib.contextmanager
-    def holding(self, lease: Lease) -> Iterator[None]:
+    def holding(self, lease: Lease) -> "_Holding":
         """Keep a lease that was just taken, inside the block."""
+        return _Holding(self, lease)
+
+    def hold(self, lease: Lease) -> None:
         with self._changed:
             self._held.add(lease)
-            if self._thread is None:
-                name = "queue-run-leases"
-                thread = threading.Thread(target=self._run, name=name, daemon=True)
-                thread.start()
-                self._thread = thread
-            self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._held.discard(lease)
+            if self._idle:
+                self._wake()
+
+    def let_go(self, lease: Lease) -> None:
+        with self._changed:
+            self._held.discard(lease)
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="queue-run-leases", daemon=True)
+            thread.start()
+            self._thread = thread
+        self._idle = False
+        self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._held:
+                self._idle = not self._held
+                while self._idle:
                     self._changed.wait()
             # Most jobs have ended by then, and cost nothing here.
             time.sleep(self._interval)
@@ -114,3 +122,19 @@ class LeaseKeeper:
             if is_cancelled:
                 lease.cancelled = True
                 lease.signal.set()
+
+
+class _Holding:
+    """The block in which a lease is kept."""
+
+    __slots__ = ("_keeper", "_lease")
+
+    def __init__(self, keeper: LeaseKeeper, lease: Lease) -> None:
+        self._keeper = keeper
+        self._lease = lease
+
+    def __enter__(self) -> None:
+        self._keeper.hold(self._lease)
+
+    def __exit__(self, *exc: object) -> None:
+        self._keeper.let_go(self._lease)

@@ -7,8 +7,10 @@ that fences it: whatever it says after it has lost the lease is refused.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
 
 from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.attempts import LIVING_EXPIRY
@@ -109,34 +111,24 @@ class Lanes:
         job_id, needs_drain = self._store.call(self._push, keys, arguments)
         return Pushed(job_id.decode(), bool(needs_drain))
 
-    def advance(
-        self, lane: Lane, token: str, *, most: int, done: str = "", stop: bool = False
-    ) -> Next:
-        """Take the lane's lease or renew it, remove the job that is done, and begin the next.
+    def drain(self, lane: Lane, token: str, *, most: int) -> "Drain":
+        """Begin to drain a lane.
 
         Args:
             token: unique to the drain.
             most: attempts that a job of the queue may have.
-            done: id of the lane's first job, if it has ended.
-            stop: begin no more, and give the lane back.
         """
-        keys = [self._keys.lane(lane.name), self._keys.lane_lease(lane.name), self._keys.lanes]
-        arguments = [
-            *(token, self._lease, lane.name, done, self._keys.job(""), most, self._living),
-            *(int(stop), milliseconds(DRAIN_EXPIRY)),
-        ]
-        step, attempt, entry = self._store.call(self._advance, keys, arguments)
-        step = cast("Step", step.decode())
-        if not entry:
-            return Next(step)
-        sequence, job_id, data = _parts(entry)
-        try:
-            return Next(step, decode_job(data), attempt, int(sequence))
-        except (InvalidEnvelope, ValueError) as error:
-            # A newer worker may be able to read it, and the others must not pass it.
-            log.error("%s waits, for its first job cannot be read: %s", lane.name, error)
-            self._give_back(lane, token, job_id, DRAIN_EXPIRY, uncount=step == "run")
-            return Next("refused")
+        name = lane.name
+        keys = [self._keys.lane(name), self._keys.lane_lease(name), self._keys.lanes]
+        arguments = (
+            *(token, self._lease, name, self._keys.job(""), most, self._living),
+            milliseconds(DRAIN_EXPIRY),
+        )
+        return Drain(
+            lane,
+            lambda done, stop: self._store.call(self._advance, keys, (*arguments, done, stop)),
+            partial(self._give_back, lane, token, after=DRAIN_EXPIRY),
+        )
 
     def postpone(self, lane: Lane, token: str, job_id: str, after: float) -> None:
         """Give the lane back, to be gone on with `after` so many seconds, or at once if it was
@@ -170,7 +162,7 @@ class Lanes:
         return [Lane.parse(name.decode()) for name in names]
 
     def _give_back(
-        self, lane: Lane, token: str, job_id: str, after: float, *, uncount: bool = False
+        self, lane: Lane, token: str, job_id: str, after: float, uncount: bool = False
     ) -> None:
         keys = [self._keys.lane_lease(lane.name), self._keys.lanes, self._keys.job(job_id)]
         arguments = [token, milliseconds(after), lane.name, int(uncount)]
@@ -181,11 +173,46 @@ class Lanes:
         return Lane(job.queue, job.facts.group)
 
 
+class Drain:
+    """Takes a lane's jobs, one after another; what it asks Redis for each is put together once."""
+
+    def __init__(
+        self, lane: Lane, ask: Callable[[str, int], Any], give_back: Callable[..., None]
+    ) -> None:
+        self._lane = lane
+        self._ask = ask
+        self._give_back = give_back
+
+    def advance(self, *, done: str = "", stop: bool = False) -> Next:
+        """Take the lane's lease or renew it, remove the job that is done, and begin the next.
+
+        Args:
+            done: id of the lane's first job, if it has ended.
+            stop: begin no more, and give the lane back.
+        """
+        step, attempt, entry = self._ask(done, int(stop))
+        step = _STEPS[step]
+        if not entry:
+            return Next(step)
+        sequence, job_id, data = _parts(entry)
+        try:
+            return Next(step, decode_job(data), attempt, int(sequence))
+        except (InvalidEnvelope, ValueError) as error:
+            # A newer worker may be able to read it, and the others must not pass it.
+            log.error("%s waits, for its first job cannot be read: %s", self._lane.name, error)
+            self._give_back(job_id, uncount=step == "run")
+            return Next("refused")
+
+
 def _parts(entry: bytes) -> tuple[bytes, str, bytes]:
     """Sequence number, job id and envelope of an entry."""
     sequence, _, rest = entry.partition(b" ")
     job_id, _, data = rest.partition(b" ")
     return sequence, job_id.decode(errors="replace"), data
+
+
+#: By their text in the script's answer.
+_STEPS: dict[bytes, Step] = {step.encode(): step for step in get_args(Step)}
 
 
 # An entry is `<sequence> <job id> <envelope>`.
@@ -205,35 +232,38 @@ local token, lease = ARGV[1], ARGV[2]
 local holder = redis.call('GET', KEYS[2])
 if holder and holder ~= token then return {{'refused', 0, ''}} end
 
-local function first()
-  local entry = redis.call('LINDEX', KEYS[1], 0)
-  if not entry then return nil end
-  local id = string.match(entry, '^%d+ (%S+) ') or '?'
-  return entry, id, ARGV[5] .. id
+local waiting = redis.call('LRANGE', KEYS[1], 0, 1)
+local entry, id, key
+local function look(at)
+  entry = at
+  id = entry and (string.match(entry, '^%d+ (%S+) ') or '?')
+  key = entry and ARGV[4] .. id
 end
-
-local entry, id, key = first()
-if entry and id == ARGV[4] then
+local function remove()
   redis.call('LPOP', KEYS[1])
   redis.call('DEL', key)
-  entry, id, key = first()
+end
+
+look(waiting[1])
+if entry and id == ARGV[8] then
+  remove()
+  look(waiting[2])
 end
 local job
 while entry do
   job = redis.call('HMGET', key, 'n', 'owner', 'cancelled', 'ended')
   if not job[4] then break end
-  redis.call('LPOP', KEYS[1])
-  redis.call('DEL', key)
-  entry, id, key = first()
+  remove()
+  look(redis.call('LINDEX', KEYS[1], 0))
 end
 if not entry then
   redis.call('DEL', KEYS[2])
   redis.call('ZREM', KEYS[3], ARGV[3])
   return {{'empty', 0, ''}}
 end
-if ARGV[8] == '1' then
+if ARGV[9] == '1' then
   redis.call('DEL', KEYS[2])
-  redis.call('ZADD', KEYS[3], now + ARGV[9], ARGV[3])
+  redis.call('ZADD', KEYS[3], now + ARGV[7], ARGV[3])
   return {{'later', 0, ''}}
 end
 if not holder or redis.call('PTTL', KEYS[2]) < lease / 2 then
@@ -243,9 +273,9 @@ end
 local n = tonumber(job[1] or 0)
 if job[2] == token then return {{'run', n, entry}} end
 if job[3] then return {{'cancelled', n, entry}} end
-if n >= tonumber(ARGV[6]) then return {{'exhausted', n, entry}} end
+if n >= tonumber(ARGV[5]) then return {{'exhausted', n, entry}} end
 redis.call('HSET', key, 'n', n + 1, 'owner', token, 'until', now + lease)
-redis.call('PEXPIRE', key, ARGV[7])
+redis.call('PEXPIRE', key, ARGV[6])
 return {{'run', n + 1, entry}}
 """
 

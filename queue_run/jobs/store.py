@@ -5,11 +5,12 @@ own change made already answers as it did the first time.
 """
 
 import random
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
@@ -60,8 +61,11 @@ class Store:
             retry=Retry(NoBackoff(), 0),
         )
         self.client = redis.Redis(connection_pool=self._pool)
-        self._room = threading.BoundedSemaphore(CONNECTIONS)
         self._links: list[Any] = []
+        #: A permit for each link: this queue is several times cheaper than a semaphore.
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(CONNECTIONS):
+            self._room.put(None)
 
     def script(self, text: str) -> Script:
         return self.client.register_script(text)
@@ -88,7 +92,8 @@ class Store:
     def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
         """One try, on a link of our own: half the cost of the client's way of taking one from its
         pool for every command, and jobs ask twice each."""
-        with self._room:
+        self._room.get()
+        try:
             link = self._links.pop() if self._links else self._new_link()
             try:
                 return _ask(link, script, keys, arguments)
@@ -98,6 +103,8 @@ class Store:
                 raise
             finally:
                 self._links.append(link)
+        finally:
+            self._room.put(None)
 
     def _new_link(self) -> Any:
         return self._pool.make_connection()  # type: ignore[no-untyped-call]
@@ -129,13 +136,15 @@ class Store:
 
 def _ask(link: Any, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
     try:
-        link.send_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
-        return link.read_response()
+        # redis-py's way of packing takes three times as long.
+        command: Any = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        link.send_packed_command([hiredis.pack_command(command)])
+        return link.read_response(disable_decoding=True)
     except NoScriptError:
         # On a new link: with an error, fakeredis ends the old one.
         link.disconnect()
         link.send_command("EVAL", script.script, len(keys), *keys, *arguments)
-        return link.read_response()
+        return link.read_response(disable_decoding=True)
 
 
 def milliseconds(seconds: float) -> int:

@@ -122,7 +122,7 @@ class Jobs:
         return Lane(queue, group)
 
     def advance(self, lane: Lane, token: str = "drain", **options: Any) -> Next:
-        return self.lanes.advance(lane, token, most=MOST, **options)
+        return self.lanes.drain(lane, token, most=MOST).advance(**options)
 
     def drained(self, lane: Lane, run: Callable[[Next], None]) -> Next:
         """Run a lane to its end; what was said there."""

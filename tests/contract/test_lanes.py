@@ -21,7 +21,7 @@ def free(jobs: Jobs, lane: Lane, token: str, most: int = MOST) -> Next:
     """What a drain is told as soon as it gets the lane."""
 
     def ask() -> list[Next]:
-        found = jobs.lanes.advance(lane, token, most=most)
+        found = jobs.lanes.drain(lane, token, most=most).advance()
         return [] if found.step == "refused" else [found]
 
     [found] = eventually(ask, what="the end of the lane's lease")
@@ -97,20 +97,20 @@ def test_of_drains_that_come_at_once_one_gets_the_lane(jobs: Jobs) -> None:
 
 def test_a_lane_whose_drain_has_died_goes_on_with_the_job_that_ran(jobs: Jobs) -> None:
     lane = jobs.push("g", 1, 2)
-    first = jobs.lanes_with(SHORT).advance(lane, "one", most=MOST)
+    first = jobs.lanes_with(SHORT).drain(lane, "one", most=MOST).advance()
     again = free(jobs, lane, "two")
     assert (again.step, again.job, again.attempt) == ("run", first.job, 2)
 
 
 def test_somebody_looks_after_a_lane_whose_drain_has_died(jobs: Jobs) -> None:
     lane = jobs.push("g", 1)
-    jobs.lanes_with(SHORT).advance(lane, "one", most=MOST)
+    jobs.lanes_with(SHORT).drain(lane, "one", most=MOST).advance()
     assert jobs.due_lanes() == [lane]
 
 
 def test_a_lease_that_is_renewed_goes_on(jobs: Jobs) -> None:
     lane = jobs.push("g", 1)
-    found = jobs.lanes_with(60).advance(lane, "one", most=MOST)
+    found = jobs.lanes_with(60).drain(lane, "one", most=MOST).advance()
     assert jobs.lanes.renew([(lane, "one", job_of(found).id)]) == [False]
     assert jobs.expiry(jobs.keys.lane_lease(lane.name)) > LONG - 60
     assert jobs.wait_of_lane(lane) > LONG - 60
@@ -132,7 +132,7 @@ def test_a_lease_that_another_drain_holds_is_not_renewed(jobs: Jobs) -> None:
 def lane(jobs: Jobs) -> Lane:
     """A lane that drain `one` was given up in, with its job 1; `two` has taken it over."""
     lane = jobs.push("g", 1, 2)
-    assert jobs.lanes_with(SHORT).advance(lane, "one", most=MOST).step == "run"
+    assert jobs.lanes_with(SHORT).drain(lane, "one", most=MOST).advance().step == "run"
     assert free(jobs, lane, "two").step == "run"
     return lane
 
@@ -164,7 +164,7 @@ def test_it_does_not_park_the_job_that_the_other_runs(jobs: Jobs, lane: Lane) ->
 
 def test_it_does_not_park_a_job_whose_lease_the_other_has_renewed(jobs: Jobs) -> None:
     lane = jobs.push("g", 1)
-    job = job_of(jobs.lanes_with(60).advance(lane, "one", most=MOST))
+    job = job_of(jobs.lanes_with(60).drain(lane, "one", most=MOST).advance())
     jobs.lanes.renew([(lane, "one", job.id)])
     assert float(jobs.record(job)["until"]) / 1000 - jobs.now() > LONG - 60
     assert not jobs.attempts.park(letter_of(job), "two")
@@ -172,7 +172,7 @@ def test_it_does_not_park_a_job_whose_lease_the_other_has_renewed(jobs: Jobs) ->
 
 def test_the_other_parks_it_when_all_attempts_were_lost(jobs: Jobs) -> None:
     lane = jobs.push("g", 1)
-    job = job_of(jobs.lanes_with(SHORT).advance(lane, "one", most=1))
+    job = job_of(jobs.lanes_with(SHORT).drain(lane, "one", most=1).advance())
     found = free(jobs, lane, "two", most=1)
     assert (found.step, found.job, found.attempt) == ("exhausted", job, 1)
     assert jobs.attempts.park(letter_of(job), "two")
@@ -201,9 +201,9 @@ def test_an_advance_that_is_repeated_begins_one_job_once(jobs: Jobs) -> None:
 
 def test_a_last_attempt_whose_beginning_is_repeated_runs(jobs: Jobs) -> None:
     lane = jobs.push("g", 1)
-    first = jobs.lanes.advance(lane, "one", most=1)
+    first = jobs.lanes.drain(lane, "one", most=1).advance()
     assert first.step == "run"
-    assert jobs.lanes.advance(lane, "one", most=1) == first
+    assert jobs.lanes.drain(lane, "one", most=1).advance() == first
 
 
 def test_the_end_of_a_lane_that_is_repeated_is_said_again(jobs: Jobs) -> None:
@@ -363,7 +363,7 @@ def test_cancelling_a_job_that_runs_again_leaves_its_lane_alone(jobs: Jobs) -> N
 
 def test_a_parked_job_is_not_run_though_its_drain_died_before_it_said_so(jobs: Jobs) -> None:
     lane = jobs.push("g", 1, 2)
-    job = job_of(jobs.lanes_with(SHORT).advance(lane, "one", most=MOST))
+    job = job_of(jobs.lanes_with(SHORT).drain(lane, "one", most=MOST).advance())
     assert jobs.attempts.park(letter_of(job), "one")
     assert job_of(free(jobs, lane, "two")).payload == 2
 

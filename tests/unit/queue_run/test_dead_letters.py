@@ -58,8 +58,8 @@ def test_a_retried_job_of_a_group_comes_as_its_last(here: Runtime) -> None:
     park(here, "one", group="g")
     dead_letters.retry("one")
     lane = Lane("mail", "g")
-    assert here.lanes.advance(lane, "drain", most=1).job == waiting
-    last = here.lanes.advance(lane, "drain", most=1, done="w").job
+    assert here.lanes.drain(lane, "drain", most=1).advance().job == waiting
+    last = here.lanes.drain(lane, "drain", most=1).advance(done="w").job
     assert last is not None
     assert (last.id, last.facts) == ("one", JobFacts(group="g", revived=1))
 

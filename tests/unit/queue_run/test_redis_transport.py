@@ -5,6 +5,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -286,6 +287,44 @@ def test_a_message_that_cannot_be_noted_as_unacknowledged_is_not_lost(broker: Br
     assert (broker.waiting, broker.unacked) == (0, 1)
     again.ack()
     assert broker.unacked == 0
+
+
+def test_an_acknowledgement_that_redis_refuses_is_made_later(broker: Broker) -> None:
+    broker.send("a", "b")
+    worker = broker.worker()
+    refused, taken = worker.receive(2)
+    kept = f"{broker.unacked_key}.kept"
+    broker.client.rename(broker.unacked_key, kept)
+    broker.client.set(broker.unacked_key, "no hash")
+    refused.ack()
+    broker.client.rename(kept, broker.unacked_key)
+    assert broker.client.hlen(broker.unacked_key) == 2
+    # What Redis has answered to that one is no answer to this one.
+    taken.ack()
+    assert broker.client.hlen(broker.unacked_key) == 1
+    worker.lose_link()
+    broker.worker()
+    assert broker.unacked == 0
+
+
+def test_an_acknowledgement_reaches_redis_though_its_link_was_closed(broker: Broker) -> None:
+    broker.send("a", "b")
+    first, second = broker.worker().receive(2)
+    first.ack()
+    links = [each["id"] for each in broker.client.client_list() if each["cmd"] == "zrem"]
+    assert links
+    for link in links:
+        broker.client.client_kill_filter(_id=link)
+    second.ack()
+    assert broker.unacked == 0
+
+
+def test_the_threads_of_a_pool_settle_their_messages_side_by_side(broker: Broker) -> None:
+    broker.send(*map(str, range(200)))
+    messages = broker.worker().receive(200)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(lambda message: message.ack(), messages))
+    assert (broker.waiting, broker.unacked) == (0, 0)
 
 
 def test_a_worker_that_stops_while_redis_is_away_says_what_it_leaves(

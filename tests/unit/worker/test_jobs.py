@@ -418,6 +418,18 @@ def test_the_jobs_of_a_group_run_in_order_one_at_a_time(here: Here) -> None:
     assert here.drains == []
 
 
+def test_each_job_of_a_group_has_the_whole_time_of_its_queue(here: Here) -> None:
+    here.push("a", "b", "c", "d")
+    ran: list[object] = []
+
+    def handler(job: object) -> None:
+        threading.Event().wait(0.2)
+        ran.append(job)
+
+    here.jobs.drain(queue(handler, fifo=True, timeout=0.5), "g")
+    assert ran == ["a", "b", "c", "d"]
+
+
 def test_a_group_is_drained_by_one_worker_at_a_time(here: Here) -> None:
     ran: list[Any] = []
     here.push("a", "b")

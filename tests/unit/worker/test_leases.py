@@ -1,6 +1,7 @@
 """Keeping leases, with a real Redis: renewed while attempts run, and no longer."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,8 @@ from worker.leases import Lease, LeaseKeeper
 
 #: Seconds that a lease lasts: some renewals may come late on a busy machine.
 LEASE = 2.0
+#: Seconds between two renewals.
+INTERVAL = LEASE / 3
 
 
 class Here:
@@ -97,6 +100,29 @@ def test_all_leases_of_a_process_are_renewed_by_one_thread(here: Here) -> None:
         assert keepers() == before + 1
 
 
+def test_jobs_that_end_at_once_wake_the_thread_once(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    woken: list[object] = []
+    wake = here.keeper._wake
+    monkeypatch.setattr(here.keeper, "_wake", lambda: woken.append(wake()))
+    lease = here.begin()
+    before = time.monotonic()
+    for _ in range(200):
+        with here.keeper.holding(lease):
+            pass
+    # The thread looks again after some time, and waits when there is nothing to renew.
+    assert len(woken) <= 2 + (time.monotonic() - before) / INTERVAL
+
+
+def test_a_thread_that_waits_is_woken_by_the_next_lease(here: Here) -> None:
+    with here.keeper.holding(here.begin()):
+        pass
+    eventually(lambda: here.keeper._idle, what="a thread that waits")
+    with here.keeper.holding(here.begin("job-2")):
+        here.renewed(2, "job-2")
+
+
 def test_an_attempt_is_told_by_its_signal_when_its_job_is_cancelled(here: Here) -> None:
     lease, other = here.begin(), here.begin("job-2")
     with here.keeper.holding(lease), here.keeper.holding(other):
@@ -130,7 +156,7 @@ def test_the_lease_of_a_lane_is_renewed_and_its_job_may_be_cancelled(here: Here)
     for job_id in ("a", "b"):
         job = JobEnvelope(id=job_id, queue="mail", payload=job_id, facts=JobFacts(group="g"))
         here.lanes.push(job, dedupe=job_id)
-    assert here.lanes.advance(lane, "mine", most=9).step == "run"
+    assert here.lanes.drain(lane, "mine", most=9).advance().step == "run"
     lease = Lease(job_id="a", token="mine", lane=lane, timeout=DEADLINE, signal=Signal())
     key = here.store.keys.lane_lease(lane.name)
 
@@ -142,7 +168,7 @@ def test_the_lease_of_a_lane_is_renewed_and_its_job_may_be_cancelled(here: Here)
         for _ in range(3):
             eventually(lambda: left() < LEASE * 1000 - 300, what="some time", deadline=DEADLINE)
             eventually(lambda: left() > LEASE * 1000 - 300, what="a renewal", deadline=DEADLINE)
-        assert here.lanes.advance(lane, "another", most=9).step == "refused"
+        assert here.lanes.drain(lane, "another", most=9).advance().step == "refused"
         here.attempts.cancel("a")
         assert lease.signal.wait(DEADLINE)
     assert lease.cancelled

@@ -10,7 +10,7 @@ import pytest
 
 from queue_run import HandlerTimeout, Signal
 from tests.waiting import DEADLINE, eventually
-from worker.time_limits import run_limited
+from worker.time_limits import TimeLimits, run_limited
 
 #: A limit that passes at once.
 SOON = 0.02
@@ -131,6 +131,62 @@ def test_an_alarm_that_rings_as_the_code_ends_leaves_nothing_behind() -> None:
     assert interrupted > 0
 
 
+# Several calls in turn
+
+
+def test_each_of_several_calls_has_a_time_of_its_own() -> None:
+    told = Signal()
+    with TimeLimits() as limits:
+        for _ in range(4):
+            limits.run(0.5, told, lambda: threading.Event().wait(0.2))
+        assert not told.is_set()
+        with pytest.raises(HandlerTimeout, match=r"0\.02 seconds"):
+            limits.run(SOON, told, forever)
+        assert limits.run(FAR, Signal(), lambda: "done") == "done"
+    assert told.wait(DEADLINE)
+
+
+def test_an_alarm_that_rings_between_two_calls_is_ignored() -> None:
+    told = Signal()
+    with TimeLimits() as limits:
+        limits.run(SOON, told, lambda: None)
+        threading.Event().wait(5 * SOON)
+        assert limits.run(FAR, told, lambda: "done") == "done"
+    assert not told.is_set()
+
+
+def test_an_alarm_of_a_call_before_leaves_the_next_one_its_time() -> None:
+    """It may have rung, and come late."""
+
+    def ring() -> None:
+        signal.raise_signal(signal.SIGALRM)
+        forever()
+
+    with TimeLimits() as limits:
+        limits.run(FAR, Signal(), lambda: None)
+        began = time.monotonic()
+        with pytest.raises(HandlerTimeout):
+            limits.run(5 * SOON, Signal(), ring)
+        assert time.monotonic() - began >= 5 * SOON
+
+
+def test_a_call_that_has_alarms_of_its_own_takes_none_from_the_next() -> None:
+    def use_alarms() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    with TimeLimits() as limits:
+        limits.run(FAR, Signal(), use_alarms)
+        with pytest.raises(HandlerTimeout):
+            limits.run(SOON, Signal(), forever)
+
+
+def test_limits_that_nothing_was_run_under_leave_the_alarm_alone() -> None:
+    handler = signal.getsignal(signal.SIGALRM)
+    with TimeLimits():
+        assert signal.getsignal(signal.SIGALRM) == handler
+
+
 # In other threads
 
 
@@ -156,3 +212,12 @@ def test_in_another_thread_code_in_time_is_not_told_and_leaves_no_timer() -> Non
         return any(isinstance(each, threading.Timer) for each in threading.enumerate())
 
     eventually(lambda: not timers(), what="the end of its timer")
+
+
+def test_in_another_thread_each_of_several_calls_is_told() -> None:
+    def in_turn() -> list[bool]:
+        with TimeLimits() as limits:
+            signals = [Signal(), Signal()]
+            return [limits.run(SOON, each, lambda: each.wait(DEADLINE)) for each in signals]  # noqa: B023
+
+    assert in_a_thread(in_turn) == [True, True]

@@ -29,7 +29,8 @@ def test_a_group_may_have_any_name(fake_redis_url: str, namespace: str) -> None:
     for group in ("a b", "a\n1 b ", "ü", "*", "x" * 1000):
         job = JobEnvelope(id="an-id", queue="fifo", payload=1, facts=JobFacts(group=group))
         assert lanes.push(job, "same").job_id == "an-id"
-        found = lanes.advance(Lane("fifo", group), "drain", most=1)
+        drain = lanes.drain(Lane("fifo", group), "drain", most=1)
+        found = drain.advance()
         assert (found.step, found.job) == ("run", job)
-        assert lanes.advance(Lane("fifo", group), "drain", most=1, done="an-id") == Next("empty")
+        assert drain.advance(done="an-id") == Next("empty")
     store.close()

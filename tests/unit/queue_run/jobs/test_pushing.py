@@ -67,10 +67,10 @@ def test_the_jobs_of_a_group_wait_in_its_lane_for_one_drain(process: Process) ->
     assert (task, arguments) == (DRAIN_TASK, ["mail", "ann"])
     lane = Lane("mail", "ann")
     seen = []
-    found = process.lanes.advance(lane, "drain", most=1)
+    found = process.lanes.drain(lane, "drain", most=1).advance()
     while found.job is not None:
         seen.append(found.job.payload)
-        found = process.lanes.advance(lane, "drain", most=1, done=found.job.id)
+        found = process.lanes.drain(lane, "drain", most=1).advance(done=found.job.id)
     assert (seen, found) == ([0, 1, 2], Next("empty"))
 
 
@@ -142,7 +142,9 @@ def test_without_a_broker_a_job_of_a_group_is_safe_in_its_lane(
     assert "a drain is sent later: the broker took no job" in caplog.text
     # Somebody looks after the lane, and finds the job there.
     assert process.store.client.zrange(process.store.keys.lanes, 0, -1) == [b"mail:g"]
-    assert process.lanes.advance(Lane("mail", "g"), "drain", most=1).job == a_job(7, group="g")
+    assert process.lanes.drain(Lane("mail", "g"), "drain", most=1).advance().job == a_job(
+        7, group="g"
+    )
     assert DRAIN_EXPIRY < 5 * 60
     process.store.close()
 
