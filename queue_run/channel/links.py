@@ -53,8 +53,14 @@ class BlockingLink:
         """
         connection = self._connection
         packed = b"".join(part for each in commands for part in connection.pack_command(*each))
-        connection.send_packed_command([packed])
-        return [self._answer() for _ in commands]
+        try:
+            connection.send_packed_command([packed])
+            return [self._answer() for _ in commands]
+        except BaseException:
+            # Also the alarm of a job's time limit, which may ring at any place: answers that were
+            # not read would be taken for those of the next commands.
+            connection.disconnect()
+            raise
 
     def _answer(self) -> Any:
         try:

@@ -35,6 +35,23 @@ def test_a_refused_command_has_its_error_as_its_answer(server: RedisServer) -> N
     link.close()
 
 
+def test_answers_that_were_not_read_are_not_taken_for_those_of_the_next_commands(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = BlockingLink(server.url, timeout=DEADLINE)
+    link.exchange([("PING",)])
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(link, "_answer", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            link.exchange([("ECHO", "x"), ("ECHO", "y")])
+    assert link.exchange([("ECHO", "z")]) == [b"z"]
+    link.close()
+
+
 def test_a_link_that_broke_is_opened_again(server: RedisServer) -> None:
     link = BlockingLink(server.url, timeout=DEADLINE)
     [own] = link.exchange([("CLIENT", "ID")])
