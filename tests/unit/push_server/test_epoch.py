@@ -12,7 +12,7 @@ from queue_run.keys import Keys
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    client = redis.asyncio.Redis.from_url(redis_url)
+    client = redis.asyncio.Redis.from_url(redis_url, socket_timeout=None)
     yield client
     await client.aclose()
 

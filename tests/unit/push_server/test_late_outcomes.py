@@ -40,7 +40,7 @@ class Looking:
 
     def __init__(self, url: str, keys: Keys) -> None:
         self.keys = keys
-        self.client = redis.asyncio.Redis.from_url(url)
+        self.client = redis.asyncio.Redis.from_url(url, socket_timeout=None)
         self.found: list[Outcome] = []
         self.late = LateOutcomes(self.client, keys, self.found.append, keep=100)
 

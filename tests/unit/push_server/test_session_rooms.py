@@ -29,7 +29,9 @@ class Kept:
 
     def __init__(self, url: str, keys: Keys, session_time: float) -> None:
         self.connections = Connections(ServerId("s1"))
-        self.client = redis.asyncio.Redis.from_url(url)
+        # Without a time limit of redis-py's, as in the push server: that loses a cancellation now
+        # and then (see the listener).
+        self.client = redis.asyncio.Redis.from_url(url, socket_timeout=None)
         self.rooms = SessionRooms(self.client, keys, self.connections, session_time=session_time)
 
     def connect(self, session: str, *rooms: str) -> Connection:
