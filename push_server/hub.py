@@ -247,6 +247,10 @@ class Hub:
     ) -> Awaitable[None] | None:
         if not receivers:
             return None
+        if len(receivers) == 1 and self._corked is None and receivers[0].envelope is None:
+            # As most are: a message alone, to a user with one plain client.
+            receivers[0].write(plain.message_frame(message))
+            return None
         fan_out = _FanOut(offset, message)
         self._bytes += len(fan_out.frame)
         at_once = WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE

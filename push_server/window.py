@@ -31,7 +31,7 @@ _MANY: _Key = ("many", "")
 _MANY_CHANGES: _Key = ("changes of many", "")
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     offset: Offset
     envelope: Kept
     #: The users of a message to many: a seventh of what a list of them takes.

@@ -67,6 +67,11 @@ class TakingChannel(kombu_redis.Channel):
         tag: str = super().basic_consume(queue, no_ack, *args, **kwargs)
         return tag
 
+    @property
+    def acknowledges(self) -> bool:
+        """Whether some queue that is consumed here has acknowledgements."""
+        return bool(self._acknowledged)
+
     # kombu calls `_brpop_start` when there is room for a message, and `_brpop_read` when the link
     # has an answer.
 

@@ -172,7 +172,9 @@ class QoS(kombu_redis.QoS):
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         # kombu calls this every `unacked_restore_interval`.
         self.unsettled.settle()
-        super().restore_visible(start, num, interval)
+        # Who takes no message that is acknowledged leaves those of dead workers to who does.
+        if self.channel.acknowledges:
+            super().restore_visible(start, num, interval)
 
     def restore_unacked_once(self, stderr: Any | None = None) -> None:
         # kombu calls this when the channel closes.

@@ -1,6 +1,6 @@
 """The plain protocol, which any WebSocket client speaks."""
 
-from push_server.protocols.websocket import binary_frame, text_frame
+from push_server.protocols.websocket import BINARY, TEXT, frame
 from queue_run.envelopes import Inbound, Outcome
 from queue_run.ids import RequestId
 from queue_run.messages import Form, Message, error_message
@@ -15,8 +15,7 @@ def inbound(request: RequestId, data: str | bytes) -> Inbound:
 
 def message_frame(message: Message) -> bytes:
     """A message as the client gets it."""
-    make = binary_frame if message.form is Form.BINARY else text_frame
-    return make(message.data)
+    return frame(BINARY if message.form is Form.BINARY else TEXT, message.data)
 
 
 class Plain:

@@ -2,8 +2,9 @@
 
 import struct
 
-_FINAL_TEXT = 0x80 | 0x1
-_FINAL_BINARY = 0x80 | 0x2
+#: First bytes of messages in one frame.
+TEXT = 0x80 | 0x1
+BINARY = 0x80 | 0x2
 _CLOSE = 0x80 | 0x8
 _PING = 0x80 | 0x9
 _PONG = 0x80 | 0xA
@@ -11,24 +12,21 @@ _PONG = 0x80 | 0xA
 
 def text_frame(data: bytes) -> bytes:
     """UTF-8 as one text frame."""
-    return _frame(_FINAL_TEXT, data)
-
-
-def binary_frame(data: bytes) -> bytes:
-    return _frame(_FINAL_BINARY, data)
+    return frame(TEXT, data)
 
 
 def pong_frame(data: bytes) -> bytes:
     """The answer to a ping with this data, of 125 bytes at most."""
-    return _frame(_PONG, data)
+    return frame(_PONG, data)
 
 
 def close_frame_of(payload: bytes) -> bytes:
     """A close frame with this payload, of 125 bytes at most."""
-    return _frame(_CLOSE, payload)
+    return frame(_CLOSE, payload)
 
 
-def _frame(first: int, data: bytes) -> bytes:
+def frame(first: int, data: bytes) -> bytes:
+    """A frame that begins with this byte."""
     size = len(data)
     if size < 126:
         return bytes((first, size)) + data
@@ -37,4 +35,4 @@ def _frame(first: int, data: bytes) -> bytes:
     return struct.pack("!BBQ", first, 127, size) + data
 
 
-PING_FRAME = _frame(_PING, b"")
+PING_FRAME = frame(_PING, b"")

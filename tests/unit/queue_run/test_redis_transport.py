@@ -426,3 +426,18 @@ def test_an_application_consumes_and_sends_through_it(redis_server: RedisServer)
         channel: Any = writer.default_channel  # type: ignore[attr-defined]
         assert isinstance(channel, Channel)
     app.close()
+
+
+def test_who_takes_no_acknowledged_message_looks_for_none_of_dead_workers(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    monkeypatch.setattr(
+        kombu_redis.QoS, "restore_visible", lambda qos, *_: looked.append(qos.channel)
+    )
+    requests = Queue(f"{broker.queue.name}.requests", no_ack=True)
+    workers = [Worker(broker.connect(), queue) for queue in (requests, broker.queue)]
+    channels = [worker.connection.default_channel for worker in workers]
+    for channel in channels:
+        channel.qos.restore_visible()
+    assert looked == channels[1:]

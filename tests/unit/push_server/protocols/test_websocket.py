@@ -1,13 +1,15 @@
 """WebSocket frames, byte by byte (RFC 6455, 5.2)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from push_server.protocols.websocket import (
+    BINARY,
     PING_FRAME,
-    binary_frame,
     close_frame_of,
+    frame,
     pong_frame,
     text_frame,
 )
@@ -24,7 +26,9 @@ from push_server.protocols.websocket import (
         (65_536, b"\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
     ],
 )
-@pytest.mark.parametrize(("make", "first"), [(text_frame, b"\x81"), (binary_frame, b"\x82")])
+@pytest.mark.parametrize(
+    ("make", "first"), [(text_frame, b"\x81"), (partial(frame, BINARY), b"\x82")]
+)
 def test_a_frame_is_final_and_unmasked(
     make: Callable[[bytes], bytes], first: bytes, size: int, length: bytes
 ) -> None:
