@@ -437,7 +437,7 @@ def test_who_takes_no_acknowledged_message_looks_for_none_of_dead_workers(
     )
     requests = Queue(f"{broker.queue.name}.requests", no_ack=True)
     workers = [Worker(broker.connect(), queue) for queue in (requests, broker.queue)]
-    channels = [worker.connection.default_channel for worker in workers]
+    channels: list[Any] = [worker.connection.default_channel for worker in workers]
     for channel in channels:
         channel.qos.restore_visible()
     assert looked == channels[1:]
