@@ -62,6 +62,8 @@ class Proxies:
             peer: who is connected.
             forwarded_for: what X-Forwarded-For lists; each proxy has added its own peer.
         """
+        if not self._networks:
+            return peer
         address = peer
         for claimed in reversed([each.strip() for each in forwarded_for]):
             if not self._trusts(address) or not _is_address(claimed):

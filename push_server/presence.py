@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 #: Seconds between two sweeps, at most. Each is a heartbeat too.
 SWEEP_INTERVAL = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+#: Seconds in which those who come or go while others are told of are gathered.
+BUSY_PAUSE = 0.01
 #: Seconds in which a server that ends takes its users offline; the others do the rest.
 CLOSING_TIME = 1.0
 
@@ -100,6 +102,9 @@ class Presence:
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
                 pause = FIRST_PAUSE
+                if self._changed:
+                    # Many come or go at once: more of them share the next round trip.
+                    await asyncio.sleep(BUSY_PAUSE)
                 await self._wait_for_news()
 
     async def close(self) -> None:
