@@ -6,7 +6,7 @@ import os
 import sys
 
 from push_server.app import CannotStart, PushServer
-from push_server.turns import new_loop
+from push_server.event_loop import new_loop
 from queue_run.errors import SettingsError
 from queue_run.settings import Settings
 

@@ -20,6 +20,7 @@ from push_server import epoch, opening
 from push_server.application import Application
 from push_server.claims import Claiming, Claims
 from push_server.connections import Connections
+from push_server.event_loop import Entrance
 from push_server.forwarder import Forwarder
 from push_server.handlers import (
     HealthHandler,
@@ -38,7 +39,6 @@ from push_server.reception import Reception
 from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
-from push_server.turns import Entrance
 from push_server.window import Window
 from queue_run.celery_app import create_celery
 from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener

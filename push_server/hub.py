@@ -103,7 +103,7 @@ class Hub:
     def release(self) -> None:
         """Let everything held go: what it waits for has been lost."""
         while self._held:
-            self._to_connection(self._held.popleft())
+            self._pass_on(self._held.popleft())
 
     def prime(self, entry: Entry) -> None:
         """Keep an entry from before this server's time for clients that missed it."""
@@ -154,7 +154,14 @@ class Hub:
         if entry.stream == self._broadcast:
             self._position.move(entry.offset)
             while self._held and self._is_due(self._held[0]):
-                self._to_connection(self._held.popleft())
+                self._pass_on(self._held.popleft())
+
+    def _pass_on(self, held: ChannelEnvelope) -> None:
+        try:
+            self._to_connection(held)
+        except Exception:
+            # As above: nor the delivery of what was held behind it.
+            log.exception("what was held for a connection could not be delivered")
 
     def _is_new(self, envelope_id: bytes) -> bool:
         if envelope_id in self._recent:
@@ -298,7 +305,10 @@ class Hub:
             if start:
                 await asyncio.sleep(0)
             for connection in corked[start : start + WRITES_AT_ONCE]:
-                connection.uncork()
+                try:
+                    connection.uncork()
+                except Exception:
+                    log.exception("%s: what was kept back could not be sent", connection)
 
 
 class _FanOut:

@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 
 #: Changes written in one round trip, at most.
 PIPELINE_SIZE = 200
-#: Sessions whose rooms are read in one round trip, at most: all who asked go on in one turn of the
-#: loop.
+#: Sessions whose rooms are read in one round trip, at most: all who asked go on in one
+#: iteration of the loop.
 ASKED_AT_ONCE = 32
 #: Seconds before a write is tried again.
 PAUSE = 0.5

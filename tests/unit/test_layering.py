@@ -38,7 +38,17 @@ LAYERS: dict[str, list[list[str]]] = {
         ["testing", "testing.*"],
     ],
     "push_server": [
-        ["", "protocols", "protocols.*", "lag", "lanes", "sessions", "epoch", "turns", "garbage"],
+        [
+            "",
+            "protocols",
+            "protocols.*",
+            "lag",
+            "lanes",
+            "sessions",
+            "epoch",
+            "event_loop",
+            "garbage",
+        ],
         ["connections", "opening", "handover", "admission", "pace", "bodies"],
         ["window", "claims", "late_outcomes", "session_rooms", "application", "pushes"],
         ["resume"],

@@ -527,6 +527,46 @@ async def test_ids_are_remembered_up_to_a_bound(hub: Running) -> None:
     assert hub.hub._is_new((0).to_bytes(8, "big"))
 
 
+async def test_a_connection_that_fails_in_a_batch_does_not_end_delivery(
+    server: PushServerParts, hub: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, other = server.connect(user="ann"), server.connect(user="bob")
+    broken.connection.transport = Exploding()  # type: ignore[assignment]
+    await hub.deliver(
+        [
+            Entry(BROADCAST, (1, 0), encode(to_users("x", "ann"))),
+            Entry(BROADCAST, (2, 0), encode(to_users("y", "bob"))),
+        ]
+    )
+    await hub.broadcast(to_users("z", "bob"), at=3)
+    assert other.frames == frames("y", "z")
+    assert "what was kept back could not be sent" in caplog.text
+
+
+async def test_what_was_held_and_fails_does_not_end_delivery(
+    server: PushServerParts, hub: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken, other = server.connect(user="ann"), server.connect(user="bob")
+    ask(server, broken, "a")
+    ask(server, other, "b")
+    await hub.own(outcome(broken, 1, "A", after="1-0"), outcome(other, 1, "B", after="1-0"))
+    broken.connection.transport = Exploding()  # type: ignore[assignment]
+    await hub.broadcast(to_users("x", "nobody"))
+    assert other.frames == frames("B")
+    assert "what was held for a connection could not be delivered" in caplog.text
+
+
+async def test_an_entry_that_fails_does_not_hold_up_the_replies_behind_it(
+    server: PushServerParts, hub: Running
+) -> None:
+    broken, other = server.connect(user="ann"), server.connect(user="bob")
+    ask(server, other, "b")
+    await hub.own(outcome(other, 1, "B", after="1-0"))
+    broken.connection.transport = Exploding()  # type: ignore[assignment]
+    await hub.broadcast(to_users("x", "ann"))
+    assert other.frames == frames("B")
+
+
 @pytest.mark.parametrize("broken", [b"", b"\x02later version", b"\x01\xc1", b"\x01\x92\xa5hello"])
 async def test_an_invalid_envelope_is_logged_and_the_next_delivered(
     server: PushServerParts, hub: Running, broken: bytes, caplog: pytest.LogCaptureFixture

@@ -1,9 +1,9 @@
-"""How much the event loop takes on in one turn.
+"""How much the event loop takes on in one iteration.
 
-asyncio asks once a turn which sockets have news, and serves all of them before it looks at its
-clock, its timers and at sockets again. When thousands of clients come, speak or go at once, such a
-turn takes hundreds of milliseconds. Here a turn takes some of them; the kernel passes on the others
-in the order in which they came, before those who have news again.
+asyncio asks once an iteration which sockets have news, and serves all of them before it looks at
+its clock, its timers and at sockets again. When thousands of clients come, speak or go at once,
+such an iteration takes hundreds of milliseconds. Here it takes some of them; the kernel passes on
+the others in the order in which they came, before those who have news again.
 """
 
 import asyncio
@@ -16,23 +16,23 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-#: Sockets that are served in one turn, at most. Each may take 0.3 ms: a handshake, a resume.
+#: Sockets that are served in one iteration, at most. Each may take 0.3 ms: a handshake, a resume.
 SOCKETS_AT_ONCE = 8
-#: Connections that are accepted in one turn, at most; Tornado would take 128.
+#: Connections that are accepted in one iteration, at most; Tornado would take 128.
 ACCEPTED_AT_ONCE = 8
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """An event loop with short turns, where the system has epoll."""
+    """An event loop with short iterations, where the system has epoll."""
     if sys.platform == "linux":
-        return asyncio.SelectorEventLoop(ShortTurns())
+        return asyncio.SelectorEventLoop(ShortIterations())
     else:
         return asyncio.new_event_loop()
 
 
 if sys.platform == "linux":
 
-    class ShortTurns(selectors.EpollSelector):
+    class ShortIterations(selectors.EpollSelector):
         """Tells of no more than some sockets at a time."""
 
         def __init__(self) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from push_server.turns import ACCEPTED_AT_ONCE, SOCKETS_AT_ONCE, Entrance, new_loop
+from push_server.event_loop import ACCEPTED_AT_ONCE, SOCKETS_AT_ONCE, Entrance, new_loop
 
 if sys.platform == "linux":
-    from push_server.turns import ShortTurns
+    from push_server.event_loop import ShortIterations
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
 MANY = 5 * SOCKETS_AT_ONCE
@@ -29,15 +29,15 @@ def pairs() -> Iterator[list[tuple[socket.socket, socket.socket]]]:
 
 
 @pytest.fixture
-def selector() -> Iterator["ShortTurns"]:
-    made = ShortTurns()
+def selector() -> Iterator["ShortIterations"]:
+    made = ShortIterations()
     yield made
     made.close()
 
 
 @linux_only
 def test_all_sockets_have_their_turn_before_any_has_its_second(
-    selector: "ShortTurns", pairs: list[tuple[socket.socket, socket.socket]]
+    selector: "ShortIterations", pairs: list[tuple[socket.socket, socket.socket]]
 ) -> None:
     for here, there in pairs:
         selector.register(here, selectors.EVENT_READ)
@@ -54,7 +54,7 @@ def test_all_sockets_have_their_turn_before_any_has_its_second(
 
 @linux_only
 def test_it_tells_what_a_socket_is_ready_for(
-    selector: "ShortTurns", pairs: list[tuple[socket.socket, socket.socket]]
+    selector: "ShortIterations", pairs: list[tuple[socket.socket, socket.socket]]
 ) -> None:
     (here, there), (idle, _) = pairs[:2]
     selector.register(here, selectors.EVENT_READ | selectors.EVENT_WRITE, "both")
