@@ -6,8 +6,6 @@ from typing import Any, cast
 
 import pytest
 
-pytest.importorskip("picows", reason="the extra `bench` is not installed")
-
 from benchmarks.client_protocols import Client
 from benchmarks.exercises import Listening, Pushes, RoundTrips
 
