@@ -187,8 +187,7 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            log.debug("%s: %s", self.owner, error)
-            self._drop()
+            self._lost(error)
             return
         if sent != len(frame):
             self._queue(memoryview(frame)[sent:] if sent else frame)
@@ -236,8 +235,7 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            log.debug("%s: %s", self.owner, error)
-            self._drop()
+            self._lost(error)
             return
         self._unsent -= sent
         self._first = max(0, self._first - sent)
@@ -271,8 +269,7 @@ class Wire:
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            log.debug("%s: %s", self.owner, error)
-            self._drop()
+            self._lost(error)
             return
         if data:
             self._take(data)
@@ -411,6 +408,11 @@ class Wire:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop()
+
+    def _lost(self, error: OSError) -> None:
+        """The socket is of no use any more: its client has gone."""
+        log.debug("%s: %s", self.owner, error)
+        self._drop()
 
     def _drop(self) -> None:
         """Close the socket at once."""
