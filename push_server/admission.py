@@ -8,6 +8,8 @@ import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from queue_run import api_keys
+from queue_run.api_keys import ApiKey
 from queue_run.settings import words
 
 
@@ -31,21 +33,22 @@ class ApiKeys:
     """The keys of programs that may push jobs for nobody in particular."""
 
     def __init__(self, keys: str) -> None:
-        self._keys = [key.encode() for key in words(keys)]
+        self._keys = [(each.key.encode(), each) for each in api_keys.parse(keys)]
 
-    def admit(self, authorization: str) -> bool:
-        """Whether an Authorization header (RFC 6750, 2.1) has one of the keys.
+    def find(self, authorization: str) -> ApiKey | None:
+        """The key that an Authorization header (RFC 6750, 2.1) has; None when it has none.
 
         How long it takes says nothing of a key: all of them are compared, each to its end.
         """
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            return False
+            return None
         # Tornado gives the bytes of a header as Latin-1.
         given = credentials.strip().encode("latin-1", "replace")
-        found = False
-        for key in self._keys:
-            found |= hmac.compare_digest(given, key)
+        found = None
+        for secret, key in self._keys:
+            if hmac.compare_digest(given, secret):
+                found = key
         return found
 
 

@@ -142,21 +142,34 @@ class PushHandler(JsonErrors):
         if not services.application.known:
             # Nobody has said yet who may push, and nobody offers a queue.
             raise Refused(404, _no_queue(name))
-        await self._identify()
-        facts = services.application.queue(name)
+        self._facts = await self._facts_for_client(name)
+
+    async def _facts_for_client(self, name: str) -> QueueFacts:
+        """What is known of the queue, if the client may push to it.
+
+        Raises:
+            Refused: when it may not. Of queues that are not for it, a client does not learn
+                whether they exist.
+        """
+        key = self._services.api_keys.find(self.request.headers.get("Authorization", ""))
+        if key is None:
+            await self._identify()
+        elif not key.may_push_to(name):
+            raise Refused(403, f"this API key may not push to a queue {name!r}")
+        facts = self._services.application.queue(name)
+        if key is None and (facts is None or not facts.takes_users):
+            raise Refused(403, _not_for_users(name))
         if facts is None:
             raise Refused(404, _no_queue(name))
-        self._facts = facts
+        return facts
 
     async def _identify(self) -> None:
-        """Find out whose the job is.
+        """Find out which user's the job is.
 
         Raises:
             Refused: when nobody knows, or nobody can be asked.
         """
         services = self._services
-        if services.api_keys.admit(self.request.headers.get("Authorization", "")):
-            return
         if not services.application.authenticates:
             raise Refused(401, UNKNOWN_CLIENT)
         if not services.application.available:
@@ -249,3 +262,10 @@ _BUSY = "too many pushes at once"
 
 def _no_queue(name: str) -> str:
     return f"no worker offers a queue {name!r}"
+
+
+def _not_for_users(name: str) -> str:
+    return (
+        f"users may not push to a queue {name!r}: no worker offers it, or its file does not say "
+        'Config(http="user")'
+    )

@@ -39,6 +39,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         celery_queue: queues only: a Celery queue of its own, `<namespace>.<celery_queue>`, which
             workers of their own may serve.
         notify: queues only: tell the user of a job when it has finished, failed or was cancelled.
+        http: queues only: "user" lets every logged-in user push by `POST /_/queues/<name>`;
+            without it only programs with an API key may.
 
     Raises:
         ValueError: for a value that cannot be used.
@@ -53,6 +55,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     schedule: str | timedelta | None = None
     celery_queue: str | None = None
     notify: bool | None = None
+    http: Literal["user"] | None = None
 
     def __post_init__(self) -> None:
         if self.timeout is not None and not 0 < self.timeout < float("inf"):
@@ -69,6 +72,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.celery_queue == "sockets":
             raise ValueError('celery_queue is not "sockets": that one carries requests')
+        if self.http not in (None, "user"):
+            raise ValueError(f'http is "user" or is left out, not {self.http!r}')
         if self.schedule is not None:
             schedules.parse(self.schedule)
         if self.schedule is not None and self.fifo:
@@ -78,7 +83,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 #: Options that only a file in `sockets/` may set.
 SOCKET_ONLY = ("type", "ordered")
 #: Options that only a file in `queues/` may set.
-JOB_ONLY = ("retries", "backoff", "fifo", "schedule", "celery_queue", "notify")
+JOB_ONLY = ("retries", "backoff", "fifo", "schedule", "celery_queue", "notify", "http")
 
 
 def _is_count(value: object) -> bool:

@@ -33,6 +33,14 @@ class QueueFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fifo: bool = False
     #: The Celery queue that carries its jobs, without the namespace; None for the usual one.
     celery_queue: str | None = None
+    #: Who may push by HTTP beside programs with an API key: "user" for every user. Not for any
+    #: other value: it comes from a newer release.
+    http: str | None = None
+
+    @property
+    def takes_users(self) -> bool:
+        """Whether users may push to it by HTTP."""
+        return self.http == "user"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -227,7 +227,7 @@ def _of_module(module: Any) -> LocalQueue:
     """A queue's file that no worker has loaded: in a process that only imports it."""
     config = getattr(module, "config", None) or Config()
     return LocalQueue(
-        QueueFacts(fifo=bool(config.fifo), celery_queue=config.celery_queue),
+        QueueFacts(fifo=bool(config.fifo), celery_queue=config.celery_queue, http=config.http),
         payload_validator(module.handler),
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from queue_run import api_keys
 from queue_run.errors import SettingsError
 
 #: Variables that carry no prefix, because every hosting platform already knows them.
@@ -99,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: Redis as the broker hands a job out again when it was not acknowledged so long after it was
     #: taken: longer than any job may take.
     visibility_timeout: Seconds = 600.0
-    #: Keys that may push jobs by HTTP, comma separated.
+    #: Keys that may push jobs by HTTP, comma separated; `key:mail+report` to these queues alone.
     api_keys: str = ""
 
     #: Requests that one worker process runs at once.
@@ -191,6 +192,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             for text in words(self.allowed_origins)
             if text != "*" and not re.fullmatch(r"https?://[^/\s]+", text)
         ]
+        try:
+            api_keys.parse(self.api_keys)
+        except api_keys.InvalidApiKeys as error:
+            found += [f"QUEUE_RUN_API_KEYS: {problem}" for problem in error.problems]
         return found
 
 

@@ -46,22 +46,33 @@ def _hook_cells(hooks: Hooks) -> tuple[str, ...]:
     return tuple(_where(hook) for hook in (hooks.received, hooks.sent, hooks.error))
 
 
-_QUEUE_HEADINGS = ("queue", "file", "timeout", "retries", "order")
+_QUEUE_HEADINGS: tuple[str, ...] = ("queue", "file", "timeout", "retries", "order")
+#: Who may push by HTTP.
+_HTTP_HEADINGS = ("http",)
 # Both in UTC: side by side, two timezones would contradict each other.
 _SCHEDULE_HEADINGS = ("schedule (UTC)", "next run (UTC)")
 
 
 def _queues(jobs: Collection[JobHandler], now: datetime) -> str:
-    """Without the columns of schedules if no queue has one."""
-    if not any(job.schedule for job in jobs):
-        return _table(_QUEUE_HEADINGS, map(_queue_row, jobs))
-    rows = (_queue_row(job) + _schedule_cells(job, now) for job in jobs)
-    return _table(_QUEUE_HEADINGS + _SCHEDULE_HEADINGS, rows)
+    """Without the columns of what no queue has."""
+    headings = _QUEUE_HEADINGS
+    rows = [_queue_row(job) for job in jobs]
+    if any(job.http for job in jobs):
+        headings += _HTTP_HEADINGS
+        rows = [(*row, _http_cell(job)) for row, job in zip(rows, jobs, strict=True)]
+    if any(job.schedule for job in jobs):
+        headings += _SCHEDULE_HEADINGS
+        rows = [row + _schedule_cells(job, now) for row, job in zip(rows, jobs, strict=True)]
+    return _table(headings, rows)
 
 
 def _queue_row(job: JobHandler) -> tuple[str, ...]:
     order = "fifo" if job.fifo else "-"
     return (job.name, job.file, f"{job.timeout:g} s", str(job.retries), order)
+
+
+def _http_cell(job: JobHandler) -> str:
+    return "users, programs" if job.http == "user" else "programs"
 
 
 def _schedule_cells(job: JobHandler, now: datetime) -> tuple[str, ...]:

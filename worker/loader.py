@@ -340,6 +340,7 @@ def _job_handler(file: str, module: ModuleType, hooks: Hooks) -> JobHandler | No
         schedule=None if config.schedule is None else schedules.parse(config.schedule),
         celery_queue=config.celery_queue,
         notify=bool(config.notify),
+        http=config.http,
         validate=validate,
         hooks=hooks,
     )

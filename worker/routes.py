@@ -5,7 +5,7 @@ Pure: what the loader found, and how a request finds its handler.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from queue_run.config import (
     JOB_BACKOFF,
@@ -80,6 +80,8 @@ class JobHandler:
     celery_queue: str | None = None
     #: Tell the job's user how it ended.
     notify: bool = False
+    #: "user": every user may push by HTTP.
+    http: Literal["user"] | None = None
     #: Checks and converts the payload by the handler's annotation.
     validate: Validate | None = None
     hooks: Hooks = NO_HOOKS
@@ -91,7 +93,7 @@ class JobHandler:
 
     @property
     def facts(self) -> QueueFacts:
-        return QueueFacts(fifo=self.fifo, celery_queue=self.celery_queue)
+        return QueueFacts(fifo=self.fifo, celery_queue=self.celery_queue, http=self.http)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from tests.processes import RedisServer, Stack
 from tests.waiting import DEADLINE, eventually, eventually_async
 
 KEY = "a-key-of-a-program"
+LIMITED = "a-key-for-two-queues"
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 
@@ -54,14 +55,19 @@ def keep(**facts):
     client.rpush(os.environ["QUEUE_RUN_NAMESPACE"] + ":record", json.dumps(facts))
 """,
     "queues/record.py": """
+from queue_run import Config
 from records import keep
+
+config = Config(http="user")
 
 
 def handler(job, *, job_id, user, params):
     keep(job=job, job_id=job_id, user=user, params=params)
 """,
     "queues/tell.py": """
-from queue_run import socket
+from queue_run import Config, socket
+
+config = Config(http="user")
 
 
 async def handler(job, *, job_id, user):
@@ -148,7 +154,7 @@ def site(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) ->
         redis_server.url,
         app,
         new_namespace(),
-        QUEUE_RUN_API_KEYS=f"another-key, {KEY}",
+        QUEUE_RUN_API_KEYS=f"another-key-of-one, {KEY}, {LIMITED}:record+orders",
         QUEUE_RUN_ALLOWED_ORIGINS="https://friend.example",
         QUEUE_RUN_PUBLIC_DIR=str(public),
         QUEUE_RUN_LOG_LEVEL="DEBUG",
@@ -226,7 +232,7 @@ def test_the_deepest_json_that_is_taken_reaches_the_job(
 
 
 def test_a_job_of_a_program_is_nobodys(site: Stack, client: "redis.Redis") -> None:
-    for key in (KEY, "another-key"):
+    for key in (KEY, "another-key-of-one"):
         job_id = push(site.url, "record", token=key).job
         assert record_of(client, site, job_id)["user"] is None
 
@@ -353,9 +359,27 @@ def test_another_method_is_refused(site: Stack, method: str) -> None:
 
 
 def test_a_queue_that_no_worker_offers_is_not_found(site: Stack) -> None:
-    for token in (KEY, "of-ann"):
-        answer = push(site.url, "rekord", token=token)
-        assert answer.error == (404, "no worker offers a queue 'rekord'")
+    answer = push(site.url, "rekord")
+    assert answer.error == (404, "no worker offers a queue 'rekord'")
+
+
+def test_a_user_may_push_only_where_a_queues_file_says_so(
+    site: Stack, client: "redis.Redis"
+) -> None:
+    job_id = push(site.url, "record", token="of-ann").job
+    assert record_of(client, site, job_id)["user"]["id"] == "ann"
+    for path in ("orders?group=1", "orders", "rekord"):
+        status, error = push(site.url, path, token="of-ann").error
+        assert status == 403
+        assert error.startswith(f"users may not push to a queue {path.partition('?')[0]!r}: ")
+
+
+def test_a_limited_key_pushes_to_its_queues_alone(site: Stack) -> None:
+    assert push(site.url, "record", token=LIMITED).job
+    assert push(site.url, "orders?group=limited", token=LIMITED).job
+    for path in ("tell", "rekord"):
+        answer = push(site.url, path, token=LIMITED)
+        assert answer.error == (403, f"this API key may not push to a queue {path!r}")
 
 
 @pytest.mark.parametrize("token", [None, "nobody", "ask", KEY[:-1], f"{KEY}x"])

@@ -23,7 +23,7 @@ from tests.unit.imports import (
 #: Lowest first. A name stands for itself, `name.*` for everything below it.
 LAYERS: dict[str, list[list[str]]] = {
     "queue_run": [
-        ["errors", "settings", "ids", "keys", "config", "schedules"],
+        ["errors", "api_keys", "settings", "ids", "keys", "config", "schedules"],
         ["messages", "envelopes", "frames", "routing", "manifest", "requests", "payloads", "done"],
         ["redis_taking", "client", "client.*"],
         ["redis_transport"],

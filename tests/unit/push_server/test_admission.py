@@ -82,31 +82,47 @@ def test_networks_may_be_of_either_version() -> None:
 
 # API keys
 
+FIRST, SECOND = "first-key-of-a-program", "second-key-of-mail"
+
 
 @pytest.mark.parametrize(
-    "header", ["Bearer first-key", "bearer first-key", "BEARER  first-key ", "Bearer second"]
+    "header", [f"Bearer {FIRST}", f"bearer {FIRST}", f"BEARER  {FIRST} ", f"Bearer {SECOND}"]
 )
-def test_each_key_is_admitted(header: str) -> None:
-    assert ApiKeys("first-key, second").admit(header)
+def test_each_key_is_found(header: str) -> None:
+    found = ApiKeys(f"{FIRST}, {SECOND}:mail").find(header)
+    assert found is not None
+    assert found.key in header
+
+
+def test_a_key_knows_its_queues() -> None:
+    keys = ApiKeys(f"{FIRST}, {SECOND}:mail")
+    first, second = keys.find(f"Bearer {FIRST}"), keys.find(f"Bearer {SECOND}")
+    assert first is not None
+    assert second is not None
+    assert first.may_push_to("report")
+    assert second.may_push_to("mail")
+    assert not second.may_push_to("report")
 
 
 @pytest.mark.parametrize(
     "header",
     [
-        *("", "Bearer", "Bearer ", "first-key", "Basic first-key", "Bearer first-ke"),
-        *("Bearer first-key2", "Bearer FIRST-KEY", "Bearer first-key, second", "Bearer \xff"),
+        *("", "Bearer", "Bearer ", FIRST, f"Basic {FIRST}", f"Bearer {FIRST[:-1]}"),
+        *(f"Bearer {FIRST}2", f"Bearer {FIRST.upper()}", f"Bearer {FIRST}, {SECOND}"),
+        *("Bearer \xff", f"Bearer {SECOND}:mail", "Bearer mail"),
     ],
 )
 def test_anything_else_is_not(header: str) -> None:
-    assert not ApiKeys("first-key, second").admit(header)
+    assert ApiKeys(f"{FIRST}, {SECOND}:mail").find(header) is None
 
 
 @pytest.mark.parametrize("keys", ["", " , ,"])
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer  "])
 def test_without_keys_nobody_is_admitted(keys: str, header: str) -> None:
-    assert not ApiKeys(keys).admit(header)
+    assert ApiKeys(keys).find(header) is None
 
 
 def test_a_key_may_have_any_letters() -> None:
     # Tornado gives the bytes of a header as Latin-1.
-    assert ApiKeys("schlüssel").admit("Bearer " + "schlüssel".encode().decode("latin-1"))
+    key = "ein-schlüssel-mit-umlaut"
+    assert ApiKeys(key).find("Bearer " + key.encode().decode("latin-1")) is not None

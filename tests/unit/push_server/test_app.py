@@ -128,7 +128,7 @@ async def test_a_client_that_sends_half_a_body_is_dropped(
 ) -> None:
     monkeypatch.setattr(app, "BODY_TIMEOUT", 0.1)
     offer(settings)
-    async with running(msgspec.structs.replace(settings, api_keys="key")) as server:
+    async with running(msgspec.structs.replace(settings, api_keys="key-of-a-program")) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(
             b"POST /_/queues/mail HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer key\r\n"

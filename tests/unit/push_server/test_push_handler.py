@@ -22,10 +22,16 @@ from queue_run.manifest import QueueFacts
 from tests.unit.push_server.building import INDEX, SERVER, PushServerParts, services
 from tests.waiting import DEADLINE, eventually_async
 
-KEY = "the-key"
+KEY = "the-key-of-a-program"
+LIMITED = "a-key-for-mail-alone"
 AS_PROGRAM = {"Authorization": f"Bearer {KEY}"}
 JSON = {"Content-Type": "application/json"}
-QUEUES = {"mail": QueueFacts(), "mail.welcome": QueueFacts(), "orders": QueueFacts(fifo=True)}
+QUEUES = {
+    "mail": QueueFacts(http="user"),
+    "mail.welcome": QueueFacts(),
+    "orders": QueueFacts(fifo=True),
+    "future": QueueFacts(http="members"),
+}
 
 
 class Site:
@@ -95,7 +101,9 @@ NewSite = Callable[..., "contextlib.AbstractAsyncContextManager[Site]"]
 def site() -> NewSite:
     @contextlib.asynccontextmanager
     async def make(*, known: bool = True, **options: Any) -> AsyncIterator[Site]:
-        parts = PushServerParts(INDEX, queues=QUEUES, **{"api_keys": KEY, **options})
+        parts = PushServerParts(
+            INDEX, queues=QUEUES, **{"api_keys": f"{KEY}, {LIMITED}:mail+none", **options}
+        )
         if known:
             await parts.application.refresh()
         made = Site(parts)
@@ -121,9 +129,11 @@ async def asked(site: Site) -> Authenticate:
     return question
 
 
-async def push_as(site: Site, **answer: Any) -> HTTPResponse:
+async def push_as(
+    site: Site, path: str = "/_/queues/mail", body: str = "{}", **answer: Any
+) -> HTTPResponse:
     """A push of a client about whom workers say this."""
-    pushing = asyncio.create_task(site.push(Authorization="Bearer of-ann"))
+    pushing = asyncio.create_task(site.push(path, body, Authorization="Bearer of-ann"))
     question = await asked(site)
     site.parts.forwarder.authenticated(Authenticated(request=question.id, **answer))
     return await pushing
@@ -364,6 +374,56 @@ async def test_a_worker_says_whose_job_it_is(site: NewSite) -> None:
         )
         assert (await pushing).code == 202
         assert here.jobs[0].facts.user == {"id": "ann", "name": "Ann"}
+
+
+ANN: dict[str, Any] = {"status": 200, "user": b'{"id":"ann"}'}
+
+
+async def test_a_user_may_push_to_a_queue_that_says_so(site: NewSite) -> None:
+    async with site(authenticates=True) as here:
+        assert (await push_as(here, **ANN)).code == 202
+
+
+@pytest.mark.parametrize("queue", ["mail.welcome", "orders", "orders?group=1", "future"])
+@pytest.mark.parametrize("body", ["{}", "no JSON"])
+async def test_a_user_may_push_to_no_other(site: NewSite, queue: str, body: str) -> None:
+    async with site(authenticates=True) as here:
+        response = await push_as(here, f"/_/queues/{queue}", body, **ANN)
+        name = queue.partition("?")[0]
+        status, text = said(response)
+        assert status == 403
+        assert text.startswith(f"users may not push to a queue {name!r}: ")
+        assert 'Config(http="user")' in text
+        assert here.jobs == []
+
+
+async def test_a_user_does_not_learn_which_queues_there_are(site: NewSite) -> None:
+    async with site(authenticates=True) as here:
+        there = said(await push_as(here, "/_/queues/orders", **ANN))
+        nowhere = said(await push_as(here, "/_/queues/ordres", **ANN))
+        assert (nowhere[0], nowhere[1].replace("ordres", "orders")) == there
+
+
+async def test_a_manifest_of_an_older_release_lets_no_user_push(site: NewSite) -> None:
+    async with site(authenticates=True) as here:
+        here.parts.redis.manifest = b'{"authenticates": true, "queues": {"mail": {"fifo": false}}}'
+        await here.parts.application.refresh()
+        assert said(await push_as(here, **ANN))[0] == 403
+        assert (await here.push()).code == 202
+
+
+async def test_a_limited_key_pushes_to_its_queues_alone(site: NewSite) -> None:
+    as_limited = {"Authorization": f"Bearer {LIMITED}"}
+    async with site(authenticates=True) as here:
+        assert (await here.push(**as_limited)).code == 202
+        for name in ("orders", "mail.welcome", "nowhere"):
+            refused = said(await here.push(f"/_/queues/{name}", **as_limited))
+            assert refused == (403, f"this API key may not push to a queue {name!r}")
+        missing = said(await here.push("/_/queues/none", **as_limited))
+        assert missing == (404, "no worker offers a queue 'none'")
+        assert [job.queue for job in here.jobs] == ["mail"]
+        # A key that is refused is not tried as a user's token.
+        assert here.parts.dispatcher.work == []
 
 
 @pytest.mark.parametrize("status", [200, 100])

@@ -76,6 +76,16 @@ def test_a_schedule_is_taken_as_it_is_written(schedule: str | timedelta) -> None
     assert Config(schedule=schedule).schedule == schedule
 
 
+def test_users_may_be_let_push_by_http() -> None:
+    assert Config(http="user").http == "user"
+
+
+@pytest.mark.parametrize("who", ["users", "", "all", True, False])
+def test_whom_nobody_knows_is_let_push_by_nobody(who: Any) -> None:
+    with pytest.raises(ValueError, match='http is "user" or is left out, not '):
+        Config(http=who)
+
+
 def test_a_schedule_that_nobody_understands_is_refused() -> None:
     with pytest.raises(ValueError, match="whenever"):
         Config(schedule="whenever")

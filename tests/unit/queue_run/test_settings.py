@@ -108,6 +108,19 @@ def test_a_value_that_cannot_be_used_is_named_with_its_variable(
     assert words in problem
 
 
+def test_api_keys_that_cannot_be_used_are_counted_and_not_shown() -> None:
+    key = "hush-hush-hush-hush"
+    problems = refused(QUEUE_RUN_API_KEYS=f"{key}:mail, {key}:, hush")
+    assert [each.partition(": ")[0] for each in problems] == ["QUEUE_RUN_API_KEYS"] * 2
+    assert ["item 2 of 3" in problems[0], "item 3 of 3" in problems[1]] == [True, True]
+    assert not any("hush" in each for each in problems)
+
+
+def test_api_keys_are_taken_with_their_queues() -> None:
+    keys = f"{'k' * 16}, {'l' * 16}:mail+report"
+    assert Settings.from_env({"QUEUE_RUN_API_KEYS": keys}).api_keys == keys
+
+
 def test_all_problems_are_reported_together() -> None:
     problems = refused(
         PORT="http",

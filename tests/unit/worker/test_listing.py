@@ -101,6 +101,16 @@ def test_schedules_have_columns_where_a_queue_has_one() -> None:
     ]
 
 
+def test_who_may_push_by_http_is_shown_where_users_may() -> None:
+    jobs = (queue(handler, "mail", http="user"), queue(handler, "report"))
+    shown = rows(listing(Routes(queues={job.name: job for job in jobs})))[-3:]
+    assert [line[5:] for line in shown] == [["http"], ["users, programs"], ["programs"]]
+    # Beside a schedule it keeps its place.
+    poll = queue(handler, "poll", schedule=schedules.parse(timedelta(seconds=30)))
+    shown = rows(listing(Routes(queues={job.name: job for job in (*jobs, poll)})))[-4:]
+    assert shown[-1][5:7] == ["programs", "every 30 seconds"]
+
+
 def test_next_runs_are_in_utc_wherever_the_clock_is() -> None:
     routes = Routes(queues={"mail": queue(handler, schedule=schedules.parse("daily"))})
     now = datetime(2026, 7, 2, 1, 30, tzinfo=timezone(timedelta(hours=2)))

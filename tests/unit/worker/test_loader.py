@@ -222,10 +222,12 @@ def only_queue(load: Load, options: str) -> JobHandler:
 
 
 def test_a_queue_has_the_options_of_its_config(load: Load) -> None:
-    queue = only_queue(load, "retries=7, backoff=2.5, fifo=True, celery_queue='slow', notify=True")
+    queue = only_queue(
+        load, "retries=7, backoff=2.5, fifo=True, celery_queue='slow', notify=True, http='user'"
+    )
     assert (queue.retries, queue.attempts, queue.backoff) == (7, 8, 2.5)
     assert (queue.fifo, queue.celery_queue, queue.notify) == (True, "slow", True)
-    assert queue.facts == QueueFacts(fifo=True, celery_queue="slow")
+    assert queue.facts == QueueFacts(fifo=True, celery_queue="slow", http="user")
 
 
 def test_a_queue_without_config_has_the_defaults(load: Load) -> None:
@@ -265,6 +267,7 @@ def test_options_that_cannot_be_used_are_told_with_their_line(load: Load, option
         "schedule='daily'",
         "celery_queue='slow'",
         "notify=False",
+        "http='user'",
     ],
 )
 def test_options_for_queues_alone_are_refused_in_sockets(load: Load, option: str) -> None:
