@@ -5,28 +5,36 @@ Pure: headers in, answers out.
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from typing import TypeAlias
 
-from queue_run import api_keys
+from queue_run import api_keys, origins
 from queue_run.api_keys import ApiKey
+from queue_run.origins import InvalidOrigin
 from queue_run.settings import words
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Origins:
     """The pages that may open connections: the server's own, and those on a list."""
 
     def __init__(self, allowed: str) -> None:
-        self._allowed = {origin.lower().rstrip("/") for origin in words(allowed)}
+        listed = words(allowed)
+        self._all = "*" in listed
+        self._allowed = {origins.parse(each) for each in listed if each != "*"}
 
     def admits(self, origin: str, host: str) -> bool:
         """Whether a page of this origin may connect to this host (RFC 6455, 10.2)."""
-        if "*" in self._allowed:
+        if self._all:
             return True
-        parts = urlsplit(origin.lower())
-        if f"{parts.scheme}://{parts.netloc}" in self._allowed:
-            return True
-        return bool(parts.netloc) and parts.netloc == host.lower()
+        try:
+            parsed = origins.parse(origin)
+        except InvalidOrigin:
+            return False
+        return parsed in self._allowed or parsed.is_of(host)
 
 
 class ApiKeys:
@@ -56,7 +64,7 @@ class Proxies:
     """The proxies whose word on a client's address is believed."""
 
     def __init__(self, trusted: str) -> None:
-        self._networks = [ipaddress.ip_network(text, strict=False) for text in words(trusted)]
+        self._networks = [_network(text) for text in words(trusted)]
 
     def client_address(self, peer: str, forwarded_for: Sequence[str]) -> str:
         """The address of the client behind the proxies that are trusted.
@@ -65,25 +73,47 @@ class Proxies:
             peer: who is connected.
             forwarded_for: what X-Forwarded-For lists; each proxy has added its own peer.
         """
-        if not self._networks:
+        address = _address(peer)
+        if address is None:
             return peer
-        address = peer
-        for claimed in reversed([each.strip() for each in forwarded_for]):
-            if not self._trusts(address) or not _is_address(claimed):
-                break
-            address = claimed
-        return address
-
-    def _trusts(self, address: str) -> bool:
-        if not _is_address(address):
-            return False
-        parsed = ipaddress.ip_address(address)
-        return any(parsed in network for network in self._networks)
+        if self._networks:
+            for claimed in reversed(forwarded_for):
+                before = _claimed_address(claimed.strip())
+                if before is None or not any(address in each for each in self._networks):
+                    break
+                address = before
+        return str(address)
 
 
-def _is_address(text: str) -> bool:
+#: What X-Forwarded-For may say, with a port or without.
+_CLAIMED = re.compile(
+    r"\[(?P<six>[0-9A-Fa-f:.]+)\](:[0-9]+)?|(?P<four>[0-9.]+)(:[0-9]+)?|(?P<any>.+)"
+)
+
+
+def _claimed_address(text: str) -> Address | None:
+    found = _CLAIMED.fullmatch(text)
+    return None if found is None else _address(found["six"] or found["four"] or found["any"])
+
+
+def _address(text: str) -> Address | None:
+    """The address that a text names; that of IPv4, where it is only mapped into IPv6."""
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    if "%" in text:
+        # A zone says something on this machine alone, and may be any text.
+        address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _network(text: str) -> Network:
+    """The network that a text names; that of IPv4, where it is only mapped into IPv6."""
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network

@@ -28,6 +28,7 @@ from push_server.handlers import (
     ReadyHandler,
     SocketHandler,
 )
+from push_server.http_server import Server
 from push_server.hub import Hub
 from push_server.lag import LagMonitor
 from push_server.late_outcomes import LateOutcomes
@@ -177,7 +178,7 @@ class PushServer:
         self._background(self._liveness.run(), "pings")
         self._background(self._late_outcomes.run(), "late outcomes")
         self._background(self._session_rooms.run(), "rooms of sessions")
-        server = HTTPServer(
+        server = Server(
             self._http_application(),
             idle_connection_timeout=HANDSHAKE_TIMEOUT,
             max_header_size=16 * 1024,

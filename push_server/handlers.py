@@ -3,6 +3,7 @@
 import logging
 from http import HTTPStatus
 from http.client import responses
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -60,7 +61,13 @@ class SocketHandler(web.RequestHandler):
             return
         subprotocol = opening.subprotocol(self.request.headers)
         answer = opening.answer(self.request.headers, subprotocol)
-        wire = Wire(taken.socket, self._reception.limits, owner=self._id, first=answer)
+        wire = Wire(
+            taken.socket,
+            self._reception.limits,
+            owner=self._id,
+            first=answer,
+            address=intern(self._services.address_of(self.request)),
+        )
         try:
             self._give(wire, enveloped=subprotocol == frames.SUBPROTOCOL)
         except Exception:
@@ -96,8 +103,9 @@ class SocketHandler(web.RequestHandler):
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         # Tornado's own form shows the query, and with it the tokens that some clients put there.
-        if isinstance(value, Refused):
-            log.info("%s from %s: %s", self.request.path, self.request.remote_ip, value)
+        if isinstance(value, web.HTTPError):
+            address = self._services.address_of(self.request)
+            log.info("%s from %s: %s", self.request.path, address, value)
         else:
             log.error("%s: failed", self._id, exc_info=(typ, value, tb) if value else None)
 
@@ -109,7 +117,10 @@ class HealthHandler(web.RequestHandler):
         self._lag = lag
 
     def get(self) -> None:
+        """Answer; without the body where it was asked for with HEAD."""
         self.write({"status": "ok", "loop_lag": msgspec.structs.asdict(self._lag.lag())})
+
+    head = get
 
 
 class ReadyHandler(web.RequestHandler):
@@ -123,6 +134,8 @@ class ReadyHandler(web.RequestHandler):
         if missing:
             self.set_status(503)
         self.write({"status": "not ready" if missing else "ok", "missing": missing})
+
+    head = get
 
 
 class PublicFileHandler(web.StaticFileHandler):

@@ -50,10 +50,14 @@ class JsonErrors(web.RequestHandler):
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         # Tornado's own form shows the query, and with it what is nobody's business.
         if isinstance(value, web.HTTPError):
-            log.info("%s from %s: %s", self.request.path, self.request.remote_ip, value)
+            log.info("%s from %s: %s", self.request.path, self._address(), value)
         else:
             exc_info = (typ, value, tb) if value else None
             log.error("%s failed", self.request.path, exc_info=exc_info)
+
+    def _address(self) -> str:
+        """Where the request comes from, for the log."""
+        return self.request.remote_ip or ""
 
 
 class ReservedHandler(JsonErrors):
@@ -123,6 +127,9 @@ class PushHandler(JsonErrors):
         super().on_connection_close()
         # Without the whole body there is nothing to finish.
         self.on_finish()
+
+    def _address(self) -> str:
+        return self._services.address_of(self.request)
 
     # Who may push.
 

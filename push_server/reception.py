@@ -205,7 +205,7 @@ class Guest:
             return
         if answer.status != HTTPStatus.OK:
             reason = answer.reason or "not authorized"
-            log.info("%s from %s: %s", request.path, request.remote_ip, reason)
+            log.info("%s from %s: %s", request.path, self._wire.address, reason)
             self._wire.close(UNAUTHORIZED, reason)
         elif not self._wire.over:
             self._reception.enter(

@@ -71,6 +71,12 @@ class Services:
             found.append("workers")
         return found
 
+    def address_of(self, request: HTTPServerRequest) -> str:
+        """Where a request comes from, behind the proxies that are trusted."""
+        return self.proxies.client_address(
+            request.remote_ip or "", request.headers.get("X-Forwarded-For", "").split(",")
+        )
+
     def check_origin(self, request: HTTPServerRequest) -> None:
         """
         Raises:
@@ -102,9 +108,7 @@ class Services:
             path=request.path,
             query=request.query,
             headers=[(name, value) for name, value in headers.get_all()],
-            remote_ip=self.proxies.client_address(
-                request.remote_ip or "", headers.get("X-Forwarded-For", "").split(",")
-            ),
+            remote_ip=self.address_of(request),
             message=None if message is None else plain.inbound(request_id, message),
             expires=time.time() + self.settings.authenticate_timeout,
         )

@@ -117,22 +117,31 @@ class Wire:
         "_time_limit",
         "_unsent",
         "_waiting",
+        "address",
         "owner",
     )
 
     def __init__(
-        self, taken: socket.socket, limits: Limits, *, owner: object, first: bytes
+        self,
+        taken: socket.socket,
+        limits: Limits,
+        *,
+        owner: object,
+        first: bytes,
+        address: str = "",
     ) -> None:
         """
         Args:
             taken: a connected socket, which does not block.
             owner: whose wire it is; its text is what the log calls it.
             first: is sent before all frames.
+            address: where the client is, for the log.
         """
         self._socket = taken
         self._limits = limits
         self._receiver: Receiver = _NOBODY
         self.owner = owner
+        self.address = address
         self._state: State = _OPEN
         self._parser = Parser(limits.max_message_bytes)
         #: Made when it is first needed, as the queue: most clients send little, and never fall
@@ -315,7 +324,9 @@ class Wire:
             # Its own code is the answer (5.5.1).
             self._end(event.code)
         elif isinstance(event, Violation):
-            log.info("%s: closed with %d: %s", self.owner, event.code, event.reason)
+            log.info(
+                "%s: closed with %d: %s%s", self.owner, event.code, event.reason, self._origin()
+            )
             self._end(event.code, event.reason)
 
     def _pause(self, seconds: float, waiting: Awaitable[None] | None) -> None:
@@ -382,8 +393,12 @@ class Wire:
     def abort(self, why: str) -> None:
         """Drop the connection without a closing handshake."""
         if self._state is not _CLOSED:
-            log.warning("%s: dropped: %s", self.owner, why)
+            log.warning("%s: dropped: %s%s", self.owner, why, self._origin())
             self._drop()
+
+    def _origin(self) -> str:
+        """Where the client is, as the end of a log line."""
+        return f" (from {self.address})" if self.address else ""
 
     def _fail(self, error: BaseException) -> None:
         """A defect of ours ends one connection, and nothing else."""

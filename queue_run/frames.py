@@ -17,8 +17,14 @@ MAX_ID_LENGTH = 64
 ClientId: TypeAlias = int | str
 
 
-class ClientFrame(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A frame of the client: a request, which has no type, or one of the types below."""
+class ClientFrame(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True
+):
+    """A frame of the client: a request, which has no type, or one of the types below.
+
+    It has the fields of its kind and no others. A client that says more than the server
+    understands means something else than the server would do.
+    """
 
     type: Literal["resume", "start", "ping", "pong"] | msgspec.UnsetType = msgspec.UNSET
     #: A request, its content in one of the two forms: JSON, or bytes as base64.
@@ -104,7 +110,34 @@ ServerFrame: TypeAlias = (
     Welcome | MessageFrame | Reply | ErrorFrame | Resumed | Gap | Ping | Pong | Reconnect
 )
 
+#: The fields that a frame of the client has by its type, beside that; a request has none.
+FIELDS = {
+    msgspec.UNSET: frozenset({"id", "data", "bytes"}),
+    "resume": frozenset({"session", "offset", "epoch"}),
+    "start": frozenset(),
+    "ping": frozenset(),
+    "pong": frozenset(),
+}
+
+
+class NotUnderstood(ValueError):
+    """A frame that means nothing; the text says why, in words for its author.
+
+    Args:
+        id: of the request that it was to be, where that can be read.
+    """
+
+    def __init__(self, id: ClientId | None, reason: str) -> None:
+        super().__init__(reason)
+        self.id = id
+
+
+class _AnyFields(ClientFrame, frozen=True, forbid_unknown_fields=False):
+    """A frame that is in order, but for fields that the protocol does not have."""
+
+
 _encoder = msgspec.json.Encoder()
+_any_fields_decoder = msgspec.json.Decoder(_AnyFields)
 _client_decoder = msgspec.json.Decoder(ClientFrame)
 _server_decoder: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(ServerFrame)
 
@@ -118,12 +151,47 @@ def decode_client(text: str) -> ClientFrame:
     """A frame of the client.
 
     Raises:
-        ValueError: for what is none, in words for its author.
+        NotUnderstood: for what is none.
     """
     try:
-        return _client_decoder.decode(text)
+        frame = _client_decoder.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        raise ValueError(str(error)) from None
+        raise NotUnderstood(_id_of(text), str(error)) from None
+    if frame.type is not msgspec.UNSET or _has_place(frame):
+        _check_fields(frame)
+    return frame
+
+
+def _has_place(frame: ClientFrame) -> bool:
+    unset = msgspec.UNSET
+    return not (frame.offset is unset and frame.session is unset and frame.epoch is unset)
+
+
+def _check_fields(frame: ClientFrame) -> None:
+    """
+    Raises:
+        NotUnderstood: for a frame that has fields of another kind.
+    """
+    known = FIELDS[frame.type]
+    for field in msgspec.structs.fields(frame):
+        name = field.encode_name
+        if name not in known and name != "type" and getattr(frame, field.name) is not msgspec.UNSET:
+            kind = "request" if frame.type is msgspec.UNSET else frame.type
+            raise NotUnderstood(_usable(frame.id), f"a {kind} has no field `{name}`")
+
+
+def _id_of(text: str) -> ClientId | None:
+    """The id of a frame that is in order but for its unknown fields."""
+    try:
+        return _usable(_any_fields_decoder.decode(text).id)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return None
+
+
+def _usable(found: ClientId | msgspec.UnsetType) -> ClientId | None:
+    if isinstance(found, str):
+        return found if 0 < len(found) <= MAX_ID_LENGTH else None
+    return None if found is msgspec.UNSET else found
 
 
 def decode_server(text: str | bytes) -> ServerFrame:

@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Sequence
 from functools import lru_cache
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from queue_run.context import expire_connection
@@ -38,6 +38,10 @@ PUBLIC_KEY = frozenset(
 )
 #: Seconds for which keys that could not be fetched are not asked for again.
 RETRY_AFTER = 1.0
+
+#: Seconds by which the clock of who issued a token may be ahead of ours, however little `leeway` is
+#: given: a token that was made a moment ago is no token of the future.
+ISSUED_LEEWAY = 5.0
 
 #: What the client is told: enough to act on, nothing of the key.
 REASONS: dict[type[pyjwt.PyJWTError], str] = {
@@ -192,13 +196,35 @@ def _claims(
             audience=audience,
             issuer=issuer,
             leeway=leeway,
+            # PyJWT takes texts alone, and no clock but its own.
+            options={"verify_sub": False, "verify_iat": False},
         )
+        _check_issued(claims, max(leeway, ISSUED_LEEWAY))
+        if "sub" in claims:
+            claims["sub"] = _subject(claims["sub"])
         expiry = float(claims["exp"]) + leeway if "exp" in claims else None
     except TOKEN_ERRORS as error:
         raise Refuse(401, _reason(error)) from error
     if expiry is not None:
         expire_connection(expiry)
     return claims
+
+
+def _check_issued(claims: dict[str, Any], leeway: float) -> None:
+    if "iat" in claims and int(claims["iat"]) > time() + leeway:
+        raise pyjwt.ImmatureSignatureError
+
+
+def _subject(found: object) -> str:
+    """Whom a token is about, as text: many issuers number their users."""
+    if isinstance(found, str):
+        return found
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    if isinstance(found, float) and found.is_integer():
+        # JSON's 7.0 and 1e3 are whole numbers, however they are written.
+        return str(int(found))
+    raise pyjwt.InvalidTokenError
 
 
 def _text(token: object) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from queue_run import api_keys
+from queue_run import api_keys, origins
 from queue_run.errors import SettingsError
 
 #: Variables that carry no prefix, because every hosting platform already knows them.
@@ -187,11 +187,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 found.append(
                     f"QUEUE_RUN_TRUSTED_PROXIES: {text!r} is no address or network like 10.0.0.0/8"
                 )
-        found += [
-            f"QUEUE_RUN_ALLOWED_ORIGINS: {text!r} is no origin like https://example.com"
-            for text in words(self.allowed_origins)
-            if text != "*" and not re.fullmatch(r"https?://[^/\s]+", text)
-        ]
+        for text in words(self.allowed_origins):
+            try:
+                if text != "*":
+                    origins.parse(text)
+            except origins.InvalidOrigin as error:
+                shown = without_password(text)
+                found.append(
+                    f"QUEUE_RUN_ALLOWED_ORIGINS: {shown!r} is no origin like https://example.com: "
+                    f"{error}"
+                )
         try:
             api_keys.parse(self.api_keys)
         except api_keys.InvalidApiKeys as error:

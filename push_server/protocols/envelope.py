@@ -17,6 +17,9 @@ from queue_run.frames import ClientFrame, ClientId
 from queue_run.ids import RequestId
 from queue_run.messages import Form, Message
 
+#: Characters of what is wrong with a frame: a part of it may be quoted.
+MAX_ERROR = 200
+
 
 class Phase(enum.Enum):
     """Whether messages go to the client."""
@@ -93,8 +96,8 @@ class Envelope:
             return Misunderstood(None, "frames of this protocol are text: send bytes as base64")
         try:
             frame = frames.decode_client(data)
-        except ValueError as error:
-            return Misunderstood(None, str(error))
+        except frames.NotUnderstood as error:
+            return Misunderstood(error.id, _short(str(error)))
         match frame.type:
             case "pong":
                 return Ponged()
@@ -195,6 +198,11 @@ def inbound(request: RequestId, asked: Asked) -> Inbound:
 
 def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _short(text: str) -> str:
+    """What is wrong with a frame, without more of the frame than tells it from others."""
+    return text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}…"
 
 
 def _resume(frame: ClientFrame) -> Event:

@@ -23,7 +23,7 @@ from tests.unit.imports import (
 #: Lowest first. A name stands for itself, `name.*` for everything below it.
 LAYERS: dict[str, list[list[str]]] = {
     "queue_run": [
-        ["errors", "api_keys", "settings", "ids", "keys", "config", "schedules"],
+        ["errors", "api_keys", "origins", "settings", "ids", "keys", "config", "schedules"],
         ["messages", "envelopes", "frames", "routing", "manifest", "requests", "payloads", "done"],
         ["redis_taking", "client", "client.*"],
         ["redis_transport"],
@@ -49,7 +49,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "event_loop",
             "garbage",
         ],
-        ["connections", "opening", "handover", "admission", "pace", "bodies"],
+        ["connections", "opening", "handover", "http_server", "admission", "pace", "bodies"],
         ["window", "claims", "late_outcomes", "session_rooms", "application", "pushes"],
         ["resume"],
         ["forwarder", "wire"],

@@ -37,6 +37,32 @@ def test_what_only_looks_like_a_listed_origin_is_not(origin: str) -> None:
     assert not Origins("https://example.com, http://a:3000").admits(origin, HOST)
 
 
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("https://shop.example", "shop.example:443"),
+        ("https://shop.example:443", "shop.example"),
+        ("http://shop.example", "shop.example:80"),
+        ("https://friend.example:443", HOST),
+        ("https://friend.example.", HOST),
+        ("https://xn--bcher-kva.example", HOST),
+        ("capacitor://localhost", HOST),
+        ("null", HOST),
+    ],
+)
+def test_an_origin_is_the_same_however_it_is_written(origin: str, host: str) -> None:
+    listed = "https://friend.example, https://Bücher.example:443, capacitor://localhost, null"
+    assert Origins(listed).admits(origin, host)
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[::1", "http://[::1]:x", "https://a@shop.example:8000", "\xff", "a b", "*"]
+)
+def test_an_origin_that_is_malformed_is_nobodys(origin: str) -> None:
+    assert not Origins("https://example.com").admits(origin, HOST)
+    assert not Origins("").admits(origin, "[::1")
+
+
 @pytest.mark.parametrize("origin", ["https://any.example", "null"])
 def test_a_star_admits_every_page(origin: str) -> None:
     assert Origins("*").admits(origin, HOST)
@@ -61,6 +87,22 @@ PROXY, INNER, CLIENT = "192.0.2.7", "10.0.0.1", "203.0.113.5"
         ("not an address", [CLIENT], "not an address"),
         (PROXY, ["198.51.100.1", "unknown"], PROXY),
         (PROXY, ["unknown", CLIENT], CLIENT),
+        # With a port, as some proxies write it; IPv6 in brackets or without; mapped IPv4.
+        (PROXY, [f"{CLIENT}:5678"], CLIENT),
+        (PROXY, ["198.51.100.1:1", f"{CLIENT}:5678", f"{INNER}:80"], CLIENT),
+        (PROXY, ["[2001:db8::7]:443"], "2001:db8::7"),
+        (PROXY, ["[2001:db8::7]"], "2001:db8::7"),
+        (PROXY, ["2001:DB8:0::7"], "2001:db8::7"),
+        (PROXY, [f"::ffff:{CLIENT}"], CLIENT),
+        (PROXY, [f"[::ffff:{CLIENT}]:9", f"::ffff:{INNER}"], CLIENT),
+        (f"::ffff:{PROXY}", [CLIENT], CLIENT),
+        (PROXY, [f"{CLIENT}:"], PROXY),
+        (PROXY, [f"{CLIENT}:x"], PROXY),
+        (PROXY, ["[2001:db8::7"], PROXY),
+        (PROXY, ["[203.0.113.5]:9"], CLIENT),
+        (PROXY, ["fe80::1%evil"], "fe80::1"),
+        (PROXY, ["203.0.113.5.6"], PROXY),
+        (PROXY, ["\xff"], PROXY),
     ],
 )
 def test_trusted_proxies_are_believed_about_their_own_peers(
@@ -72,6 +114,14 @@ def test_trusted_proxies_are_believed_about_their_own_peers(
 
 def test_without_trusted_proxies_nobody_is_believed() -> None:
     assert Proxies("").client_address(PROXY, [CLIENT]) == PROXY
+
+
+def test_an_address_of_ipv4_is_not_shown_in_its_form_for_ipv6() -> None:
+    assert Proxies("").client_address(f"::ffff:{CLIENT}", []) == CLIENT
+
+
+def test_a_network_may_be_given_in_its_form_for_ipv6() -> None:
+    assert Proxies("::ffff:10.0.0.0/104").client_address(INNER, [CLIENT]) == CLIENT
 
 
 def test_networks_may_be_of_either_version() -> None:

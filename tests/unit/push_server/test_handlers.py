@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -348,6 +349,43 @@ async def test_a_defect_while_it_is_opened_leaves_nothing(
                 assert await reader.read() == b""
         await eventually_async(lambda: len(here.parts.connections) == 0, what="the end")
         assert "a defect" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("known", [True, False])
+async def test_health_can_be_asked_for_without_the_body(
+    site: NewSite, path: str, known: bool
+) -> None:
+    async with site(known=known) as here:
+        shown = await here.get(path)
+        head = await AsyncHTTPClient().fetch(
+            f"http://{here.address}{path}", method="HEAD", raise_error=False
+        )
+        assert (head.code, head.body) == (shown.code, b"")
+        assert head.headers["Content-Type"] == shown.headers["Content-Type"]
+        assert abs(int(head.headers["Content-Length"]) - len(shown.body)) < 40
+
+
+async def test_a_refusal_is_told_with_the_clients_address(
+    site: NewSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site(trusted_proxies="127.0.0.1") as here:
+        headers = {"X-Forwarded-For": "203.0.113.5:99", "Origin": "http://[::1"}
+        with caplog.at_level(logging.INFO, logger="push_server"):
+            answer = await refusal(here, "/chat", additional_headers=headers)
+        assert answer == (403, "origin not allowed\n")
+    assert "/chat from 203.0.113.5: 403 origin not allowed" in caplog.messages
+
+
+async def test_a_method_that_nobody_knows_is_no_defect(
+    site: NewSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site() as here, raw(here) as (reader, writer):
+        writer.write(handshake_of(here).replace(b"GET ", b"BREW "))
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 405 ")
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
 
 
 # Who is let in

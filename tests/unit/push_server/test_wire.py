@@ -280,6 +280,14 @@ async def test_a_peer_that_goes_while_bytes_wait_ends_it(pair: Pair) -> None:
     assert pair.closed()
 
 
+async def test_who_is_dropped_is_told_with_the_address(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair.wire.address = "203.0.113.5"
+    pair.wire.abort("silent for 50 seconds")
+    assert caplog.messages == ["s1-1: dropped: silent for 50 seconds (from 203.0.113.5)"]
+
+
 async def test_an_abort_is_told_once_and_what_waits_is_not_sent(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:

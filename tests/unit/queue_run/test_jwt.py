@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -107,6 +107,11 @@ GOOD: dict[str, Case] = {
         lambda: token(nbf=NOW + HOUR),
         lambda: {**HMAC, "leeway": 2 * HOUR},
     ),
+    "issued in a moment": (lambda: token(iat=NOW + 4), lambda: HMAC),
+    "issued by a clock that is ahead": (
+        lambda: token(iat=NOW + HOUR),
+        lambda: {**HMAC, "leeway": 2 * HOUR},
+    ),
     "its audience": (lambda: token(aud=["shop", "x"]), lambda: {**HMAC, "audience": "shop"}),
     "one of several audiences": (
         lambda: token(aud="shop"),
@@ -175,6 +180,18 @@ BAD: dict[str, tuple[Callable[[], Any], Callable[[], dict[str, Any]], str]] = {
     "an expiry without end": (lambda: token(exp=float("inf")), lambda: HMAC, MALFORMED),
     "an expiry beyond all numbers": (lambda: token(exp=10**400), lambda: HMAC, MALFORMED),
     "early": (lambda: token(nbf=NOW + HOUR), lambda: HMAC, "the token is not valid yet"),
+    "issued in the future": (
+        lambda: token(iat=NOW + HOUR),
+        lambda: HMAC,
+        "the token is not valid yet",
+    ),
+    "issued at no time": (lambda: token(iat="soon"), lambda: HMAC, MALFORMED),
+    "issued at a list": (lambda: token(iat=[1]), lambda: HMAC, MALFORMED),
+    "issued never": (lambda: token(iat=float("nan")), lambda: HMAC, MALFORMED),
+    **{
+        f"about {subject!r}": (partial(token, sub=subject), lambda: HMAC, MALFORMED)
+        for subject in (None, True, 1.5, [7], {"id": 7}, float("inf"))
+    },
     "another audience": (
         lambda: token(aud="bank"),
         lambda: {**HMAC, "audience": "shop"},
@@ -199,6 +216,17 @@ BAD: dict[str, tuple[Callable[[], Any], Callable[[], dict[str, Any]], str]] = {
 def test_a_good_token_gives_its_claims(name: str) -> None:
     made, options = GOOD[name]
     assert jwt.verify(made(), **options())["sub"] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("subject", "text"), [(7, "7"), (0, "0"), (-1, "-1"), (7.0, "7"), (2**70, str(2**70))]
+)
+def test_a_number_as_subject_is_given_as_text(subject: float, text: str) -> None:
+    assert jwt.verify(token(sub=subject), **HMAC)["sub"] == text
+
+
+def test_a_token_without_a_subject_is_good_for_what_it_says() -> None:
+    assert jwt.verify(pyjwt.encode({"a": 1}, SECRET, "HS256"), **HMAC) == {"a": 1}
 
 
 @pytest.mark.parametrize("name", BAD)

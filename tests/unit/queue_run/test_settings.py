@@ -108,6 +108,38 @@ def test_a_value_that_cannot_be_used_is_named_with_its_variable(
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("https://example.com", "https://EXAMPLE.com:443/", "*", "null", "file://", "app://-"),
+        *("capacitor://localhost", "ionic://localhost, tauri://localhost"),
+        *("chrome-extension://abcdefgh", "http://[::1]:3000,https://bücher.example"),
+    ],
+)
+def test_origins_of_pages_and_of_apps_can_be_allowed(text: str) -> None:
+    assert Settings.from_env({"QUEUE_RUN_ALLOWED_ORIGINS": text}).allowed_origins == text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("https://*.example.com", "cannot be *"),
+        ("https://ann:hush@example.com", "no user"),
+        ("https://example.com/app", "no path"),
+        ("https://example.com?x", "no path"),
+        ("https://example.com:99999", "a port"),
+        ("http://[::1", "malformed"),
+        ("example.com", "begins with a scheme"),
+    ],
+)
+def test_an_origin_that_can_never_match_is_refused(text: str, words: str) -> None:
+    [problem] = refused(QUEUE_RUN_ALLOWED_ORIGINS=f"https://a.example, {text}")
+    assert problem.startswith("QUEUE_RUN_ALLOWED_ORIGINS: ")
+    assert "is no origin like https://example.com: " in problem
+    assert words in problem
+    assert "hush" not in problem
+
+
 def test_api_keys_that_cannot_be_used_are_counted_and_not_shown() -> None:
     key = "hush-hush-hush-hush"
     problems = refused(QUEUE_RUN_API_KEYS=f"{key}:mail, {key}:, hush")

@@ -63,8 +63,6 @@ def outcome(reply: Message | None = None, error: str | None = None) -> Outcome:
         ('{"id":7,"bytes":"AP8="}', Asked(7, b"\x00\xff")),
         ('{"id":7,"bytes":""}', Asked(7, b"")),
         ('{"id":"' + "x" * 64 + '","data":1}', Asked("x" * 64, "1")),
-        # What a later version may add.
-        ('{"id":7,"data":1,"priority":"high"}', Asked(7, "1")),
         ('{"type":"start"}', Start()),
         ('{"type":"ping"}', Pinged()),
         ('{"type":"pong"}', Ponged()),
@@ -140,6 +138,45 @@ def test_a_frame_that_is_none_is_misunderstood(envelope: Envelope, frame: str, e
     assert isinstance(event, Misunderstood)
     assert event.id is None
     assert error in event.error
+
+
+UNKNOWN = "Object contains unknown field `path`"
+
+
+@pytest.mark.parametrize(
+    ("frame", "name", "error"),
+    [
+        ('{"id":7,"path":"/admin","data":1}', 7, UNKNOWN),
+        ('{"path":"/admin","id":"seven","bytes":""}', "seven", UNKNOWN),
+        ('{"path":"/admin","data":1}', None, UNKNOWN),
+        ('{"id":"' + "x" * 65 + '","path":"/admin"}', None, UNKNOWN),
+        ('{"type":"start","path":"/admin"}', None, UNKNOWN),
+        ('{"type":"ping","path":null}', None, UNKNOWN),
+        ('{"id":7,"data":1,"offset":"1-2"}', 7, "a request has no field `offset`"),
+        ('{"id":7,"data":1,"session":"s"}', 7, "a request has no field `session`"),
+        ('{"id":7,"data":1,"epoch":"e"}', 7, "a request has no field `epoch`"),
+        ('{"type":"ping","id":7}', 7, "a ping has no field `id`"),
+        ('{"type":"pong","data":1}', None, "a pong has no field `data`"),
+        ('{"type":"start","bytes":""}', None, "a start has no field `bytes`"),
+        ('{"type":"start","offset":"1-2"}', None, "a start has no field `offset`"),
+        (
+            '{"type":"resume","id":7,"offset":"1-2","epoch":"e"}',
+            7,
+            "a resume has no field `id`",
+        ),
+    ],
+)
+def test_a_frame_with_fields_of_another_kind_is_refused(
+    envelope: Envelope, frame: str, name: int | str | None, error: str
+) -> None:
+    assert envelope.received(frame) == Misunderstood(name, error)
+
+
+def test_what_is_wrong_with_a_frame_is_said_in_few_words(envelope: Envelope) -> None:
+    event = envelope.received('{"id":7,"' + "x" * 60_000 + '":1}')
+    assert isinstance(event, Misunderstood)
+    assert event.id == 7
+    assert len(event.error) < 250
 
 
 def test_a_binary_frame_is_misunderstood(envelope: Envelope) -> None:
