@@ -40,9 +40,11 @@ from push_server.reception import Reception
 from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
+from push_server.timekeeper import Timekeeper
 from push_server.window import Window
 from queue_run.celery_app import create_celery
 from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
+from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
 from queue_run.ids import new_server_id
@@ -81,6 +83,14 @@ class PushServer:
             socket_connect_timeout=ANSWER_TIMEOUT,
             socket_keepalive=True,
         )
+        clock = Clock()
+        self._timekeeper = Timekeeper(
+            self._redis,
+            self._keys,
+            clock,
+            name=f"push server {self.id} on {socket.gethostname()}",
+            expiry=settings.heartbeat_expiry,
+        )
         self._listener = Listener(
             settings.redis_url, [self._keys.broadcast, self._stream], on_gap=self._on_gap
         )
@@ -92,9 +102,14 @@ class PushServer:
         celery = create_celery(settings)
         self._store = Store(settings, patience=settings.publish_timeout)
         self._claiming = Claiming(
-            Claims(self._store), self._keys.claim, session_time=settings.session_time
+            Claims(self._store),
+            self._keys.claim,
+            session_time=settings.session_time,
+            clock=clock,
         )
-        self._dispatcher = Dispatcher(celery, self._keys.sockets_queue, claim=self._claiming)
+        self._dispatcher = Dispatcher(
+            celery, self._keys.sockets_queue, claim=self._claiming, clock=clock
+        )
         self._pushes = Pushes(
             JobPusher(lambda: celery, Lanes(self._store, lease=settings.lease)),
             publish_timeout=settings.publish_timeout,
@@ -106,7 +121,12 @@ class PushServer:
             keep=self._stream_expiry,
         )
         self._forwarder = Forwarder(
-            settings, self._connections, self._application, self._dispatcher, self._late_outcomes
+            settings,
+            self._connections,
+            self._application,
+            self._dispatcher,
+            self._late_outcomes,
+            clock,
         )
         self._position = Position()
         self._window = Window(max_age=settings.window_time, max_bytes=settings.window_bytes)
@@ -138,8 +158,10 @@ class PushServer:
             position=self._position,
             resumption=self._resumption,
             liveness=self._liveness,
+            clock=clock,
         )
         self._services.channel_connected = lambda: self._listener.connected
+        self._services.notes = lambda: self._timekeeper.notes
         #: The epoch that was in force when offsets were seen to begin anew.
         self._ended_epoch: str | None = None
         self._lag = LagMonitor()
@@ -227,6 +249,7 @@ class PushServer:
 
     async def _open_channel(self) -> None:
         async with asyncio.timeout(3 * ANSWER_TIMEOUT):
+            await self._timekeeper.measure()
             self._position.epoch = await epoch.read(self._redis, self._keys)
             await self._create_stream()
             await self._listener.open()
@@ -272,6 +295,7 @@ class PushServer:
                         log.warning("Redis has lost this server's stream: it is made anew")
                         await self._create_stream()
                     await self._application.refresh()
+                    await self._timekeeper.renew()
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", str(error) or type(error))
             await asyncio.sleep(self._settings.heartbeat_interval)

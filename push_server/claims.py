@@ -1,10 +1,10 @@
 """Which push server took a client's request, so that its repetition is not run again."""
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from queue_run.clock import Clock
 from queue_run.envelopes import Turn
 from queue_run.ids import RequestId
 from queue_run.jobs.store import NOW, Store, milliseconds
@@ -94,16 +94,23 @@ class Claiming:
     sent before."""
 
     def __init__(
-        self, claims: Claims, key: Callable[[str, str], str], *, session_time: float
+        self,
+        claims: Claims,
+        key: Callable[[str, str], str],
+        *,
+        session_time: float,
+        clock: Clock,
     ) -> None:
         """
         Args:
             key: of the claim of a session's request.
             session_time: seconds for which a session outlives its socket.
+            clock: by which requests expire.
         """
         self._claims = claims
         self._key = key
         self._session_time = session_time
+        self._clock = clock
         self._tell: Callable[[Turn, Answer], None] = _tell_nobody
 
     def start(self, on_held: Callable[[Turn, int, Holder], None]) -> None:
@@ -121,7 +128,7 @@ class Claiming:
         """See `queue_run.dispatch.Claim`."""
         # An outcome that came at the last moment may have been written to a dead socket: its
         # client notices, and has its session's time to come back and repeat the request.
-        last = max(turn.expires for turn, _ in turns) - time.time()
+        last = max(turn.expires for turn, _ in turns) - self._clock.now()
         answers = self._claims.take(
             [self._named(turn, names) for turn, names in turns],
             lasts=max(0.0, last) + 2 * self._session_time,

@@ -16,6 +16,7 @@ from push_server.connections import Connection, Connections
 from push_server.late_outcomes import LateOutcomes, Wanted
 from push_server.protocols import envelope, plain
 from push_server.protocols.envelope import Asked
+from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
 from queue_run.ids import RequestId
@@ -39,12 +40,14 @@ class Forwarder:
         application: Application,
         dispatcher: Dispatcher,
         late_outcomes: LateOutcomes,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._connections = connections
         self._application = application
         self._dispatcher = dispatcher
         self._late_outcomes = late_outcomes
+        self._clock = clock
         self._deadlines: dict[RequestId, asyncio.TimerHandle] = {}
         self._handshakes: dict[RequestId, asyncio.Future[Authenticated]] = {}
         self._draining = False
@@ -113,7 +116,7 @@ class Forwarder:
                 user=connection.user,
                 session=None if state is None else state.session,
                 requests=requests,
-                expires=time.time() + allowed,
+                expires=self._clock.now() + allowed,
             ),
             None if state is None else [state.claim_name(request.id) for request in requests],
         )

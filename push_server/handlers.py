@@ -124,7 +124,8 @@ class HealthHandler(web.RequestHandler):
 
 
 class ReadyHandler(web.RequestHandler):
-    """`/readyz`: 200 when messages can be answered, else 503 with what is missing."""
+    """`/readyz`: 200 when messages can be answered, else 503 with what is missing. Notes tell what
+    an operator should know all the same."""
 
     def initialize(self, services: Services) -> None:
         self._services = services
@@ -133,7 +134,9 @@ class ReadyHandler(web.RequestHandler):
         missing = self._services.missing()
         if missing:
             self.set_status(503)
-        self.write({"status": "not ready" if missing else "ok", "missing": missing})
+        answer = {"status": "not ready" if missing else "ok", "missing": missing}
+        notes = self._services.notes()
+        self.write({**answer, "notes": notes} if notes else answer)
 
     head = get
 

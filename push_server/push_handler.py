@@ -1,7 +1,6 @@
 """`POST /_/queues/<name>`: pushing jobs by HTTP."""
 
 import logging
-import time
 import uuid
 from http import HTTPStatus
 from http.client import responses
@@ -241,7 +240,12 @@ class PushHandler(JsonErrors):
             id=str(uuid.uuid4()),
             queue=name,
             payload=payload,
-            facts=JobFacts(queued_at=time.time(), user=self._user, params=params, group=group),
+            facts=JobFacts(
+                queued_at=self._services.clock.now(),
+                user=self._user,
+                params=params,
+                group=group,
+            ),
         )
         try:
             check_group(job, self._facts, dedupe)

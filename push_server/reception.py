@@ -2,7 +2,6 @@
 that they have left."""
 
 import logging
-import time
 from collections.abc import Awaitable
 from http import HTTPStatus
 from sys import intern
@@ -97,7 +96,7 @@ class Reception:
             self._welcome(connection, envelope)
         log.debug("%s: open at %s", connection, path)
         if answer is not None and answer.expires is not None:
-            wire.limit(answer.expires - time.time(), _expire, connection)
+            wire.limit(answer.expires - services.clock.now(), _expire, connection)
         if services.closing:
             connection.close(1001, SHUTTING_DOWN)
 

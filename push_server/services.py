@@ -1,7 +1,6 @@
 """What the handlers of HTTP requests and WebSockets share."""
 
 import logging
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +16,7 @@ from push_server.liveness import Liveness
 from push_server.protocols import plain
 from push_server.pushes import Pushes
 from push_server.resume import Position, Resumption
+from queue_run.clock import Clock
 from queue_run.envelopes import Authenticate, Authenticated
 from queue_run.ids import ConnectionId, RequestId, ServerId, id_of_user
 from queue_run.settings import Settings
@@ -41,6 +41,7 @@ class Services:
         position: Position,
         resumption: Resumption,
         liveness: Liveness,
+        clock: Clock,
     ) -> None:
         self.settings = settings
         self.server = server
@@ -51,6 +52,8 @@ class Services:
         self.position = position
         self.resumption = resumption
         self.liveness = liveness
+        #: Redis' time: of what travels to workers and back.
+        self.clock = clock
         self.origins = Origins(settings.allowed_origins)
         self.proxies = Proxies(settings.trusted_proxies)
         self.api_keys = ApiKeys(settings.api_keys)
@@ -59,6 +62,8 @@ class Services:
         self.closing = False
         #: Whether Redis answers.
         self.channel_connected: Callable[[], bool] = lambda: False
+        #: What an operator should know, though messages are answered.
+        self.notes: Callable[[], list[str]] = list
 
     def missing(self) -> list[str]:
         """What stands between a message and its answer."""
@@ -110,7 +115,7 @@ class Services:
             headers=[(name, value) for name, value in headers.get_all()],
             remote_ip=self.address_of(request),
             message=None if message is None else plain.inbound(request_id, message),
-            expires=time.time() + self.settings.authenticate_timeout,
+            expires=self.clock.now() + self.settings.authenticate_timeout,
         )
         try:
             return _usable(await self.forwarder.authenticate(question))

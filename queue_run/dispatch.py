@@ -21,6 +21,7 @@ from celery import Celery
 from kombu import Producer, Queue
 from kombu.exceptions import KombuError
 
+from queue_run.clock import Clock
 from queue_run.envelopes import Turn, Work, encode_batch
 from queue_run.errors import InfrastructureError
 from queue_run.keys import REQUESTS_TASK
@@ -49,8 +50,20 @@ class _Item(NamedTuple):
 class Dispatcher:
     """Sends work to the workers, in the order in which it was given."""
 
-    def __init__(self, app: Celery, queue_name: str, *, claim: Claim | None = None) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        queue_name: str,
+        *,
+        claim: Claim | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """
+        Args:
+            clock: by which work expires; without one, this machine's.
+        """
         self._app = app
+        self._clock = clock or Clock()
         self._queue_name = queue_name
         self._claim = claim
         self._waiting: collections.deque[_Item] = collections.deque()
@@ -145,7 +158,7 @@ class Dispatcher:
         """The oldest work, up to a batch's size; a turn is never split."""
         batch: list[_Item] = []
         size = 0
-        now = time.time()
+        now = self._clock.now()
         while self._waiting and size < BATCH_SIZE:
             item = self._waiting.popleft()
             if item.work.expires > now:
@@ -167,7 +180,7 @@ class Dispatcher:
 
     def _drop_expired(self) -> None:
         """While the broker is away: what nobody waits for any more must not pile up."""
-        now = time.time()
+        now = self._clock.now()
         # One pass over what is here now; the event loop may append meanwhile.
         for _ in range(len(self._waiting)):
             item = self._waiting.popleft()

@@ -131,7 +131,7 @@ class Authenticated(
     status: int
     user: bytes | None = None
     reason: str = ""
-    #: Unix time at which the connection must end.
+    #: Unix time, by Redis' clock, at which the connection must end.
     expires: float | None = None
 
 
@@ -230,7 +230,8 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, tag="t
     #: Of a connection that speaks the envelope protocol.
     session: str | None = None
     requests: list[Inbound]
-    #: Unix time; a worker that gets the turn later drops it: its clients have had their answer.
+    #: Unix time, by Redis' clock; a worker that gets the turn later drops it: its clients have had
+    #: their answer.
     expires: float
 
 
@@ -247,7 +248,7 @@ class Authenticate(
     remote_ip: str
     #: The first message of a connection that was asked for its token.
     message: Inbound | None = None
-    #: Unix time.
+    #: Unix time, by Redis' clock.
     expires: float
 
 

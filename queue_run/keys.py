@@ -35,6 +35,8 @@ class Keys:
         self.manifest = f"{namespace}:manifest"
         #: Expires unless a worker that serves requests renews it.
         self.socket_workers = f"{namespace}:workers:sockets"
+        #: The processes whose machine's clock differs from Redis', by name.
+        self.clocks = f"{namespace}:clocks"
         #: Celery queue of requests.
         self.sockets_queue = f"{namespace}.sockets"
         #: Celery queue of jobs.

@@ -109,7 +109,6 @@ class Queue(Generic[P_contra]):
             queue=self.name,
             payload=as_argument(payload),
             facts=JobFacts(
-                queued_at=time.time(),
                 user=call.user if call is not None else None,
                 params=_checked_params(params),
                 group=self.group_id,
@@ -118,7 +117,7 @@ class Queue(Generic[P_contra]):
         local = self._local()
         if local is not None:
             _check(job, local, self.dedupe_id)
-        publish = partial(_publish, job, local, self.dedupe_id)
+        publish = partial(_publish, job, local, self.dedupe_id, time.monotonic())
         future = in_the_background(_pusher, publish)
         pushed = PushedJob(publish() if future is None else job.id)
         pushed._published = future
@@ -196,8 +195,13 @@ def as_argument(payload: object) -> Any:
     return msgspec.json.decode(encode_json(payload))
 
 
-def _publish(job: JobEnvelope, local: LocalQueue | None, dedupe: str | None) -> str:
+def _publish(
+    job: JobEnvelope, local: LocalQueue | None, dedupe: str | None, pushed_at: float
+) -> str:
     here = runtime.current()
+    here.measure_clock()
+    facts = msgspec.structs.replace(job.facts, queued_at=here.clock.at(pushed_at))
+    job = msgspec.structs.replace(job, facts=facts)
     if local is None:
         local = here.queue(job.queue)
         if local is not None:

@@ -90,7 +90,7 @@ class TakingChannel(kombu_redis.Channel):
         lists = [(key, queue) for queue in queues for key in self._lists(queue)]
         keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in lists)]
         acknowledged = [int(queue in self._acknowledged) for _, queue in lists]
-        self._ask("EVAL", _TAKE, len(keys), *keys, time.time(), *acknowledged)
+        self._ask("EVAL", _TAKE, len(keys), *keys, *acknowledged)
 
     def _ask_for_bells(self, queues: Iterable[str], timeout: float) -> None:
         keys = [
@@ -204,9 +204,12 @@ def _ring(pipe: Any, queue: str) -> None:
 
 
 # The oldest message of the first list that has one. An unacknowledged message is the JSON text of
-# the message, its exchange and its routing key. What cannot be read is taken all the same: kombu
-# says so. What cannot be written down stays where it is.
+# the message, its exchange and its routing key. Redis' clock dates it: by those of workers, which
+# differ, others would hand out again what still runs (`QoS.restore_visible`). What cannot be read
+# is taken all the same: kombu says so. What cannot be written down stays where it is.
 _TAKE = """
+local clock = redis.call('TIME')
+local now = clock[1] .. '.' .. string.format('%06d', clock[2])
 local function place_of(message)
   local properties = cjson.decode(message).properties
   local info = properties.delivery_info
@@ -217,9 +220,9 @@ for i = 3, #KEYS do
   local message = redis.call('LINDEX', KEYS[i], -1)
   if message then
     local readable, found = pcall(place_of, message)
-    if readable and ARGV[i - 1] == '1' then
+    if readable and ARGV[i - 2] == '1' then
       redis.call('HSET', KEYS[1], found[1], found[2])
-      redis.call('ZADD', KEYS[2], ARGV[1], found[1])
+      redis.call('ZADD', KEYS[2], now, found[1])
     end
     redis.call('RPOP', KEYS[i])
     return {KEYS[i], message}

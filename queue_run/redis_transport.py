@@ -23,6 +23,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -35,6 +36,7 @@ from celery.app.amqp import AMQP as CeleryAMQP
 from kombu.connection import ConnectionPool as KombuConnectionPool
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from kombu.utils.json import dumps
 from redis import ConnectionError as RedisConnectionError
 from redis import RedisError
 
@@ -145,7 +147,17 @@ class QoS(kombu_redis.QoS):
             # Redis knows of it since it was taken.
             virtual.QoS.append(self, message, delivery_tag)
         else:
-            super().append(message, delivery_tag)
+            self._write_down(message, delivery_tag)
+
+    def _write_down(self, message: Any, tag: str) -> None:
+        """As kombu does it, but by Redis' clock."""
+        place = message.delivery_info
+        note = dumps([message._raw, place["exchange"], place["routing_key"]])
+        with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
+            pipe.zadd(self.unacked_index_key, {tag: _time_of(client)})
+            pipe.hset(self.unacked_key, tag, note)
+            pipe.execute()
+        virtual.QoS.append(self, message, tag)
 
     def ack(self, delivery_tag: str) -> None:
         # A message of a queue without acknowledgements stands nowhere: kombu would ask Redis to
@@ -176,6 +188,14 @@ class QoS(kombu_redis.QoS):
         if self.channel.acknowledges:
             super().restore_visible(start, num, interval)
 
+    @property
+    def visibility_timeout(self) -> float:  # type: ignore[override]
+        # kombu takes this from the time of this machine, and brings back what was dated before
+        # that. What is taken is dated by Redis' clock.
+        with self.channel.conn_or_acquire() as client:
+            ahead = time.time() - _time_of(client)
+        return float(self.channel.visibility_timeout + ahead)
+
     def restore_unacked_once(self, stderr: Any | None = None) -> None:
         # kombu calls this when the channel closes.
         self._flush()
@@ -192,6 +212,12 @@ class QoS(kombu_redis.QoS):
             super().restore_unacked_once(stderr)
         except FAILURES as error:
             logger.error("Messages unsettled: the visibility timeout brings them back: %r", error)
+
+
+def _time_of(client: Any) -> float:
+    """Unix time, by the broker's clock."""
+    seconds, microseconds = client.time()
+    return float(seconds + microseconds / 1_000_000)
 
 
 def forget(qos: QoS, tag: str) -> None:

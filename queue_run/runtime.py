@@ -5,6 +5,7 @@ points that have settings already call `configure`. A forked child makes its own
 """
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from redis.exceptions import RedisError
+
 from queue_run.channel.publisher import Publisher
+from queue_run.clock import Clock
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.dead import DeadLetters
 from queue_run.jobs.envelopes import JobEnvelope
@@ -31,7 +35,10 @@ from queue_run.settings import Settings
 if TYPE_CHECKING:
     from celery import Celery
 
+log = logging.getLogger(__name__)
 
+#: Seconds for which a process without heartbeats goes by what it has heard of Redis' clock.
+CLOCK_AGE = 60.0
 #: Threads that ask Redis for asynchronous code.
 ASKERS = 4
 
@@ -56,6 +63,11 @@ class Runtime:
         self.on_sent: Callable[[SentMessage], None] | None = None
         #: The queues of the application that is loaded in this process, if one is.
         self.local_queues: dict[str, LocalQueue] = {}
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Redis' time."""
+        return Clock()
 
     @cached_property
     def publisher(self) -> Publisher:
@@ -110,6 +122,18 @@ class Runtime:
     def job_pusher(self) -> JobPusher:
         return JobPusher(lambda: self.celery, self.lanes)
 
+    def measure_clock(self, *, after: float = CLOCK_AGE) -> None:
+        """Ask Redis for its time, if nobody has done so for `after` seconds; blocks.
+
+        Workers do so with each heartbeat. Without an answer the clock goes on as it was.
+        """
+        if not self.clock.is_older_than(after):
+            return
+        try:
+            self.clock.measure(self.store.client.time)
+        except (RedisError, OSError) as error:
+            log.info("Redis' clock cannot be asked for: %s", error)
+
     def queue(self, name: str) -> "LocalQueue | None":
         """What is known of a queue: from the application that is loaded here, else from the
         workers. None where no worker has ever said what it offers.
@@ -144,6 +168,9 @@ class Runtime:
         child = Runtime(self.settings, self._celery)
         child.on_sent = self.on_sent
         child.local_queues = self.local_queues
+        if "clock" in self.__dict__:
+            # Shared: a child leaves no heartbeat, and measures nothing itself.
+            child.clock = self.clock
         return child
 
 

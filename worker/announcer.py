@@ -6,24 +6,42 @@ import threading
 import redis
 from redis.exceptions import RedisError
 
+from queue_run.clock import Clock
 from queue_run.envelopes import ApplicationChanged, encode
 from queue_run.keys import Keys
 from queue_run.manifest import Manifest
 from queue_run.settings import Settings
+from worker.timekeeper import Timekeeper
 
 log = logging.getLogger(__name__)
 
 
 class Announcer:
-    """Writes the manifest, and renews the sign of life of workers that serve requests."""
+    """Writes the manifest, renews the sign of life of workers that serve requests, and keeps the
+    clock of the process."""
 
-    def __init__(self, settings: Settings, manifest: Manifest, *, serves_sockets: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        manifest: Manifest,
+        *,
+        serves_sockets: bool,
+        clock: Clock,
+        name: str,
+    ) -> None:
+        """
+        Args:
+            name: of the worker, for people.
+        """
         self._settings = settings
         self._keys = Keys(settings.namespace)
         self._manifest = manifest
         self._serves_sockets = serves_sockets
         self._redis = redis.Redis.from_url(
             settings.redis_url, socket_timeout=5, socket_connect_timeout=5
+        )
+        self._timekeeper = Timekeeper(
+            self._redis, self._keys, clock, name=name, expiry=settings.heartbeat_expiry
         )
         self._stopped = threading.Event()
         self._announced = False
@@ -42,6 +60,7 @@ class Announcer:
         while True:
             try:
                 self._renew()
+                self._timekeeper.renew()
             except (RedisError, OSError) as error:
                 log.warning("could not tell push servers of this worker: %s", error)
             if self._stopped.wait(self._settings.heartbeat_interval):

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from typing import Any, NoReturn
 
@@ -21,6 +22,7 @@ from worker.presence import PresenceWatcher
 from worker.routes import Routes
 from worker.sweeper import Sweeper
 from worker.tasks import Process, keep_unknown, register
+from worker.timekeeper import Timekeeper
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +120,20 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
         if not app.conf.beat_schedule:
             logging.getLogger("celery.beat").setLevel(logging.WARNING)
 
-    def announce(**_: Any) -> None:
+    def keep_time_of_beat(**_: Any) -> None:
+        _keep_time_of_beat(settings)
+
+    def announce(sender: Any, **_: Any) -> None:
         consumes = set(app.amqp.queues.consume_from)
         sockets_queue = Keys(settings.namespace).sockets_queue
         serves_sockets = sockets_queue in consumes
-        announcer = Announcer(settings, routes.manifest, serves_sockets=serves_sockets)
+        announcer = Announcer(
+            settings,
+            routes.manifest,
+            serves_sockets=serves_sockets,
+            clock=runtime.current().clock,
+            name=f"worker {sender.hostname}",
+        )
         announcer.start()
         announcers.append(announcer)
         if serves_sockets and routes.watches_users:
@@ -156,6 +167,7 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     signals.task_unknown.connect(keep, weak=False)
     signals.worker_init.connect(check_redis, weak=False)
     signals.worker_init.connect(quiet_beat, weak=False)
+    signals.beat_init.connect(keep_time_of_beat, weak=False)
     signals.after_setup_logger.connect(quiet_celery, weak=False)
     signals.worker_ready.connect(announce, weak=False)
     signals.worker_shutting_down.connect(stop_soon, weak=False)
@@ -172,9 +184,23 @@ def _require_redis(settings: Settings) -> None:
             socket_connect_timeout=settings.publish_timeout,
         ) as client:
             client.ping()
+            runtime.current().clock.measure(client.time)
     except (RedisError, OSError) as error:
         url = without_password(settings.redis_url)
         _exit(f"Redis at {url} does not answer ({error}): start it, or set REDIS_URL", EXIT_FAILURE)
+
+
+def _keep_time_of_beat(settings: Settings) -> None:
+    """Beat leaves no heartbeat of its own, and it alone goes by the clock of its machine."""
+    client = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
+    timekeeper = Timekeeper(
+        client,
+        Keys(settings.namespace),
+        runtime.current().clock,
+        name=f"beat on {socket.gethostname()}",
+        expiry=settings.heartbeat_expiry,
+    )
+    timekeeper.run_in_background(settings.heartbeat_interval)
 
 
 def _exit(message: str, code: int = EXIT_USAGE) -> NoReturn:

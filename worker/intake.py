@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 
 from queue_run.envelopes import Authenticate, Authenticated, Outcome, Turn, Work, encode
 from queue_run.ids import ServerId, server_of
@@ -37,6 +36,7 @@ class Intake:
             middleware=self.middleware,
             max_message_bytes=settings.max_message_bytes,
             expose_errors=settings.expose_errors,
+            clock=runtime.clock,
         )
         self._max_in_flight = settings.max_in_flight
         self._open = 0
@@ -49,10 +49,22 @@ class Intake:
             with self._changed:
                 self._changed.wait_for(lambda: self._open < self._max_in_flight)
                 room = self._max_in_flight - self._open
-                taken, batch = _in_time(batch[:room]), batch[room:]
+                taken, batch = self._in_time(batch[:room]), batch[room:]
                 self._open += len(taken)
             if taken:
                 self.background.loop.call_soon_threadsafe(self._start, taken)
+
+    def _in_time(self, batch: list[Work]) -> list[Work]:
+        """Those that somebody still waits for."""
+        now = self._runtime.clock.now()
+        if any(work.expires < now for work in batch):
+            # Nothing is dropped before it is certain that nobody has set Redis' clock.
+            self._runtime.measure_clock(after=1.0)
+            now = self._runtime.clock.now()
+        for work in batch:
+            if work.expires < now:
+                log.warning("%s came too late and is dropped", _name(work))
+        return [work for work in batch if work.expires >= now]
 
     def drain(self, timeout: float) -> None:
         """Wait until everything accepted is answered and its outcome on the channel, then end.
@@ -105,15 +117,6 @@ class Intake:
             create=False,
             share=True,
         )
-
-
-def _in_time(batch: list[Work]) -> list[Work]:
-    """Those that somebody still waits for."""
-    now = time.time()
-    for work in batch:
-        if work.expires < now:
-            log.warning("%s came too late and is dropped", _name(work))
-    return [work for work in batch if work.expires >= now]
 
 
 def _name(work: Turn | Authenticate) -> str:

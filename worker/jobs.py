@@ -279,7 +279,7 @@ class Jobs:
         letter = DeadLetter(
             job=envelope,
             attempts=attempt,
-            failed_at=time.time(),
+            failed_at=runtime.current().clock.now(),
             error=_clean(f"{type(failure).__name__}: {_text(failure)}"[:LONGEST_ERROR]),
             traceback=_clean(_traceback(failure)[-LONGEST_TRACEBACK:]),
             sequence=sequence,

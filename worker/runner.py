@@ -8,7 +8,6 @@ import asyncio
 import contextvars
 import inspect
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -18,6 +17,7 @@ import msgspec
 
 from queue_run import context
 from queue_run.channel.receipts import Receipt
+from queue_run.clock import Clock
 from queue_run.config import DataType
 from queue_run.context import Call
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
@@ -45,6 +45,7 @@ class Runner:
         middleware: Middleware,
         max_message_bytes: int,
         expose_errors: bool,
+        clock: Clock,
     ) -> None:
         self._router = routes.router()
         self._authenticate = routes.authenticate
@@ -53,6 +54,7 @@ class Runner:
         self._middleware = middleware
         self._max_message_bytes = max_message_bytes
         self._expose_errors = expose_errors
+        self._clock = clock
         self._running: set[Signal] = set()
 
     def signal_all(self) -> None:
@@ -143,7 +145,7 @@ class Runner:
                 # After its time nobody waits for the answer.
                 user = await self.limited(
                     lambda: self._run_authenticate(request),
-                    max(0.0, asked.expires - time.time()),
+                    max(0.0, asked.expires - self._clock.now()),
                     Signal(),
                 )
             if isinstance(user, Refuse | AskToken):
@@ -159,7 +161,9 @@ class Runner:
                 raise
             await self._middleware.failed(self._hooks, failure, request)
             return Authenticated(request=asked.id, status=500, reason=INTERNAL_ERROR)
-        return Authenticated(request=asked.id, status=200, user=encoded, expires=expiry.at)
+        # A token's time is told by the clock by which it was checked, which is this machine's.
+        expires = None if expiry.at is None else self._clock.from_system(expiry.at)
+        return Authenticated(request=asked.id, status=200, user=encoded, expires=expires)
 
     def _token_asked(self, asked: Authenticate) -> Authenticated:
         if asked.message is not None:

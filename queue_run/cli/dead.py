@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,7 +66,7 @@ def list_(queue: str | None, limit: int, as_lines: bool) -> None:
         _say_none(queue)
         return
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    now = time.time()
+    now = _now()
     rows = [_row(letter, now) for letter in letters[:limit]]
     click.echo(table(("id", "queue", "failed", "attempts", "error"), rows, width=width))
     if len(letters) > limit:
@@ -90,7 +89,14 @@ def show(job_id: str, as_object: bool) -> None:
         letter = dead_letters.get(job_id)
     except UnknownDeadLetter as error:
         raise CommandFailed(printable(str(error))) from None
-    click.echo(as_json(facts(letter), indent=2) if as_object else described(letter, time.time()))
+    click.echo(as_json(facts(letter), indent=2) if as_object else described(letter, _now()))
+
+
+def _now() -> float:
+    """By the clock that letters are dated by."""
+    here = runtime.current()
+    here.measure_clock()
+    return here.clock.now()
 
 
 def facts(letter: DeadLetter) -> dict[str, Any]:

@@ -21,7 +21,7 @@ HEADER = "queue_run"
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What travels with a job beside its payload."""
 
-    #: Unix time; None for a job that was not pushed through `queue_run.queues`.
+    #: Unix time, by Redis' clock; None for a job that was not pushed through `queue_run.queues`.
     queued_at: float | None = None
     #: The user whose request or job pushed it.
     user: Any = None
@@ -49,7 +49,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     job: JobEnvelope
     #: Attempts that were made.
     attempts: int
-    #: Unix time.
+    #: Unix time, by Redis' clock.
     failed_at: float
     #: The last attempt's error: its type and text.
     error: str

@@ -81,6 +81,7 @@ class Engine:
             middleware=self._middleware,
             max_message_bytes=settings.max_message_bytes,
             expose_errors=settings.expose_errors,
+            clock=runtime.clock,
         )
 
     async def run_hook(self, user: UserId, *, online: bool) -> None:

@@ -63,6 +63,9 @@ class InProcessRuntime(Runtime):
     def dead_letters(self) -> KeptLetters:
         return self._letters
 
+    def measure_clock(self, *, after: float = 0.0) -> None:
+        """The test's own clock is the only one."""
+
     def queue(self, name: str) -> LocalQueue:
         """One of the application's queues.
 

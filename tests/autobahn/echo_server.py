@@ -19,6 +19,7 @@ from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
 from push_server.late_outcomes import LateOutcomes
 from push_server.protocols.plain import message_frame
+from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Outcome, Turn, Work
 from queue_run.keys import Keys
@@ -71,8 +72,9 @@ class EchoForwarder(Forwarder):
         application: Application,
         dispatcher: EchoDispatcher,
         late_outcomes: LateOutcomes,
+        clock: Clock,
     ) -> None:
-        super().__init__(settings, connections, application, dispatcher, late_outcomes)
+        super().__init__(settings, connections, application, dispatcher, late_outcomes, clock)
         dispatcher.settle = self.settle
 
     def receive(self, connection: Connection, data: str | bytes) -> Awaitable[None] | None:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from tests.faults import report
 from tests.faults.planted import KINDS
 from tests.faults.report import Row
-from tests.faults.scenarios import crowds, pushes, requests, soak
+from tests.faults.scenarios import clocks, crowds, pushes, requests, soak
 from tests.faults.scenarios.size import LONG, SHORT, Size
 from tests.faults.stage import end_children
 
@@ -29,6 +29,7 @@ SCENARIOS: dict[str, Scenario] = {
     "redis_frozen": pushes.redis_frozen,
     "worker_kills": requests.worker_kills,
     "rolling_restart": requests.rolling_restart,
+    "wrong_clocks": clocks.wrong_clocks,
     "reconnect_storm": crowds.reconnect_storm,
     "window_outlived": crowds.window_outlived,
     "presence": crowds.presence,

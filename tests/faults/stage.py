@@ -6,26 +6,40 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from queue_run.keys import Keys
 from tests.faults.proxy import Proxy
 from tests.processes import ROOT, Process, PushServerProcess, RedisServer, Stack, free_port
 from tests.waiting import eventually_async
+from tests.wrong_clock import clock_off_by
 
 APP = ROOT / "tests" / "apps" / "faults"
 #: Seconds for whatever must happen: machines stall.
 DEADLINE = 120.0
 
 
+class Clocks(NamedTuple):
+    """By how many seconds the clocks of processes are ahead; those that are not named are right."""
+
+    push_servers: Sequence[float] = ()
+    workers: Sequence[float] = ()
+
+
 class Stage:
     """Two push servers and some workers of one application, which may be killed and started."""
 
     def __init__(
-        self, server: RedisServer, redis_links: Proxy | None, stack: Stack, ports: list[int]
+        self,
+        server: RedisServer,
+        redis_links: Proxy | None,
+        stack: Stack,
+        ports: list[int],
+        clocks: "Clocks",
     ) -> None:
+        self._clocks = clocks
         self.redis_server = server
         self._redis_links = redis_links
         self.stack = stack
@@ -45,8 +59,8 @@ class Stage:
     async def start(self, workers: int) -> None:
         for number in range(len(self.ports)):
             self.push_servers.append(await asyncio.to_thread(self._new_push_server, number))
-        for _ in range(workers):
-            self.workers.append(self._new_worker())
+        for number in range(workers):
+            self.workers.append(self._new_worker(number))
         await asyncio.to_thread(self._wait_until_ready)
 
     def _wait_until_ready(self) -> None:
@@ -56,10 +70,11 @@ class Stage:
             worker.wait_for_output("ready.")
 
     def _new_push_server(self, number: int) -> PushServerProcess:
-        return self.stack.push_server(PORT=str(self.ports[number]))
+        wrong = _clock(self._clocks.push_servers, number)
+        return self.stack.push_server(PORT=str(self.ports[number]), **wrong)
 
-    def _new_worker(self) -> Process:
-        return self.stack.worker("-P", "solo")
+    def _new_worker(self, number: int) -> Process:
+        return self.stack.worker("-P", "solo", **_clock(self._clocks.workers, number))
 
     async def kill_push_server(self, number: int) -> None:
         """SIGKILL, and a new one on the same port."""
@@ -81,12 +96,12 @@ class Stage:
     async def kill_worker(self, number: int) -> None:
         """SIGKILL, and a new one."""
         self.workers[number].kill()
-        self.workers[number] = new = self._new_worker()
+        self.workers[number] = new = self._new_worker(number)
         await asyncio.to_thread(new.wait_for_output, "ready.")
 
     async def restart_worker(self, number: int) -> None:
         """A new one, then SIGTERM to the old one."""
-        old, new = self.workers[number], self._new_worker()
+        old, new = self.workers[number], self._new_worker(number)
         await asyncio.to_thread(new.wait_for_output, "ready.")
         self.workers[number] = new
         old.send(signal.SIGTERM)
@@ -128,6 +143,9 @@ class Stage:
         self.stack.end()
 
 
+ALL_RIGHT = Clocks()
+
+
 @contextlib.asynccontextmanager
 async def stage(
     *,
@@ -135,6 +153,7 @@ async def stage(
     servers: int = 2,
     proxied_redis: bool = False,
     settings: Mapping[str, str] | None = None,
+    clocks: Clocks = ALL_RIGHT,
 ) -> AsyncIterator[Stage]:
     """Processes that are ready, and gone at the end, whatever happens.
 
@@ -146,10 +165,17 @@ async def stage(
         held.push_async_callback(asyncio.to_thread, server.end)
         links = await held.enter_async_context(Proxy(server.port)) if proxied_redis else None
         url = server.url if links is None else f"redis://127.0.0.1:{links.port}/0"
-        made = Stage(server, links, _stack(url, settings), [free_port() for _ in range(servers)])
+        ports = [free_port() for _ in range(servers)]
+        made = Stage(server, links, _stack(url, settings), ports, clocks)
         held.push_async_callback(asyncio.to_thread, made.end)
         await made.start(workers)
         yield made
+
+
+def _clock(ahead: Sequence[float], number: int) -> dict[str, str]:
+    """Variables for a process; none for one whose clock is right."""
+    off = ahead[number] if number < len(ahead) else 0.0
+    return clock_off_by(off) if off else {}
 
 
 def _stack(redis_url: str, settings: Mapping[str, str] | None) -> Stack:

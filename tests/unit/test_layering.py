@@ -23,8 +23,28 @@ from tests.unit.imports import (
 #: Lowest first. A name stands for itself, `name.*` for everything below it.
 LAYERS: dict[str, list[list[str]]] = {
     "queue_run": [
-        ["errors", "api_keys", "origins", "settings", "ids", "keys", "config", "schedules"],
-        ["messages", "envelopes", "frames", "routing", "manifest", "requests", "payloads", "done"],
+        [
+            "errors",
+            "api_keys",
+            "origins",
+            "settings",
+            "ids",
+            "keys",
+            "config",
+            "schedules",
+            "clock",
+        ],
+        [
+            "messages",
+            "envelopes",
+            "frames",
+            "routing",
+            "manifest",
+            "requests",
+            "payloads",
+            "done",
+            "clock_reports",
+        ],
         ["redis_taking", "client", "client.*"],
         ["redis_transport"],
         ["channel", "channel.*", "celery_app", "dispatch", "known_queues", "middleware"],
@@ -50,7 +70,15 @@ LAYERS: dict[str, list[list[str]]] = {
             "garbage",
         ],
         ["connections", "opening", "handover", "http_server", "admission", "pace", "bodies"],
-        ["window", "claims", "late_outcomes", "session_rooms", "application", "pushes"],
+        [
+            "window",
+            "claims",
+            "late_outcomes",
+            "session_rooms",
+            "application",
+            "pushes",
+            "timekeeper",
+        ],
         ["resume"],
         ["forwarder", "wire"],
         ["hub", "presence", "liveness"],
@@ -61,7 +89,7 @@ LAYERS: dict[str, list[list[str]]] = {
         ["__main__"],
     ],
     "worker": [
-        ["middleware", "time_limits"],
+        ["middleware", "time_limits", "timekeeper"],
         ["routes"],
         [
             "loader",

@@ -22,6 +22,7 @@ from push_server.services import Services
 from push_server.session_rooms import SessionRooms
 from push_server.sessions import new_session
 from push_server.window import Window
+from queue_run.clock import Clock
 from queue_run.ids import RequestId, ServerId, UserId
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher, check_group
@@ -74,6 +75,7 @@ class PushServerParts:
         )
         self.redis = ManifestRedis(manifest.encode(), workers=True)
         self.connections = Connections(SERVER)
+        self.clock = Clock()
         self.application = application(self.redis)
         self.dispatcher = RecordingDispatcher()
         self.late_outcomes = RecordingLateOutcomes()
@@ -83,6 +85,7 @@ class PushServerParts:
             self.application,
             self.dispatcher,
             self.late_outcomes,
+            self.clock,
         )
         self.position = Position()
         self.position.epoch = "e1"
@@ -192,6 +195,7 @@ def services(parts: PushServerParts) -> Services:
         position=parts.position,
         resumption=parts.resumption,
         liveness=parts.liveness,
+        clock=parts.clock,
     )
 
 

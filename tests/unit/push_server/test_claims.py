@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from push_server.claims import Answer, Claiming, Claims, Holder
+from queue_run.clock import Clock
 from queue_run.envelopes import Inbound, Turn
 from queue_run.errors import InfrastructureError, JobStoreUnavailable
 from queue_run.ids import ConnectionId, RequestId
@@ -186,7 +187,7 @@ def turn(server: str, *requests: str, expires_in: float = 65.0) -> Turn:
 
 async def test_what_was_sent_before_is_told_on_the_loop(claims: Claims, keys: Keys) -> None:
     told: list[tuple[Turn, int, Holder, int]] = []
-    claiming = Claiming(claims, keys.claim, session_time=60)
+    claiming = Claiming(claims, keys.claim, session_time=60, clock=Clock())
     claiming.start(
         lambda turn, number, holder: told.append((turn, number, holder, threading.get_ident()))
     )
@@ -202,7 +203,7 @@ async def test_what_was_sent_before_is_told_on_the_loop(claims: Claims, keys: Ke
 async def test_a_claim_outlives_its_request_by_the_time_of_a_session_twice(
     claims: Claims, keys: Keys, store: Store
 ) -> None:
-    claiming = Claiming(claims, keys.claim, session_time=100)
+    claiming = Claiming(claims, keys.claim, session_time=100, clock=Clock())
     claiming([(turn("a", "1", expires_in=50), ["1"]), (turn("a", "2", expires_in=500), ["2"])])
     for name in ("1", "2"):
         left = store.client.pttl(keys.claim("session", name)) / 1000
@@ -210,5 +211,5 @@ async def test_a_claim_outlives_its_request_by_the_time_of_a_session_twice(
 
 
 async def test_before_the_start_there_is_nobody_to_tell(claims: Claims, keys: Keys) -> None:
-    claiming = Claiming(claims, keys.claim, session_time=60)
+    claiming = Claiming(claims, keys.claim, session_time=60, clock=Clock())
     assert claiming([(turn("a", "1"), ["1"]), (turn("b", "1"), ["1"])]) == [1, 0]

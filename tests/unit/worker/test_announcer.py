@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import redis
 
+from queue_run.clock import Clock
 from queue_run.envelopes import ApplicationChanged, decode
 from queue_run.keys import Keys
 from queue_run.manifest import Manifest, QueueFacts
@@ -56,7 +57,9 @@ def held(fake_redis_url: str, namespace: str) -> Iterator[Redis]:
 def announcing(
     settings: Settings, manifest: Manifest = MANIFEST, *, serves_sockets: bool = True
 ) -> Iterator[None]:
-    announcer = Announcer(settings, manifest, serves_sockets=serves_sockets)
+    announcer = Announcer(
+        settings, manifest, serves_sockets=serves_sockets, clock=Clock(), name="one"
+    )
     announcer.start()
     try:
         yield

@@ -20,6 +20,7 @@ from queue_run import (
     context,
     socket,
 )
+from queue_run.clock import Clock
 from queue_run.envelopes import Authenticated, Inbound, Outcome
 from queue_run.ids import ConnectionId, RequestId, UserId
 from queue_run.messages import Form, Message
@@ -53,6 +54,7 @@ class Application:
     def __init__(self, threads: HandlerThreads) -> None:
         self._threads = threads
         self.expose_errors = False
+        self.clock = Clock()
 
     def runner(self, *routes: Route, authenticate: Callable[..., Any] | None = None) -> Runner:
         return Runner(
@@ -65,6 +67,7 @@ class Application:
             middleware=Middleware(asyncio.get_running_loop(), self._threads),
             max_message_bytes=2048,
             expose_errors=self.expose_errors,
+            clock=self.clock,
         )
 
     async def ask(

@@ -1,0 +1,71 @@
+"""Keeping a worker's clock, or beat's, by that of Redis."""
+
+import logging
+import threading
+
+import redis
+from redis.exceptions import RedisError
+
+from queue_run.clock import Clock
+from queue_run.clock_reports import ClockWatch, Told
+from queue_run.keys import Keys
+
+log = logging.getLogger(__name__)
+
+
+class Timekeeper:
+    """Measures the clock with each heartbeat, and tells push servers when this machine's is wrong.
+
+    Args:
+        name: of this process, for people.
+        expiry: seconds after the last heartbeat at which this process counts as dead.
+    """
+
+    def __init__(
+        self, client: "redis.Redis", keys: Keys, clock: Clock, *, name: str, expiry: float
+    ) -> None:
+        self._client = client
+        self._key = keys.clocks
+        self._clock = clock
+        self._watch = ClockWatch(clock)
+        self._name = name
+        self._expiry = expiry
+        #: Whether Redis may hold something of this process.
+        self._has_told = False
+        self._stopped = threading.Event()
+
+    def renew(self) -> None:
+        """
+        Raises:
+            redis.exceptions.RedisError: when Redis does not answer.
+        """
+        self._clock.measure(self._client.time)
+        difference = self._watch.look()
+        if difference:
+            self._has_told = True
+            told = Told(difference, self._clock.now() + self._expiry)
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.hset(self._key, self._name, told.encode())
+                pipeline.pexpire(self._key, round(self._expiry * 1000))
+                pipeline.execute()
+        elif self._has_told:
+            self._client.hdel(self._key, self._name)
+            self._has_told = False
+
+    def run_in_background(self, interval: float) -> None:
+        """Measure from a thread, for a process that leaves no other heartbeat."""
+        threading.Thread(
+            target=self._run, args=(interval,), name="queue-run-clock", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Measure no more in the background."""
+        self._stopped.set()
+
+    def _run(self, interval: float) -> None:
+        while not self._stopped.is_set():
+            try:
+                self.renew()
+            except (RedisError, OSError) as error:
+                log.warning("Redis' clock cannot be asked for: %s", error)
+            self._stopped.wait(interval)
