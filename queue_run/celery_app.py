@@ -93,6 +93,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_key": f"{settings.namespace}.unacked",
         "unacked_index_key": f"{settings.namespace}.unacked_index",
         "unacked_mutex_key": f"{settings.namespace}.unacked_mutex",
+        "unreadable_key": Keys(settings.namespace).unreadable,
         "socket_connect_timeout": settings.publish_timeout,
         "socket_keepalive": True,
     }

@@ -263,12 +263,14 @@ def encode_batch(batch: list[Work]) -> str:
     return f"{VERSION}{_dispatch_encoder.encode(batch).decode()}"
 
 
-def decode_batch(text: str) -> list[Work]:
+def decode_batch(text: object) -> list[Work]:
     """The batch that the text holds.
 
     Raises:
         InvalidEnvelope: for another version or fields that do not fit.
     """
+    if not isinstance(text, str):
+        raise InvalidEnvelope(repr(text)[:40].encode(errors="replace"), "a batch is a text")
     shown = text[:40].encode(errors="replace")
     if text[:2] != f"{VERSION}[":
         raise InvalidEnvelope(shown, f"version {text[:1]!r} where {VERSION} is spoken")

@@ -47,6 +47,8 @@ class Keys:
         #: Dead letters by id; and their ids, by time.
         self.dead = f"{namespace}:dead"
         self.dead_index = f"{namespace}:dead:index"
+        #: What lay where our messages lie, and could not be read (`queue_run.unreadable`).
+        self.unreadable = f"{namespace}:unreadable"
         #: Lanes that hold jobs, by the time at which somebody must look after each.
         self.lanes = f"{namespace}:lanes"
 

@@ -10,8 +10,11 @@ little: every wait ends after a second, and then the worker looks by itself. So 
 messages of producers that ring no bell.
 
 Queues without acknowledgements have nothing to write down, and are read as kombu reads them.
+
+What is no message, or none that its consumer can make anything of, is set aside in a list.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from queue import Empty
@@ -21,12 +24,19 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis import ConnectionError as RedisConnectionError
-from redis import ResponseError
+from redis import RedisError, ResponseError
+
+from queue_run import unreadable
+
+log = logging.getLogger(__name__)
 
 #: Entries of a bell, at most: so many idle workers learn at once of messages that come together.
 BELL_SIZE = 10
 #: Milliseconds for which a bell is kept: whoever comes later looks before it waits.
 BELL_EXPIRY = 10_000
+#: What says nothing about a message: its link, or the broker, did not do its part. kombu counts
+#: `KeyError` among these, which a message without a field raises.
+PASSING_ERRORS = (RedisError, OSError)
 #: `delivery_mode` of a message that may be lost.
 TRANSIENT = 1
 
@@ -48,6 +58,12 @@ class TakingChannel(kombu_redis.Channel):
     _queue_cycle: Any
     global_keyprefix: str
     pool: Any
+    qos: Any
+    _flush_brpop_reauth: Callable[[], None]
+
+    #: The list of what cannot be read (`queue_run.unreadable`).
+    unreadable_key = "unreadable"
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "unreadable_key")
 
     #: Whether the message that is being delivered is written down already.
     taken = False
@@ -106,37 +122,81 @@ class TakingChannel(kombu_redis.Channel):
         self.client.connection.send_command(*command)
 
     def _brpop_read(self, **options: Any) -> Any:
-        if self._waits:
-            return self._read_bell(options)
-        self.taken = bool(self._acknowledged)
+        waited, self._waits = self._waits, False
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]
-        except Empty:
-            self._found_nothing = True
-            raise
+            answer = self._answer(options)
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        if answer is None or bytes_to_str(answer[0]) in map(_bell, self._acknowledged):
+            # After a bell, and after a wait, the next question is for a message.
+            self._found_nothing = not waited
+            raise Empty
+        key, message, *tags = answer
+        queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
+        self._queue_cycle.rotate(queue)
+        self._hand_over(message, queue, tag=bytes_to_str(tags[0]) if tags else "")
+        return True
+
+    def _answer(self, options: dict[str, Any]) -> Any:
+        try:
+            return self.client.parse_response(self.client.connection, "BRPOP", **options)
         except ResponseError as error:
             # The message is still in its queue. Celery connects again after this error only.
             raise RedisConnectionError(str(error)) from error
-        finally:
-            self.taken = False
-
-    def _read_bell(self, options: dict[str, Any]) -> Any:
-        self._waits = False
-        try:
-            answer = self.client.parse_response(self.client.connection, "BRPOP", **options)
         except self.connection_errors:
             self.client.connection.disconnect()
             raise
+
+    # What cannot be read
+
+    def _hand_over(self, data: bytes, queue: str, tag: str) -> None:
+        """Give a message to whoever consumes its queue.
+
+        Args:
+            tag: under which it is written down; empty if it is not.
+        """
+        self.taken = bool(tag)
+        try:
+            self.connection._deliver(loads(data.decode()), queue)
+        except PASSING_ERRORS:
+            raise
+        except Exception as error:
+            self.set_aside(data, source=queue, reason=error, tag=tag)
         finally:
-            self._in_poll = None
-        if answer is None or bytes_to_str(answer[0]) in map(_bell, self._acknowledged):
-            # The next question is for a message.
-            raise Empty
-        key, message = answer
-        queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
-        self._queue_cycle.rotate(queue)
-        self.connection._deliver(loads(bytes_to_str(message)), queue)
-        return True
+            self.taken = False
+
+    def set_aside(self, data: bytes | str, *, source: str, reason: object, tag: str = "") -> None:
+        """Keep a message that cannot be read in the list of these, and take it as settled.
+
+        Never raises: where that fails, a message that is written down comes again, and of any
+        other the line in the log is what is left.
+        """
+        unreadable.tell(data, source=source, reason=reason, key=self.unreadable_key)
+        keys = [self.unacked_index_key, self.unacked_key, self.unreadable_key]
+        entry = unreadable.entry(data, source=source, reason=reason)
+        most = str(unreadable.MOST_KEPT)
+        try:
+            self._exchange(("EVAL", _SET_ASIDE, str(len(keys)), *keys, tag, entry, most))
+        except PASSING_ERRORS as error:
+            log.error("it could not be set aside: %s", error)
+        if tag in self.qos._delivered:
+            self.qos._quick_ack(tag)
+
+    def _receive_one(self, client: Any) -> Any:
+        # Remote control: kombu gives out whatever is JSON.
+        try:
+            return super()._receive_one(client)  # type: ignore[misc]
+        except (Empty, *PASSING_ERRORS):
+            raise
+        except Exception as error:
+            log.error("a message of Celery's remote control cannot be read: %r", error)
+            raise Empty from None
+
+    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
+        """The queues that are bound to an exchange, without entries that are no binding."""
+        bindings: list[Any] = super().get_table(exchange)
+        return [binding for binding in bindings if len(binding) == 3]
 
     def _lists(self, queue: str) -> list[str]:
         """The lists of a queue, one for each priority."""
@@ -182,13 +242,32 @@ class TakingChannel(kombu_redis.Channel):
             link.disconnect()
             raise
 
+    def restore(self, data: bytes, pipe: Any, *, last: bool) -> None:
+        """Put an unacknowledged message back on its queue, as the first or the last; or aside, when
+        it cannot be read."""
+        try:
+            message, exchange, routing_key = loads(data.decode())
+            self._do_restore_message(message, exchange, routing_key, pipe, last)
+        except PASSING_ERRORS:
+            raise
+        except Exception as error:
+            facts: dict[str, Any] = {"source": self.unacked_key, "reason": error}
+            unreadable.tell(data, key=self.unreadable_key, **facts)
+            pipe.lpush(self.unreadable_key, unreadable.entry(data, **facts))
+            pipe.ltrim(self.unreadable_key, 0, unreadable.MOST_KEPT - 1)
+
     def _do_restore_message(
         self, payload: Any, exchange: str, routing_key: str, pipe: Any, leftmost: bool = False
     ) -> None:
-        super()._do_restore_message(  # type: ignore[misc]
-            payload, exchange, routing_key, pipe, leftmost
-        )
-        for queue in self._lookup(exchange, routing_key):
+        # kombu's own forgets a message that it cannot put back.
+        payload.setdefault("headers", {})["redelivered"] = True
+        payload["properties"]["delivery_info"]["redelivered"] = True
+        priority, data = self._get_message_priority(payload, reverse=False), dumps(payload)
+        queues = self._lookup(exchange, routing_key)
+        if not queues:
+            raise LookupError(f"no queue takes {routing_key!r} of the exchange {exchange!r}")
+        for queue in queues:
+            (pipe.lpush if leftmost else pipe.rpush)(self._q_for_pri(queue, priority), data)
             _ring(pipe, queue)
 
 
@@ -206,27 +285,41 @@ def _ring(pipe: Any, queue: str) -> None:
 # The oldest message of the first list that has one. An unacknowledged message is the JSON text of
 # the message, its exchange and its routing key. Redis' clock dates it: by those of workers, which
 # differ, others would hand out again what still runs (`QoS.restore_visible`). What cannot be read
-# is taken all the same: kombu says so. What cannot be written down stays where it is.
+# is taken all the same, to be set aside. What cannot be written down stays where it is. The answer
+# ends with the tag under which the message is written down.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] .. '.' .. string.format('%06d', clock[2])
 local function place_of(message)
   local properties = cjson.decode(message).properties
-  local info = properties.delivery_info
+  local info, tag = properties.delivery_info, properties.delivery_tag
+  assert(type(tag) == 'string' and tag ~= '')
+  assert(type(info.exchange) == 'string' and type(info.routing_key) == 'string')
   local place = cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
-  return {properties.delivery_tag, '[' .. message .. ', ' .. place .. ']'}
+  return {tag, '[' .. message .. ', ' .. place .. ']'}
 end
 for i = 3, #KEYS do
   local message = redis.call('LINDEX', KEYS[i], -1)
   if message then
     local readable, found = pcall(place_of, message)
+    local tag = ''
     if readable and ARGV[i - 2] == '1' then
-      redis.call('HSET', KEYS[1], found[1], found[2])
-      redis.call('ZADD', KEYS[2], now, found[1])
+      tag = found[1]
+      redis.call('HSET', KEYS[1], tag, found[2])
+      redis.call('ZADD', KEYS[2], now, tag)
     end
     redis.call('RPOP', KEYS[i])
-    return {KEYS[i], message}
+    return {KEYS[i], message, tag}
   end
 end
 return false
+"""
+
+# What frees memory comes first: where there is none left, the first change decides.
+_SET_ASIDE = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('LPUSH', KEYS[3], ARGV[2])
+redis.call('LTRIM', KEYS[3], 0, ARGV[3] - 1)
+return 1
 """

@@ -136,6 +136,8 @@ class QoS(kombu_redis.QoS):
     _delivered: OrderedDict[str, Any]
     _flush: Callable[[], None]
     _quick_ack: Callable[[str], None]
+    _remove_from_indices: Callable[..., Any]
+    unacked_key: str
 
     def __init__(self, channel: "Channel", prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
@@ -143,6 +145,8 @@ class QoS(kombu_redis.QoS):
         self.unsettled = unsettled_with(os.getpid(), broker, channel.unacked_key)
 
     def append(self, message: Any, delivery_tag: str) -> None:
+        if not isinstance(delivery_tag, str):
+            raise TypeError("a message's delivery tag is a text")
         if self.channel.taken:
             # Redis knows of it since it was taken.
             virtual.QoS.append(self, message, delivery_tag)
@@ -195,6 +199,17 @@ class QoS(kombu_redis.QoS):
         with self.channel.conn_or_acquire() as client:
             ahead = time.time() - _time_of(client)
         return float(self.channel.visibility_timeout + ahead)
+
+    def restore_by_tag(self, tag: str, client: Any | None = None, leftmost: bool = False) -> None:
+        def restore(pipe: Any) -> None:
+            found = pipe.hget(self.unacked_key, tag)
+            pipe.multi()
+            self._remove_from_indices(tag, pipe)
+            if found:
+                self.channel.restore(found, pipe, last=leftmost)
+
+        with self.channel.conn_or_acquire(client) as client:
+            client.transaction(restore, self.unacked_key)
 
     def restore_unacked_once(self, stderr: Any | None = None) -> None:
         # kombu calls this when the channel closes.

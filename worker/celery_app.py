@@ -53,6 +53,7 @@ def create_app() -> Celery:
         _exit(str(error))
     app.conf.update(
         worker_hijack_root_logger=True,
+        worker_consumer="worker.consumer:Consumer",
         worker_log_format=LOG_FORMAT,
         worker_task_log_format=LOG_FORMAT,
     )

@@ -14,6 +14,8 @@ from celery.concurrency import solo, thread
 from celery.worker.strategy import default
 from kombu import Message
 
+from queue_run.errors import InvalidEnvelope
+
 log = logging.getLogger(__name__)
 
 #: Pools that run tasks in the worker's own process.
@@ -40,11 +42,14 @@ def strategy_for(take: Callable[[str], None]) -> Callable[..., Any]:
                 return
             # Nothing to acknowledge on the queue of requests, but on one that was declared before.
             message.ack_log_error(log, consumer.connection_errors)
+            # A batch that cannot be read is set aside by the consumer.
+            (batch,), *_ = message.payload
             try:
-                (batch,), *_ = message.payload
                 take(batch)
+            except InvalidEnvelope:
+                raise
             except Exception:
-                # It would end the worker. Its clients have their answers at their deadlines.
+                # Its clients have their answers at their deadlines.
                 log.exception("a batch of requests was lost")
 
         return received

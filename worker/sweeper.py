@@ -2,9 +2,11 @@
 
 import logging
 import threading
+from collections.abc import Callable
+from functools import partial
 
 from queue_run.errors import InfrastructureError
-from queue_run.jobs.delays import Delays
+from queue_run.jobs.delays import Claimed, Delays
 from queue_run.jobs.lanes import Lane, Lanes
 from queue_run.jobs.pushing import JobPusher
 from queue_run.jobs.store import Store
@@ -55,12 +57,24 @@ class Sweeper:
         """Send what is due; whether there may be more."""
         due = self._delays.claim(AT_ONCE)
         for claimed in due:
-            self._pusher.send(claimed.job, self._facts(claimed.job.queue))
-            self._delays.done(claimed)
+            self._apart(partial(self._send, claimed), f"the delayed job {claimed.job.id}")
         lanes = self._lanes.claim(AT_ONCE)
         for lane in lanes:
-            self.send_drain(lane)
+            self._apart(partial(self.send_drain, lane), f"a drain for the group {lane.name}")
         return len(due) == AT_ONCE or len(lanes) == AT_ONCE
+
+    def _apart(self, send: Callable[[], None], what: str) -> None:
+        """Send something whose failure must not keep the others from being sent."""
+        try:
+            send()
+        except InfrastructureError:
+            raise
+        except Exception:
+            log.exception("%r could not be sent, and is tried again later", what)
+
+    def _send(self, claimed: Claimed) -> None:
+        self._pusher.send(claimed.job, self._facts(claimed.job.queue))
+        self._delays.done(claimed)
 
     def send_drain(self, lane: Lane) -> None:
         self._pusher.send_drain(lane, self._facts(lane.queue))

@@ -14,7 +14,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 from kombu import Message
 
-from queue_run import runtime
+from queue_run import runtime, unreadable
 from queue_run.envelopes import decode_batch
 from queue_run.errors import InfrastructureError, InvalidEnvelope
 from queue_run.ids import id_of_user
@@ -117,15 +117,16 @@ def register(app: Celery, routes: Routes, process: Process) -> None:
     """Make the application's queues, and the tasks that carry requests and drain lanes, Celery
     tasks."""
 
-    def requests(batch: str) -> None:
-        try:
-            work = decode_batch(batch)
-        except InvalidEnvelope as error:
-            log.error("a batch of requests cannot be read: %s", error)
-        else:
-            process.intake.accept(work)
+    def take(batch: Any) -> None:
+        process.intake.accept(decode_batch(batch))
 
-    strategy = staticmethod(strategy_for(requests))
+    def requests(batch: Any) -> None:
+        try:
+            take(batch)
+        except InvalidEnvelope as error:
+            _set_aside(str(batch), "a batch of requests", error)
+
+    strategy = staticmethod(strategy_for(take))
     app.task(name=REQUESTS_TASK, ignore_result=True, shared=False, Strategy=strategy)(requests)
 
     for queue in routes.queues.values():
@@ -134,7 +135,12 @@ def register(app: Celery, routes: Routes, process: Process) -> None:
 
 
 def _register_queue(app: Celery, queue: JobHandler, process: Process) -> None:
-    def run(task: "Task[Any, Any]", payload: Any = None) -> None:
+    def run(task: "Task[Any, Any]", *arguments: Any, **named: Any) -> None:
+        if len(arguments) + len(named) > 1 or named.keys() - {"payload"}:
+            reason = "a job has one argument, its payload"
+            _set_aside(repr((arguments, named)), f"a job of {queue.name}", reason)
+            return
+        [payload] = arguments or named.values() or [None]
         facts = _facts(task.request.headers)
         job = JobEnvelope(
             id=str(task.request.id), queue=queue.name, payload=payload, facts=facts or JobFacts()
@@ -185,6 +191,13 @@ def _register_durable(app: Celery, name: str, function: Any, *, time_limit: floa
     )(function)
 
 
+def _set_aside(data: str, source: str, reason: object) -> None:
+    here = runtime.current()
+    unreadable.set_aside(
+        here.store.client, here.keys.unreadable, data, source=source, reason=reason
+    )
+
+
 def _handed_back(what: str, error: Exception) -> Reject:
     """What is raised where a task cannot do its work: the broker hands it out again.
 
@@ -209,7 +222,8 @@ def keep_unknown(message: Message, name: str, job_id: str) -> None:
     if not name.startswith(JOB_TASK_PREFIX):
         return
     queue = name.removeprefix(JOB_TASK_PREFIX)
-    arguments, *_ = message.payload
+    body = message.payload
+    arguments = body.get("args") if isinstance(body, dict) else body[0]
     payload = arguments[0] if arguments else None
     facts = _facts(message.headers) or JobFacts()
     job = JobEnvelope(id=job_id, queue=queue, payload=payload, facts=facts)
@@ -217,9 +231,9 @@ def keep_unknown(message: Message, name: str, job_id: str) -> None:
     log.warning("%s[%s] comes again in %g s: no file here", queue, job_id, UNKNOWN_DELAY)
 
 
-def _facts(headers: dict[str, Any] | None) -> JobFacts | None:
+def _facts(headers: Any) -> JobFacts | None:
     """What `queue_run.queues` sent along; None for a task that came another way."""
-    found = (headers or {}).get(HEADER)
+    found = headers.get(HEADER) if isinstance(headers, dict) else None
     if found is None:
         return None
     try:

@@ -159,7 +159,7 @@ class Lanes:
         `DRAIN_EXPIRY` seconds."""
         arguments = [milliseconds(DRAIN_EXPIRY), limit]
         names = self._store.call(self._claim, [self._keys.lanes], arguments)
-        return [Lane.parse(name.decode()) for name in names]
+        return [lane for name in names if (lane := _lane_named(name)) is not None]
 
     def _give_back(
         self, lane: Lane, token: str, job_id: str, after: float, uncount: bool = False
@@ -202,6 +202,14 @@ class Drain:
             log.error("%s waits, for its first job cannot be read: %s", self._lane.name, error)
             self._give_back(job_id, uncount=step == "run")
             return Next("refused")
+
+
+def _lane_named(name: bytes) -> Lane | None:
+    try:
+        return Lane.parse(name.decode())
+    except UnicodeDecodeError as error:
+        log.error("a name among the groups cannot be read, and is passed over: %s", error)
+        return None
 
 
 def _parts(entry: bytes) -> tuple[bytes, str, bytes]:

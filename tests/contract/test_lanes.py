@@ -488,3 +488,13 @@ def test_a_lane_waits_for_a_worker_that_can_read_its_first_job(
     found = free(jobs, lane, "newer")
     assert (found.step, found.job, found.attempt) == ("run", job, 1)
     assert job_of(jobs.advance(lane, "newer", done=job.id)).payload == 2
+
+
+def test_a_name_that_cannot_be_read_does_not_keep_other_lanes_from_their_drains(
+    jobs: Jobs, caplog: pytest.LogCaptureFixture
+) -> None:
+    lane = jobs.push("g", 1)
+    jobs.client.zadd(jobs.keys.lanes, {b"\xff": 1, lane.name.encode(): 2})
+    with caplog.at_level(logging.ERROR):
+        assert jobs.lanes.claim(10) == [lane]
+    assert "a name among the groups cannot be read" in caplog.text

@@ -49,7 +49,7 @@ def test_applications_that_share_a_redis_do_not_take_each_others_jobs() -> None:
         create_celery(Settings(namespace=name, visibility_timeout=77)).conf.broker_transport_options
         for name in ("one", "two")
     )
-    for key in ("unacked_key", "unacked_index_key", "unacked_mutex_key"):
+    for key in ("unacked_key", "unacked_index_key", "unacked_mutex_key", "unreadable_key"):
         assert one[key] != two[key]
 
 

@@ -1,5 +1,7 @@
 """Messages that are taken and written down in one step, on a real Redis."""
 
+import base64
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -27,6 +29,7 @@ class Broker:
             "unacked_key": f"{namespace}.unacked",
             "unacked_index_key": f"{namespace}.unacked_index",
             "unacked_mutex_key": f"{namespace}.unacked_mutex",
+            "unreadable_key": f"{namespace}:unreadable",
         }
         self._connections: list[kombu.Connection] = []
 
@@ -60,6 +63,12 @@ class Broker:
         assert self.client.zcard(f"{self.namespace}.unacked_index") == len(found)
         return found
 
+    @property
+    def unreadable(self) -> list[dict[str, Any]]:
+        found = self.client.lrange(f"{self.namespace}:unreadable", 0, -1)
+        assert isinstance(found, list)
+        return [json.loads(each) for each in found]
+
     def close(self) -> None:
         for connection in self._connections:
             connection.release()
@@ -81,15 +90,15 @@ class Worker:
         self.consumer.consume()
 
     def receive(self) -> Any:
-        eventually(self._drained, what="a message")
+        eventually(self.drained, what="a message")
         return self.messages.pop(0)
 
     def wait(self) -> None:
         """Until it waits for a bell."""
-        eventually(lambda: self._drained() or (self.channel._waits), what="the wait")
+        eventually(lambda: self.drained() or (self.channel._waits), what="the wait")
         assert not self.messages
 
-    def _drained(self) -> bool:
+    def drained(self) -> bool:
         with suppress(TimeoutError):
             self.connection.drain_events(timeout=0.05)
         return bool(self.messages)
@@ -228,11 +237,191 @@ def test_odd_messages_are_written_down_as_they_are(broker: Broker) -> None:
     assert again.headers["odd"] == {"delivery_tag": 'x"', "list": []}
 
 
-def test_a_message_that_cannot_be_read_does_not_stop_its_queue(broker: Broker) -> None:
-    worker = Worker(broker)
-    broker.client.lpush(broker.queue.name, "no JSON")
-    broker.send("text")
-    with pytest.raises(ValueError, match="Expecting value"):
-        worker.receive()
+# What cannot be read
+
+
+def message(**changes: Any) -> str:
+    """A message as kombu writes it, with these changes; a field that is `...` is left out."""
+    properties = {
+        "delivery_tag": "a tag",
+        "delivery_info": {"exchange": "e", "routing_key": "r"},
+        "body_encoding": "base64",
+        **changes.pop("properties", {}),
+    }
+    whole = {
+        "body": base64.b64encode(b"[[], {}, {}]").decode(),
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "headers": {},
+        "properties": {name: each for name, each in properties.items() if each is not ...},
+        **changes,
+    }
+    return json.dumps({name: each for name, each in whole.items() if each is not ...})
+
+
+UNREADABLE: dict[str, str | bytes] = {
+    "no JSON": "no JSON",
+    "half of JSON": message()[:-1],
+    "empty": "",
+    "a number": "5",
+    "null": "null",
+    "a list": "[1, 2]",
+    "a text": '"text"',
+    "an object of something else": '{"id": 7}',
+    "no properties": '{"body": "", "headers": {}}',
+    "properties that are none": '{"body": "", "headers": {}, "properties": 5}',
+    "no tag": message(properties={"delivery_tag": ...}),
+    "no encoding of ours": message(properties={"body_encoding": "rot13"}),
+    "a body that is no base64": message(body="a"),
+    "a body that is no text": message(body={"a": 1}),
+    "no UTF-8": b'{"body": "\xff\xfe"}',
+    "no UTF-8 in a good message": message(headers={"x": "~"}).encode().replace(b"~", b"\xff"),
+    "deep": "[" * 100_000,
+    "deep and whole": "[" * 5_000 + "]" * 5_000,
+    "an object that kombu has no type for": '{"__type__": "x", "__value__": 1}',
+    "compressed in no way that we know": message(headers=5),
+}
+UNWRITABLE = {
+    "a tag that is no text": message(properties={"delivery_tag": {}}),
+    "a tag that is null": message(properties={"delivery_tag": None}),
+}
+
+
+@pytest.mark.parametrize("no_ack", [False, True], ids=["acknowledged", "not acknowledged"])
+@pytest.mark.parametrize("data", UNREADABLE.values(), ids=list(UNREADABLE))
+def test_a_message_that_cannot_be_read_is_set_aside_and_the_next_one_comes(
+    broker: Broker, caplog: pytest.LogCaptureFixture, data: str | bytes, no_ack: bool
+) -> None:
+    queue = broker.queue_named("requests", no_ack=True) if no_ack else broker.queue
+    worker = Worker(broker, queue)
+    broker.client.lpush(queue.name, data)
+    broker.send("text", queue)
     assert worker.receive().payload == "text"
+    assert len(broker.unacked) == (0 if no_ack else 1)
+    [entry] = broker.unreadable
+    assert entry["from"] == queue.name
+    assert entry["length"] == len(data)
+    text = data.decode(errors="backslashreplace") if isinstance(data, bytes) else data
+    assert entry["data"] == text[: 16 * 1024]
+    [line] = [each for each in caplog.messages if "cannot be read" in each]
+    assert queue.name in line
+    assert len(line) < 1000
+
+
+@pytest.mark.parametrize("data", UNWRITABLE.values(), ids=list(UNWRITABLE))
+def test_a_message_that_cannot_be_written_down_does_not_stay_in_its_queue(
+    broker: Broker, data: str
+) -> None:
+    worker = Worker(broker)
+    broker.client.lpush(broker.queue.name, data)
+    broker.send("text")
+    eventually(lambda: worker.drained() and not broker.client.llen(broker.queue.name), what="both")
+    assert worker.messages[-1].payload == "text"
+
+
+def test_a_message_that_fails_its_consumer_is_set_aside(broker: Broker) -> None:
+    worker = Worker(broker)
+
+    def fail(message: Any) -> None:
+        if message.payload == "bad":
+            raise TypeError("no task")
+        worker.messages.append(message)
+
+    worker.consumer.on_message = fail
+    broker.send("bad")
+    broker.send("good")
+    assert worker.receive().payload == "good"
+    [entry] = broker.unreadable
+    assert entry["reason"] == "TypeError: no task"
+    assert [json.loads(each)[0]["body"] for each in broker.unacked.values()] == [
+        base64.b64encode(b"good").decode()
+    ]
+    # It counts as settled: the worker may take as many as before.
+    assert len(worker.channel.qos._delivered) - len(worker.channel.qos._dirty) == 1
+
+
+def test_a_link_that_is_lost_is_not_the_messages_fault(broker: Broker) -> None:
+    worker = Worker(broker)
+
+    def fail(_: Any) -> None:
+        raise ConnectionError("lost")
+
+    worker.consumer.on_message = fail
+    broker.send("text")
+    with pytest.raises(ConnectionError, match="lost"):
+        worker.receive()
+    assert broker.unreadable == []
     assert len(broker.unacked) == 1
+
+
+def test_the_list_of_what_cannot_be_read_is_short(broker: Broker) -> None:
+    worker = Worker(broker)
+    with broker.client.pipeline() as pipe:
+        for n in range(1010):
+            pipe.lpush(broker.queue.name, f"bad {n}")
+        pipe.execute()
+    broker.send("text")
+    assert worker.receive().payload == "text"
+    found = broker.unreadable
+    assert len(found) == 1000
+    assert found[0]["data"] == "bad 1009"
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["no JSON", "5", "[]", '[5, "e", "r"]', '[{"properties": {}}, "e", "r"]', b"\xff", "[" * 9_999],
+    ids=lambda data: repr(data[:20]),
+)
+def test_an_unacknowledged_message_that_cannot_be_read_does_not_keep_others_from_coming_back(
+    broker: Broker, data: str | bytes
+) -> None:
+    broker.send("text")
+    first = Worker(broker)
+    first.receive()
+    for tag in broker.unacked:
+        broker.client.zadd(f"{broker.namespace}.unacked_index", {tag: 1})
+    broker.client.hset(f"{broker.namespace}.unacked", "bad", data)
+    broker.client.zadd(f"{broker.namespace}.unacked_index", {"bad": 0})
+    second = Worker(broker)
+    second.channel.qos.restore_visible(interval=1)
+    assert second.receive().payload == "text"
+    assert len(broker.unacked) == 1
+    [entry] = broker.unreadable
+    assert entry["from"] == f"{broker.namespace}.unacked"
+
+
+def test_an_unacknowledged_message_of_a_queue_that_is_gone_is_set_aside(broker: Broker) -> None:
+    broker.send("text")
+    first = Worker(broker)
+    first.receive()
+    [tag] = broker.unacked
+    broker.client.delete(f"_kombu.binding.{broker.namespace}")
+    first.channel.qos.restore_by_tag(tag)
+    [entry] = broker.unreadable
+    assert "no queue takes" in entry["reason"]
+    assert broker.unacked == {}
+
+
+def test_an_entry_that_is_no_binding_does_not_keep_messages_from_their_queue(
+    broker: Broker,
+) -> None:
+    worker = Worker(broker)
+    broker.client.sadd(f"_kombu.binding.{broker.namespace}", "no binding")
+    broker.send("text")
+    message = worker.receive()
+    message.requeue()
+    assert worker.receive().payload == "text"
+
+
+@pytest.mark.parametrize("data", ["5", "[]", '{"a": 1}', "no JSON"])
+def test_remote_control_that_cannot_be_read_is_passed_over(
+    broker: Broker, caplog: pytest.LogCaptureFixture, data: str
+) -> None:
+    control = Exchange(f"{broker.namespace}.control", type="fanout")
+    worker = Worker(broker, Queue(f"{broker.namespace}.box", control))
+    topic = f"/0.{control.name}"
+    eventually(lambda: worker.drained() or broker.client.pubsub_numpat(), what="the subscription")
+    eventually(lambda: broker.client.publish(topic, data), what="somebody who listens")
+    with broker.connect() as connection:
+        connection.Producer().publish("text", exchange=control, declare=[control])
+    assert worker.receive().payload == "text"

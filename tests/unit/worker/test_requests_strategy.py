@@ -1,5 +1,6 @@
 """Which way a batch of requests takes in a worker. That it arrives is shown by tests/acceptance."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ from celery import Celery
 from celery.concurrency import solo, thread
 from celery.concurrency.base import BasePool
 
+from queue_run.errors import InvalidEnvelope
 from worker import requests_strategy
 from worker.requests_strategy import strategy_for
 
@@ -45,10 +47,12 @@ def celerys(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return given
 
 
-def receive(batch: Batch, consumer: Consumer) -> list[str]:
+def receive(
+    batch: Batch, consumer: Consumer, take: Callable[[str], None] | None = None
+) -> list[str]:
     """Let a worker receive the batch; what is taken at once."""
     taken: list[str] = []
-    received = strategy_for(taken.append)(cast("Any", None), Celery(), consumer)
+    received = strategy_for(take or taken.append)(cast("Any", None), Celery(), consumer)
     received(batch, None, "ack", "reject", [])
     return taken
 
@@ -75,8 +79,21 @@ def test_whoever_follows_celerys_events_sees_every_batch(celerys: list[Any]) -> 
     assert celerys == [(batch, None, "ack", "reject", [])]
 
 
-def test_a_batch_that_cannot_be_taken_does_not_end_the_worker(
+def test_a_batch_that_fails_unexpectedly_does_not_end_the_worker(
     celerys: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert receive(Batch(), Consumer(solo.TaskPool)) == []
+    def fail(_: str) -> None:
+        raise RuntimeError("no loop")
+
+    assert receive(Batch("1[]"), Consumer(solo.TaskPool), fail) == []
     assert "a batch of requests was lost" in caplog.text
+
+
+def test_a_batch_that_cannot_be_read_is_left_to_the_consumer(celerys: list[Any]) -> None:
+    def fail(_: str) -> None:
+        raise InvalidEnvelope(b"5", "no batch")
+
+    with pytest.raises(InvalidEnvelope):
+        receive(Batch("1[]"), Consumer(solo.TaskPool), fail)
+    with pytest.raises(ValueError, match="unpack"):
+        receive(Batch(), Consumer(solo.TaskPool))

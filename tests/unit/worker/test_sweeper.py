@@ -37,6 +37,8 @@ class RecordingPusher(JobPusher):
 
     def send(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
         self.asked.release()
+        if job.payload == "bad":
+            raise TypeError("no broker takes it")
         if self.away is not None:
             raise self.away
         self.sent.append((job, facts))
@@ -143,6 +145,24 @@ def test_while_the_broker_is_away_jobs_wait(
     # The claim of the first look would last for half a minute.
     here.store.client.zadd(here.store.keys.delayed, {JOB.id: 0})
     eventually(lambda: here.waiting() == 0, what="the job to be sent")
+
+
+def test_a_job_that_cannot_be_sent_does_not_keep_others_waiting(
+    here: Here, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        payload = "bad" if number == 0 else "good"
+        here.delays.add(msgspec.structs.replace(JOB, id=f"job-{number}", payload=payload), 0.001)
+    group = msgspec.structs.replace(JOB, facts=JobFacts(group="g"))
+    here.lanes.push(group, dedupe="x")
+    here.lane_is_due(Lane("mail", "g"))
+    for number in range(3):
+        here.store.client.zadd(here.store.keys.delayed, {f"job-{number}": number})
+    here.sweep()
+    eventually(lambda: here.pusher.drains, what="the drain")
+    assert [job.id for job, _ in here.pusher.sent] == ["job-1", "job-2"]
+    assert "the delayed job job-0" in caplog.text
+    assert here.waiting() == 1
 
 
 def test_a_sweeper_outlives_its_redis(

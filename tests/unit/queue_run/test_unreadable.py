@@ -1,0 +1,67 @@
+"""What cannot be read: its line in the log, and its entry in the list."""
+
+import json
+
+import pytest
+import redis
+
+from queue_run.unreadable import (
+    LONGEST_KEPT,
+    LONGEST_SHOWN,
+    MOST_KEPT,
+    entry,
+    excerpt,
+    set_aside,
+)
+from tests.processes import RedisServer
+
+
+def test_an_entry_says_where_it_lay_when_and_why() -> None:
+    kept = json.loads(entry("no JSON", source="shop.jobs", reason=ValueError("why")))
+    assert kept.pop("at") > 1_700_000_000
+    assert kept == {
+        "from": "shop.jobs",
+        "reason": "ValueError: why",
+        "length": 7,
+        "data": "no JSON",
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [(b"\xff\x00a", "\\xff\x00a"), ("\ud800", "\\ud800"), ("é", "é"), (b"", "")],
+    ids=repr,
+)
+def test_an_entry_keeps_what_is_no_text(data: bytes | str, text: str) -> None:
+    assert json.loads(entry(data, source="a", reason="why"))["data"] == text
+
+
+def test_an_entry_and_a_line_are_short_whatever_they_are_about() -> None:
+    long = "\x1b[31m\n" * 1_000_000
+    kept = entry(long, source="a", reason=long)
+    assert len(json.loads(kept)["data"]) == LONGEST_KEPT
+    assert len(kept) < 10 * LONGEST_KEPT
+    line = excerpt(long)
+    assert len(line) < 5 * LONGEST_SHOWN
+    assert line.isprintable()
+    assert line.endswith("(6,000,000 in all)")
+
+
+def test_a_reason_is_one_line_too(caplog: pytest.LogCaptureFixture, namespace: str) -> None:
+    with redis.Redis(port=1) as nobody:
+        set_aside(nobody, "a:unreadable", "data", source="here", reason=ValueError("a\nb\x1b"))
+    first, second = caplog.messages
+    assert "what lay in here cannot be read (ValueError: a\\nb\\x1b)" in first
+    assert first.isprintable()
+    assert "it could not be set aside" in second
+
+
+def test_the_list_keeps_the_newest(redis_server: RedisServer, namespace: str) -> None:
+    with redis_server.client() as client:
+        for number in range(MOST_KEPT + 3):
+            set_aside(client, namespace, str(number), source="here", reason="why")
+        found = client.lrange(namespace, 0, -1)
+    assert isinstance(found, list)
+    assert [json.loads(each)["data"] for each in found] == [
+        str(number) for number in reversed(range(3, MOST_KEPT + 3))
+    ]

@@ -1,0 +1,159 @@
+"""How a worker receives messages: Celery's consumer, which no message can end.
+
+Celery looks into a message at several places, and each of them takes for granted what a sender of
+its own has written. A message that it cannot use is set aside here (`queue_run.unreadable`),
+whatever it fails with: the worker goes on with the next one.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+from celery import signals
+from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.request import Request
+from kombu import Message
+from kombu.utils.json import dumps
+from redis.exceptions import RedisError
+
+from queue_run import runtime, unreadable
+from queue_run.keys import JOB_TASK_PREFIX
+from queue_run.redis_taking import TakingChannel
+
+#: What says nothing about a message: a link is lost, or the broker did not do its part.
+PASSING = (OSError, RedisError)
+
+
+class Consumer(CeleryConsumer):
+    """Receives messages, and sets aside those that are no task."""
+
+    # Celery's, and not in its stubs.
+    connection_errors: tuple[type[Exception], ...]
+    channel_errors: tuple[type[Exception], ...]
+    controller: Any
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        if getattr(self.controller, "semaphore", None) is not None:
+            # Looked up by Celery for each task.
+            self.controller._process_task = partial(
+                _give_to_pool, self.controller, self.controller._process_task
+            )
+
+    def create_task_handler(self, *arguments: Any, **named: Any) -> Callable[[Message], None]:
+        handle = super().create_task_handler(*arguments, **named)
+
+        def received(message: Message) -> None:
+            try:
+                check_task(message)
+                handle(message)
+            except self._passing():
+                raise
+            except Exception as error:
+                set_aside(message, error)
+
+        return received
+
+    def on_decode_error(self, message: Message, exc: Exception) -> None:
+        set_aside(message, exc)
+
+    def on_unknown_message(self, body: Any, message: Message) -> None:
+        set_aside(message, "it names no task")
+        signals.task_rejected.send(sender=self, message=message, exc=None)
+
+    def on_invalid_task(self, body: Any, message: Message, exc: Exception) -> None:
+        set_aside(message, exc)
+        signals.task_rejected.send(sender=self, message=message, exc=exc)
+
+    def on_unknown_task(self, body: Any, message: Message, exc: Exception) -> None:
+        name = (message.headers or {}).get("task")
+        if isinstance(name, str) and name.startswith(JOB_TASK_PREFIX):
+            # Our own come again, to a worker that may have their file (`keep_unknown`).
+            super().on_unknown_task(body, message, exc)
+        else:
+            set_aside(message, f"no file here has its task {name!r}")
+
+    def _passing(self) -> tuple[type[BaseException], ...]:
+        # kombu counts `KeyError` among these, which a message without a field raises.
+        known = {*self.connection_errors, *self.channel_errors} - {KeyError}
+        return (*known, *PASSING)
+
+
+def _give_to_pool(controller: Any, give: Callable[[Request], None], request: Request) -> None:
+    """Give a task to a pool of processes, where a place is free for it."""
+    try:
+        give(request)
+    except PASSING:
+        raise
+    except Exception as error:
+        set_aside(request.message, error)
+        controller.semaphore.release()
+
+
+def check_task(message: Message) -> None:
+    """Look at what Celery takes for granted where it does not survive the lack of it.
+
+    Raises:
+        TypeError, ValueError: for a message that is no task.
+    """
+    headers, body = message.headers or {}, message.payload
+    if not isinstance(headers, dict):
+        raise TypeError("its headers are no object")
+    if isinstance(body, dict):
+        # Celery's first protocol has everything in the body.
+        arguments, named, embed = body.get("args", []), body.get("kwargs", {}), {}
+        headers = {**body, **headers}
+    elif isinstance(body, list | tuple) and len(body) == 3:
+        arguments, named, embed = body
+    else:
+        raise ValueError("its body is not [arguments, keyword arguments, options]")
+    if not isinstance(arguments, list | tuple) or not isinstance(named, dict):
+        raise TypeError("its arguments are not a list and an object")
+    if not isinstance(embed or {}, dict):
+        raise TypeError("its options are no object")
+    if not _are_limits(headers.get("timelimit")):
+        raise ValueError("its time limits are not two numbers of seconds")
+
+
+def _are_limits(limits: object) -> bool:
+    """Whether these are time limits: a prefork worker's timers end it with any others."""
+    if limits is None:
+        return True
+    return (
+        isinstance(limits, list | tuple)
+        and len(limits) == 2
+        and all(
+            each is None or (isinstance(each, int | float) and 0 <= each < float("inf"))
+            for each in limits
+        )
+    )
+
+
+def set_aside(message: Message, reason: object) -> None:
+    """Keep a message in the list of what cannot be read, and take it as settled."""
+    channel = message.channel
+    source = str((message.delivery_info or {}).get("routing_key"))
+    if isinstance(channel, TakingChannel):
+        data = dumps(getattr(message, "_raw", None))
+        channel.set_aside(data, source=source, reason=reason, tag=message.delivery_tag or "")
+        return
+    here = runtime.current()
+    facts: dict[str, Any] = {"source": source, "reason": reason}
+    unreadable.set_aside(here.store.client, here.keys.unreadable, _shown(message), **facts)
+    if not message.acknowledged:
+        # A rejection would be an error on a queue without acknowledgements.
+        message.ack()
+
+
+def _shown(message: Message) -> str:
+    """A message of a broker that has a form of its own for it, as JSON."""
+    body: Any = message.body
+    whole = {
+        "body": body if isinstance(body, str) else body.decode(errors="replace"),
+        "content-type": message.content_type,
+        "content-encoding": message.content_encoding,
+        "headers": message.headers,
+        "properties": message.properties,
+    }
+    return msgspec.json.encode(whole, enc_hook=str).decode()
