@@ -32,15 +32,15 @@ def create_celery(settings: Settings) -> Celery:
         task_default_routing_key=keys.jobs_queue,
         task_routes={REQUESTS_TASK: {"queue": keys.sockets_queue}},
         # Remote control and events of several applications on one broker stay apart.
-        control_exchange=f"{settings.namespace}.control",
-        event_exchange=f"{settings.namespace}.events",
+        control_exchange=keys.control_exchange,
+        event_exchange=keys.event_exchange,
         # What cron texts mean (`queue_run.schedules`).
         timezone="UTC",
         enable_utc=True,
         # RedBeat, where it is installed: the schedules of several applications stay apart.
         redbeat_redis_url=settings.redis_url,
         redbeat_redis_options={},
-        redbeat_key_prefix=f"{settings.namespace}.redbeat:",
+        redbeat_key_prefix=keys.redbeat,
         # No results are kept, so beat need not push a job to remove them.
         result_expires=None,
         accept_content=["json"],
@@ -84,16 +84,17 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         return {"confirm_publish": True}
     if not is_redis(settings):
         return {}
+    keys = Keys(settings.namespace)
     return {
         "visibility_timeout": settings.visibility_timeout,
         # What a killed worker held is looked for every second, not every hundred.
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
         # Applications that share a Redis must not restore each other's jobs.
-        "unacked_key": f"{settings.namespace}.unacked",
-        "unacked_index_key": f"{settings.namespace}.unacked_index",
-        "unacked_mutex_key": f"{settings.namespace}.unacked_mutex",
-        "unreadable_key": Keys(settings.namespace).unreadable,
+        "unacked_key": keys.unacked,
+        "unacked_index_key": keys.unacked_index,
+        "unacked_mutex_key": keys.unacked_mutex,
+        "unreadable_key": keys.unreadable,
         "socket_connect_timeout": settings.publish_timeout,
         "socket_keepalive": True,
     }

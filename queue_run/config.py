@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from queue_run import schedules
+from queue_run.keys import RESERVED
 
 #: Seconds that a request may take unless its file says otherwise.
 REQUEST_TIMEOUT = 10.0
@@ -15,6 +16,8 @@ JOB_TIMEOUT = 300.0
 JOB_RETRIES = 3
 #: Seconds before a job's first retry unless its file says otherwise.
 JOB_BACKOFF = 5.0
+#: Characters of a name, at most: RabbitMQ takes 255 bytes, the namespace included.
+LONGEST_NAME = 40
 
 DataType = Literal["auto", "json", "text", "binary"]
 
@@ -37,7 +40,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         schedule: queues only: when Celery beat pushes a job: cron text, words like "daily" and
             "every 15 minutes", or a timedelta (`queue_run.schedules`).
         celery_queue: queues only: a Celery queue of its own, `<namespace>.<celery_queue>`, which
-            workers of their own may serve.
+            workers of their own may serve. Names that queue-run or Celery uses itself ("sockets",
+            "jobs", "unacked", …) are refused.
         notify: queues only: tell the user of a job when it has finished, failed or was cancelled.
         http: queues only: "user" lets every logged-in user push by `POST /_/queues/<name>`;
             without it only programs with an API key may.
@@ -68,10 +72,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"backoff is a number of seconds above 0, not {self.backoff!r}")
         if self.celery_queue is not None and not _is_name(self.celery_queue):
             raise ValueError(
-                f"celery_queue is a name of letters, digits, '_' and '-', not {self.celery_queue!r}"
+                "celery_queue is a name of letters, digits, '_' and '-', at most "
+                f"{LONGEST_NAME}, not {self.celery_queue!r}"
             )
-        if self.celery_queue == "sockets":
-            raise ValueError('celery_queue is not "sockets": that one carries requests')
+        if self.celery_queue in RESERVED:
+            taken = _TAKEN.get(self.celery_queue, "queue-run and Celery use that name themselves")
+            raise ValueError(
+                f'celery_queue is not "{self.celery_queue}": {taken}; choose another name'
+            )
         if self.http not in (None, "user"):
             raise ValueError(f'http is "user" or is left out, not {self.http!r}')
         if self.schedule is not None:
@@ -80,6 +88,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("schedule and fifo exclude each other: a scheduled job has no group")
 
 
+#: What some names that are reserved stand for.
+_TAKEN = {
+    "sockets": "that one carries requests",
+    "jobs": "that one carries all jobs whose file names none",
+}
 #: Options that only a file in `sockets/` may set.
 SOCKET_ONLY = ("type", "ordered")
 #: Options that only a file in `queues/` may set.
@@ -91,4 +104,8 @@ def _is_count(value: object) -> bool:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value.replace("_", "").replace("-", "").isalnum()
+    return (
+        isinstance(value, str)
+        and len(value) <= LONGEST_NAME
+        and value.replace("_", "").replace("-", "").isalnum()
+    )

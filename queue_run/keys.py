@@ -8,6 +8,8 @@ REQUESTS_TASK = "queue_run.requests"
 JOB_TASK_PREFIX = "queues."
 #: The Celery task that runs the jobs of one FIFO group.
 DRAIN_TASK = "queue_run.drain"
+#: What follows the name of a Celery queue in that of its bell (`queue_run.redis_taking`).
+BELL = "bell"
 
 
 class Keys:
@@ -41,6 +43,16 @@ class Keys:
         self.sockets_queue = f"{namespace}.sockets"
         #: Celery queue of jobs.
         self.jobs_queue = f"{namespace}.jobs"
+        #: With Redis as the broker: messages that were taken and not acknowledged, by tag; their
+        #: tags by time; who looks for those of dead workers.
+        self.unacked = f"{namespace}.unacked"
+        self.unacked_index = f"{namespace}.unacked_index"
+        self.unacked_mutex = f"{namespace}.unacked_mutex"
+        #: Exchanges of Celery's remote control and events.
+        self.control_exchange = f"{namespace}.control"
+        self.event_exchange = f"{namespace}.events"
+        #: What the keys of RedBeat begin with, which keeps Celery's schedules.
+        self.redbeat = f"{namespace}.redbeat:"
         #: Jobs that wait for their time, by due time; and the jobs themselves, by id.
         self.delayed = f"{namespace}:delayed"
         self.delayed_jobs = f"{namespace}:delayed:jobs"
@@ -96,3 +108,14 @@ class Keys:
     def sequence(self, queue: str) -> str:
         """Counts the jobs of a FIFO queue."""
         return f"{self.namespace}:sequence:{queue}"
+
+
+def _reserved() -> frozenset[str]:
+    keys = Keys("")
+    named = {name[1:].partition(":")[0] for name in vars(keys).values() if name.startswith(".")}
+    return frozenset({*named, BELL})
+
+
+#: Names that stand for something of ours or of Celery's behind `<namespace>.`, where the Celery
+#: queues of files stand too: `Config(celery_queue=…)` takes none of them.
+RESERVED = _reserved()

@@ -27,6 +27,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import RedisError, ResponseError
 
 from queue_run import unreadable
+from queue_run.keys import BELL
 
 log = logging.getLogger(__name__)
 
@@ -272,7 +273,7 @@ class TakingChannel(kombu_redis.Channel):
 
 
 def _bell(queue: str) -> str:
-    return f"{queue}.bell"
+    return f"{queue}.{BELL}"
 
 
 def _ring(pipe: Any, queue: str) -> None:

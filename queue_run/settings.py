@@ -11,6 +11,7 @@ import msgspec
 
 from queue_run import api_keys, origins
 from queue_run.errors import SettingsError
+from queue_run.keys import RESERVED
 
 #: Variables that carry no prefix, because every hosting platform already knows them.
 CUSTOMARY_NAMES = {"redis_url": "REDIS_URL", "broker_url": "BROKER_URL", "port": "PORT"}
@@ -19,6 +20,11 @@ PREFIX = "QUEUE_RUN_"
 PROCESS_VARIABLE = "QUEUE_RUN_PROCESS"
 #: Read by the test suite, never by the framework.
 TEST_PREFIX = "QUEUE_RUN_TEST_"
+
+#: Characters of a namespace, at most: RabbitMQ takes names of 255 bytes.
+LONGEST_NAMESPACE = 100
+#: Exchanges of every Celery that is not told otherwise.
+CELERYS = {"celeryev"}
 
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
@@ -170,10 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"BROKER_URL={self.broker_url!r}: set a URL, for example amqp://127.0.0.1 "
                 "or redis://127.0.0.1:6379/1"
             )
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.namespace):
-            found.append(
-                f"QUEUE_RUN_NAMESPACE={self.namespace!r}: use letters, digits, '.', '_' and '-'"
-            )
+        found += _namespace_problems(self.namespace)
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             found.append(
                 f"QUEUE_RUN_LOG_LEVEL={self.log_level!r}: use DEBUG, INFO, WARNING or ERROR"
@@ -202,6 +205,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         except api_keys.InvalidApiKeys as error:
             found += [f"QUEUE_RUN_API_KEYS: {problem}" for problem in error.problems]
         return found
+
+
+def _namespace_problems(namespace: str) -> list[str]:
+    start = f"QUEUE_RUN_NAMESPACE={namespace!r}:"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", namespace):
+        return [f"{start} use letters, digits, '.', '_' and '-'"]
+    if len(namespace) > LONGEST_NAMESPACE:
+        return [f"{start} use at most {LONGEST_NAMESPACE} characters"]
+    _, dot, last = namespace.rpartition(".")
+    if (dot and last in {*RESERVED, "pidbox"}) or namespace.startswith("amq.") or last in CELERYS:
+        return [f"{start} the brokers or Celery use such a name themselves; choose another one"]
+    return []
 
 
 def words(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -323,13 +324,14 @@ def _job_handler(file: str, module: ModuleType, hooks: Hooks) -> JobHandler | No
     handler = _find_handler(module)
     if handler is None:
         return None
+    name = _queue_name(file)
     config = _config(module, not_for=SOCKET_ONLY, folder=SOCKETS)
     validate = _payload_validator(handler)
     if config.schedule is not None:
         _check_schedulable(validate)
     return JobHandler(
         file=file,
-        name=".".join(Path(file).with_suffix("").parts[1:]),
+        name=name,
         handler=handler,
         parameters=_job_parameters(handler),
         is_async=inspect.iscoroutinefunction(handler),
@@ -344,6 +346,17 @@ def _job_handler(file: str, module: ModuleType, hooks: Hooks) -> JobHandler | No
         validate=validate,
         hooks=hooks,
     )
+
+
+def _queue_name(file: str) -> str:
+    """The name of a file's queue, which becomes part of names in Redis and on the broker."""
+    parts = Path(file).with_suffix("").parts[1:]
+    if not all(re.fullmatch(r"[\w-]+", part) for part in parts):
+        raise _Invalid(
+            "a queue is named after its file: name it and its folders with letters, digits, "
+            "'_' and '-' only"
+        )
+    return ".".join(parts)
 
 
 def _payload_validator(handler: Handler) -> Validate | None:

@@ -9,6 +9,7 @@ import pytest
 
 from queue_run import Config
 from queue_run.config import JOB_ONLY, SOCKET_ONLY
+from queue_run.keys import RESERVED
 
 
 def test_nothing_is_said_by_default() -> None:
@@ -60,7 +61,7 @@ def test_a_celery_queue_has_a_name(name: str) -> None:
     assert Config(celery_queue=name).celery_queue == name
 
 
-@pytest.mark.parametrize("name", ["", "a.b", "a b", "-", "*", 7])
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "-", "*", 7, "a:b", "a\x06\x163", "a" * 41])
 def test_a_celery_queue_whose_name_would_not_do_is_refused(name: Any) -> None:
     with pytest.raises(ValueError, match="celery_queue is a name of letters, digits, '_' and '-'"):
         Config(celery_queue=name)
@@ -69,6 +70,12 @@ def test_a_celery_queue_whose_name_would_not_do_is_refused(name: Any) -> None:
 def test_jobs_stay_away_from_the_celery_queue_of_requests() -> None:
     with pytest.raises(ValueError, match="that one carries requests"):
         Config(celery_queue="sockets")
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_a_celery_queue_has_no_name_of_ours_or_of_celerys(name: str) -> None:
+    with pytest.raises(ValueError, match=f'celery_queue is not "{name}": .*; choose another name'):
+        Config(celery_queue=name)
 
 
 @pytest.mark.parametrize("schedule", ["daily", "*/15 * * * *", timedelta(minutes=5)])

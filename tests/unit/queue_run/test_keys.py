@@ -1,7 +1,11 @@
 """Names in Redis and on the broker: other processes rely on them to the letter."""
 
+import inspect
+
+from queue_run.celery_app import create_celery
 from queue_run.ids import ServerId
-from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
+from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, RESERVED, Keys
+from queue_run.settings import Settings
 
 
 def test_names_begin_with_the_namespace() -> None:
@@ -32,6 +36,40 @@ def test_what_users_choose_cannot_make_two_names_one() -> None:
     keys = Keys("shop")
     pairs = [("a:b", "c"), ("a", "b:c"), ("a:", "b:c"), ("", "a:b:c"), ("3:a", "c")]
     assert len({keys.dedupe(*pair) for pair in pairs}) == len(pairs)
+
+
+def fixed() -> set[str]:
+    """Every name that is made of the namespace alone."""
+    return {name for name in vars(Keys("shop")).values() if name != "shop"}
+
+
+def test_no_celery_queue_of_a_file_is_something_else_of_ours() -> None:
+    """A new name that begins with `<namespace>.` is reserved by being one of `Keys`."""
+    behind = {name.removeprefix("shop.") for name in fixed() if name.startswith("shop.")}
+    assert {name.removesuffix(":") for name in behind} <= RESERVED
+    assert {"unacked", "unacked_index", "unacked_mutex", "sockets", "jobs", "bell"} <= RESERVED
+    # What stands behind a colon is out of reach, since no name of a queue has one.
+    assert all(name.startswith(("shop.", "shop:")) for name in fixed())
+
+
+def test_what_is_made_of_something_is_nothing_that_is_fixed() -> None:
+    keys = Keys("shop")
+    made = {
+        name: getattr(keys, name)(*("" for _ in inspect.signature(getattr(keys, name)).parameters))
+        for name, _ in inspect.getmembers(Keys, inspect.isfunction)
+        if not name.startswith("_") and name != "celery_queue"
+    }
+    assert len(made) > 5
+    for name, prefix in made.items():
+        start = prefix.rstrip("0123456789:") + ":"
+        assert not [each for each in fixed() if each.startswith(start)], name
+
+
+def test_celerys_keys_are_among_those_that_are_reserved() -> None:
+    conf = create_celery(Settings(namespace="shop")).conf
+    options = conf.broker_transport_options
+    assert {each for name, each in options.items() if name.endswith("_key")} <= fixed()
+    assert {conf.control_exchange, conf.event_exchange, conf.redbeat_key_prefix} <= fixed()
 
 
 def test_two_namespaces_share_no_name() -> None:

@@ -245,6 +245,19 @@ def test_a_queue_without_retries_has_one_attempt(load: Load) -> None:
     assert only_queue(load, "retries=0").attempts == 1
 
 
+@pytest.mark.parametrize("name", ["unacked", "unacked_index", "unacked_mutex", "sockets", "bell"])
+def test_a_celery_queue_with_a_name_of_ours_is_refused_with_its_file(load: Load, name: str) -> None:
+    text = f"{CONFIG}config = Config(celery_queue={name!r})\n{JOB}"
+    found = problem(load, "queues/mail.py", text)
+    assert f'celery_queue is not "{name}"' in found
+    assert "choose another name" in found
+
+
+@pytest.mark.parametrize("name", ["a:b", "a b", "a\x06\x163", "a*b"])
+def test_a_queue_whose_file_has_no_name_for_it_is_refused(load: Load, name: str) -> None:
+    assert "letters, digits" in problem(load, f"queues/{name}.py", JOB)
+
+
 def test_a_queue_has_the_schedule_of_its_config(load: Load) -> None:
     schedule = only_queue(load, "schedule='every 15 minutes'").schedule
     assert schedule == schedules.parse("every 15 minutes")

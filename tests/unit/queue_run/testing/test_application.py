@@ -6,7 +6,7 @@ import time
 import pytest
 
 from queue_run import queues, socket
-from queue_run.errors import Refuse
+from queue_run.errors import ApplicationError, Refuse
 from queue_run.testing import Application, Disconnected, connected
 from tests.conftest import WriteApp
 from tests.unit.queue_run.testing.applications import AUTHENTICATED, ECHO, ERRORS, HOOKS, JOBS, told
@@ -29,6 +29,16 @@ def test_with_raise_errors_send_raises_what_the_handler_raised(write_app: WriteA
 def test_a_given_user_needs_an_id(echo: Application) -> None:
     with pytest.raises(TypeError, match="id"):
         echo.connected(user={"name": "Ann"})
+
+
+def test_what_workers_refuse_to_load_is_refused_here_too(write_app: WriteApp) -> None:
+    config = "from queue_run import Config\nconfig = Config(celery_queue='unacked')\n"
+    app = write_app({"queues/mail.py": f"{config}def handler(job): pass\n"})
+    with (
+        pytest.raises(ApplicationError, match=r'queues/mail\.py: .*celery_queue is not "unacked"'),
+        Application(app),
+    ):
+        pass
 
 
 def test_clear_forgets_what_was_noted(jobs: Application) -> None:
