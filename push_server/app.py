@@ -16,7 +16,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, Rule
 
-from push_server import epoch, opening
+from push_server import epoch, opening, session_secret
 from push_server.application import Application
 from push_server.claims import Claiming, Claims
 from push_server.connections import Connections
@@ -40,6 +40,7 @@ from push_server.reception import Reception
 from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
+from push_server.sessions import Seals
 from push_server.timekeeper import Timekeeper
 from push_server.window import Window
 from queue_run.celery_app import create_celery
@@ -133,8 +134,9 @@ class PushServer:
         self._session_rooms = SessionRooms(
             self._redis, self._keys, self._connections, session_time=settings.session_time
         )
+        self._seals = Seals(settings.session_secret.encode() or session_secret.new_secret())
         self._resumption = Resumption(
-            self._window, self._position, self._connections, self._session_rooms
+            self._window, self._position, self._connections, self._session_rooms, self._seals
         )
         self._liveness = Liveness(
             self._position, interval=settings.ping_interval, timeout=settings.ping_timeout
@@ -251,6 +253,7 @@ class PushServer:
         async with asyncio.timeout(3 * ANSWER_TIMEOUT):
             await self._timekeeper.measure()
             self._position.epoch = await epoch.read(self._redis, self._keys)
+            await self._agree_on_secret()
             await self._create_stream()
             await self._listener.open()
             await self._application.refresh()
@@ -291,6 +294,7 @@ class PushServer:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     await self._check_epoch()
+                    await self._agree_on_secret()
                     if not await self._redis.expire(self._stream, self._stream_expiry):
                         log.warning("Redis has lost this server's stream: it is made anew")
                         await self._create_stream()
@@ -299,6 +303,10 @@ class PushServer:
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", str(error) or type(error))
             await asyncio.sleep(self._settings.heartbeat_interval)
+
+    async def _agree_on_secret(self) -> None:
+        if not self._settings.session_secret:
+            await session_secret.agree(self._redis, self._keys, self._seals)
 
     async def _refresh_application(self) -> None:
         try:

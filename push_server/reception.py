@@ -22,7 +22,6 @@ from push_server.protocols.envelope import (
     misunderstood_frame,
 )
 from push_server.services import SHUTTING_DOWN, Refused, Services
-from push_server.sessions import new_session
 from push_server.wire import Limits, Wire
 from queue_run.envelopes import Authenticated
 from queue_run.ids import ConnectionId, id_of_user
@@ -74,7 +73,7 @@ class Reception:
         user_id = None if user is NOBODY else id_of_user(msgspec.json.decode(user))
         envelope = None
         if enveloped:
-            envelope = Envelope(new_session(user_id), services.position.offset)
+            envelope = Envelope(services.resumption.seals.new(user_id), services.position.offset)
         connection = Connection(
             connection_id,
             wire,

@@ -10,7 +10,7 @@ import logging
 from push_server.connections import Connection, Connections
 from push_server.protocols.envelope import Envelope, Phase, Resume, message_frame
 from push_server.session_rooms import SessionRooms
-from push_server.sessions import belongs_to
+from push_server.sessions import Seals
 from push_server.window import Client, Window
 from queue_run.channel.listener import Offset, parse_offset
 
@@ -51,8 +51,14 @@ class Resumption:
     """Brings the clients of this server from held to live."""
 
     def __init__(
-        self, window: Window, position: Position, connections: Connections, rooms: SessionRooms
+        self,
+        window: Window,
+        position: Position,
+        connections: Connections,
+        rooms: SessionRooms,
+        seals: Seals,
     ) -> None:
+        self.seals = seals
         self._window = window
         self._position = position
         self._connections = connections
@@ -81,7 +87,7 @@ class Resumption:
         envelope = _envelope(connection)
         first = self._release(connection)
         session = asked.session
-        if session is not None and belongs_to(session, connection.user_id):
+        if session is not None and self.seals.made(session, connection.user_id):
             self._connections.take_over(connection, session)
         if not first:
             log.info("%s: a resume that came too late", connection)

@@ -21,6 +21,8 @@ class Keys:
         self.broadcast = f"{namespace}:broadcast"
         #: Random text, made with the data: another one tells that Redis has lost them.
         self.epoch = f"{namespace}:epoch"
+        #: With which session ids are sealed, where the settings name no secret.
+        self.session_secret = f"{namespace}:session-secret"
         #: Push servers by the time of their last heartbeat.
         self.push_servers = f"{namespace}:push-servers"
         #: Online users, with the number of push servers that hold connections of each.

@@ -28,6 +28,11 @@ CELERYS = {"celeryev"}
 
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
+#: Characters of a secret, at least.
+MIN_SECRET_LENGTH = 16
+#: Settings whose text nobody is to see in a log.
+SECRETS = frozenset({"api_keys", "session_secret"})
+
 TRUTH_VALUES = {
     **dict.fromkeys(("1", "true", "yes", "on"), True),
     **dict.fromkeys(("0", "false", "no", "off"), False),
@@ -92,6 +97,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ping_timeout: Seconds = 10.0
     #: How long a client's session outlives its socket: replies and requests are kept for it.
     session_time: Seconds = 60.0
+    #: With which session ids are sealed, the same for all push servers; empty: Redis keeps one.
+    session_secret: str = ""
     #: How far back a client can resume: age of the oldest message that a push server keeps.
     window_time: Seconds = 300.0
     #: The same in bytes of messages.
@@ -115,6 +122,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     handler_threads: Count = 16
     #: Entries that the broadcast stream holds, about.
     broadcast_entries: Count = 50_000
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        for name, value in shown.items():
+            if name in SECRETS and value:
+                shown[name] = "***"
+            elif name.endswith("_url"):
+                shown[name] = without_password(value)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def broker(self) -> str:
@@ -200,6 +216,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     f"QUEUE_RUN_ALLOWED_ORIGINS: {shown!r} is no origin like https://example.com: "
                     f"{error}"
                 )
+        if self.session_secret and len(self.session_secret) < MIN_SECRET_LENGTH:
+            # Without the text: it is a secret all the same.
+            found.append(
+                f"QUEUE_RUN_SESSION_SECRET is shorter than {MIN_SECRET_LENGTH} characters: "
+                "python -c 'import secrets; print(secrets.token_urlsafe(32))' makes a good one"
+            )
         try:
             api_keys.parse(self.api_keys)
         except api_keys.InvalidApiKeys as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 import redis
 
 from queue_run import socket
+from queue_run.keys import Keys
 from queue_run.runtime import Runtime, using
 from queue_run.settings import Settings
 from tests.clients import Client, connected
@@ -265,6 +267,89 @@ async def test_the_session_of_another_user_is_not_taken_over(stack: Stack) -> No
         assert answer[-1]["session"] == eve.place["session"] != ann.place["session"]
         await eve.ask(1, name="of eve")
         assert (await eve.next())["data"] == "of eve"
+
+
+def sealed_as_before(chance: str, user: str) -> str:
+    """A session id as a client could make it for earlier releases."""
+    seal = hashlib.blake2b(f"{chance} {user}".encode(), digest_size=6).hexdigest()
+    return f"{chance}.{seal}"
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        sealed_as_before("x" * 60_000, "maker"),
+        sealed_as_before("mine", "maker"),
+        "",
+        "x",
+        ".",
+        "\ud83d",
+        "x" * 60_000,
+    ],
+    ids=["long", "short", "empty", "word", "dot", "surrogate", "letters"],
+)
+async def test_a_session_that_a_client_has_made_is_none(stack: Stack, session: str) -> None:
+    async with enveloped(stack, user="maker") as client:
+        await client.resume({**client.place, "session": session})
+        frames = [await client.next()]
+        if frames[0]["type"] == "error":
+            # It was no JSON text, even.
+            assert session == "\ud83d"
+        else:
+            assert frames[0]["type"] == "resumed"
+            assert frames[0]["session"] == client.place["session"]
+        await client.ask(1, name="made", join="made-room")
+        assert (await client.until("reply"))[-1]["data"] == "made"
+    with redis.Redis.from_url(stack.redis_url) as admin:
+        keys = list(admin.scan_iter(f"{stack.namespace}:*", count=1000))
+    assert keys
+    assert max(map(len, keys)) < 250
+
+
+async def test_sessions_go_on_when_redis_has_lost_the_secret(
+    own_redis: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(own_redis, APP, QUEUE_RUN_HEARTBEAT_INTERVAL="0.3")
+    stack.push_server()
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    keys = Keys(stack.namespace)
+    async with enveloped(stack, user="ann") as before:
+        await before.client.send({"type": "start"})
+        with own_redis.client() as admin:
+            secret = admin.get(keys.session_secret)
+            admin.flushall()
+            gap = (await before.until("gap"))[-1]
+            await eventually_async(
+                lambda: admin.get(keys.session_secret) == secret, what="the secret again"
+            )
+        place = {name: gap[name] for name in ("session", "offset", "epoch")}
+        before.drop()
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with enveloped(stack, 1, user="ann") as after:
+        await after.resume(place)
+        assert (await after.until("resumed"))[-1]["session"] == place["session"]
+
+
+async def test_push_servers_with_the_same_secret_need_none_in_redis(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    secret = "one for both of the servers"
+    stack = new_stack(redis_server, APP, QUEUE_RUN_SESSION_SECRET=secret)
+    stack.push_server()
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    async with enveloped(stack, user="ann") as before:
+        await before.client.send({"type": "start"})
+        before.drop()
+    async with enveloped(stack, 1, user="ann") as after:
+        await after.resume(before.place)
+        assert (await after.until("resumed"))[-1]["session"] == before.place["session"]
+    with redis_server.client() as admin:
+        assert admin.get(Keys(stack.namespace).session_secret) is None
+    assert secret not in stack.logs()
 
 
 # Rooms, and clients without a user

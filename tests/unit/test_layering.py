@@ -76,6 +76,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "claims",
             "late_outcomes",
             "session_rooms",
+            "session_secret",
             "application",
             "pushes",
             "timekeeper",

@@ -20,7 +20,7 @@ from push_server.pushes import Pushes
 from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
-from push_server.sessions import new_session
+from push_server.sessions import Seals
 from push_server.window import Window
 from queue_run.clock import Clock
 from queue_run.ids import RequestId, ServerId, UserId
@@ -35,6 +35,7 @@ from tests.waiting import DEADLINE
 
 KEYS = Keys("test")
 SERVER = ServerId("s1")
+SEALS = Seals(b"the secret of tests")
 
 INDEX = RouteFacts(pattern="/", file="sockets/index.py", fallback=True, timeout=60)
 UNORDERED = RouteFacts(pattern="/unordered", file="sockets/unordered.py", timeout=60, ordered=False)
@@ -94,7 +95,7 @@ class PushServerParts:
         )
         self.session_rooms = RecordingSessionRooms()
         self.resumption = Resumption(
-            self.window, self.position, self.connections, self.session_rooms
+            self.window, self.position, self.connections, self.session_rooms, SEALS
         )
         self.liveness = Liveness(
             self.position,
@@ -123,7 +124,7 @@ class PushServerParts:
         client_id = UserId(user) if user else None
         transport = RecordingTransport()
         connection = new_connection(self.connections, transport, self.settings, user=user)
-        envelope = Envelope(session or new_session(client_id), self.position.offset)
+        envelope = Envelope(session or SEALS.new(client_id), self.position.offset)
         connection.envelope = envelope
         self.connections.add(connection)
         self.resumption.hold(connection)

@@ -9,7 +9,6 @@ import pytest
 from push_server.hub import Hub
 from push_server.protocols.envelope import Envelope, Phase, Resume
 from push_server.resume import HOLD_TIME, MESSAGES_AT_ONCE
-from push_server.sessions import new_session
 from queue_run.channel.listener import Entry, Offset, format_offset
 from queue_run.envelopes import (
     ChannelEnvelope,
@@ -23,7 +22,7 @@ from queue_run.envelopes import (
 )
 from queue_run.ids import RequestId, UserId
 from queue_run.messages import Form, Message
-from tests.unit.push_server.building import KEYS, Client, PushServerParts, push_server
+from tests.unit.push_server.building import KEYS, SEALS, Client, PushServerParts, push_server
 from tests.waiting import eventually_async
 
 ANN = UserId("ann")
@@ -205,12 +204,12 @@ async def test_a_client_takes_its_session_over(server: Server) -> None:
 async def test_the_session_of_another_user_is_not_taken_over(server: Server) -> None:
     client = server.parts.connect_enveloped(user="ann", live=False)
     own = state(client).session
-    server.resume(client, "0-0", session=new_session(UserId("bob")))
+    server.resume(client, "0-0", session=SEALS.new(UserId("bob")))
     assert client.told == [{"type": "resumed", "session": own, "offset": "0-0"}]
 
 
 async def test_rooms_are_those_of_the_session_and_of_what_was_missed(server: Server) -> None:
-    session = new_session(ANN)
+    session = SEALS.new(ANN)
     server.parts.session_rooms.rooms[session] = {"hall", "garden"}
     await server.send(
         ToRoom(room="hall", message=number(1)),
@@ -234,7 +233,7 @@ async def test_while_rooms_are_not_known_a_client_waits_for_them(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("push_server.resume.ROOMS_PAUSE", 0.001)
-    session = new_session(ANN)
+    session = SEALS.new(ANN)
     rooms = server.parts.session_rooms
     rooms.rooms[session] = {"hall"}
     rooms.failures = 3
@@ -262,7 +261,7 @@ async def test_one_that_leaves_while_its_rooms_are_not_known_is_forgotten(
 async def test_a_join_that_came_once_more_while_a_client_was_away_hides_nothing(
     server: Server,
 ) -> None:
-    session = new_session(ANN)
+    session = SEALS.new(ANN)
     server.parts.session_rooms.rooms[session] = {"hall"}
     join = Membership(room="hall", joins=True, session=session)
     await server.send(join, ToRoom(room="hall", message=number(2)))
@@ -423,7 +422,7 @@ async def test_a_hole_while_a_client_gets_what_it_missed_is_told_to_it(server: S
 
 
 async def test_after_a_gap_a_client_is_in_its_rooms(server: Server) -> None:
-    session = new_session(ANN)
+    session = SEALS.new(ANN)
     server.parts.session_rooms.rooms[session] = {"hall", "kitchen"}
     await server.send(
         Membership(room="kitchen", joins=False, session=session),

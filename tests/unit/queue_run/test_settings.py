@@ -154,6 +154,28 @@ def test_api_keys_that_cannot_be_used_are_counted_and_not_shown() -> None:
     assert not any("hush" in each for each in problems)
 
 
+def test_a_session_secret_that_is_too_short_is_refused_and_not_shown() -> None:
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_env({"QUEUE_RUN_SESSION_SECRET": "fifteen letters"})
+    assert "QUEUE_RUN_SESSION_SECRET is shorter than 16 characters" in str(raised.value)
+    assert "fifteen" not in str(raised.value)
+    taken = Settings.from_env({"QUEUE_RUN_SESSION_SECRET": "sixteen letters."})
+    assert taken.session_secret == "sixteen letters."
+
+
+def test_the_text_of_settings_has_no_secret() -> None:
+    settings = Settings(
+        redis_url="redis://user:hidden1@host/0",
+        broker_url="amqp://user:hidden2@host",
+        api_keys="hidden3hidden3hidden3",
+        session_secret="hidden4hidden4hidden4",
+        port=7,
+    )
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in str([settings])
+    assert "port=7" in repr(settings)
+
+
 def test_api_keys_are_taken_with_their_queues() -> None:
     keys = f"{'k' * 16}, {'l' * 16}:mail+report"
     assert Settings.from_env({"QUEUE_RUN_API_KEYS": keys}).api_keys == keys
