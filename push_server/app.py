@@ -44,6 +44,7 @@ from push_server.sessions import Seals
 from push_server.timekeeper import Timekeeper
 from push_server.window import Window
 from queue_run.celery_app import create_celery
+from queue_run.channel.links import drop_idle
 from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
 from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
@@ -53,6 +54,7 @@ from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.pushing import JobPusher
 from queue_run.jobs.store import Store
 from queue_run.keys import Keys
+from queue_run.links import redis_options
 from queue_run.settings import Settings, without_password
 
 log = logging.getLogger(__name__)
@@ -80,9 +82,7 @@ class PushServer:
         # Its time limit is ANSWER_TIMEOUT, around each use (see the listener's).
         self._redis = redis.asyncio.Redis.from_url(
             settings.redis_url,
-            socket_timeout=None,
-            socket_connect_timeout=ANSWER_TIMEOUT,
-            socket_keepalive=True,
+            **redis_options(settings.redis_url, timeout=None, connect_timeout=ANSWER_TIMEOUT),
         )
         clock = Clock()
         self._timekeeper = Timekeeper(
@@ -302,6 +302,7 @@ class PushServer:
                     await self._timekeeper.renew()
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", str(error) or type(error))
+                await drop_idle(self._redis)
             await asyncio.sleep(self._settings.heartbeat_interval)
 
     async def _agree_on_secret(self) -> None:

@@ -19,9 +19,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from push_server.epoch import new_epoch
+from queue_run.channel.links import drop_idle
 from queue_run.channel.listener import ANSWER_TIMEOUT
 from queue_run.ids import ServerId, UserId
 from queue_run.keys import Keys
+from queue_run.links import redis_options
 from queue_run.presence import AT_ONCE, MORE, UNKNOWN, Call, Scripts, chunks
 from queue_run.settings import Settings
 
@@ -55,9 +57,7 @@ class Presence:
         # Its time limit is ANSWER_TIMEOUT, around each use (see the listener's).
         self._client = redis.asyncio.Redis.from_url(
             settings.redis_url,
-            socket_timeout=None,
-            socket_connect_timeout=ANSWER_TIMEOUT,
-            socket_keepalive=True,
+            **redis_options(settings.redis_url, timeout=None, connect_timeout=ANSWER_TIMEOUT),
             retry=Retry(NoBackoff(), 0),
         )
         #: Users with connections here.
@@ -98,6 +98,7 @@ class Presence:
                 if self._registered:
                     log.warning("Redis is not told who is online: %s", str(error) or type(error))
                 self._registered = False
+                await drop_idle(self._client)
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:

@@ -6,6 +6,13 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from queue_run.keys import REQUESTS_TASK, Keys
+from queue_run.links import (
+    KEEPALIVE,
+    LONGEST_ANSWER,
+    PROBE_INTERVAL,
+    longest_answer,
+    redis_options,
+)
 from queue_run.redis_transport import AMQP
 from queue_run.settings import Settings
 
@@ -39,7 +46,9 @@ def create_celery(settings: Settings) -> Celery:
         enable_utc=True,
         # RedBeat, where it is installed: the schedules of several applications stay apart.
         redbeat_redis_url=settings.redis_url,
-        redbeat_redis_options={},
+        redbeat_redis_options=redis_options(
+            settings.redis_url, timeout=LONGEST_ANSWER, connect_timeout=LONGEST_ANSWER
+        ),
         redbeat_key_prefix=keys.redbeat,
         # No results are kept, so beat need not push a job to remove them.
         result_expires=None,
@@ -54,7 +63,7 @@ def create_celery(settings: Settings) -> Celery:
         broker_connection_max_retries=None,
         # A job that runs when the broker goes away runs on.
         worker_cancel_long_running_tasks_on_connection_loss=False,
-        broker_connection_timeout=settings.publish_timeout,
+        broker_connection_timeout=longest_answer(settings.publish_timeout),
         task_publish_retry_policy={
             "max_retries": max(1, round(settings.publish_timeout / 0.5)),
             "interval_start": 0,
@@ -85,6 +94,7 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
     if not is_redis(settings):
         return {}
     keys = Keys(settings.namespace)
+    limit = longest_answer(settings.publish_timeout)
     return {
         "visibility_timeout": settings.visibility_timeout,
         # What a killed worker held is looked for every second, not every hundred.
@@ -95,6 +105,10 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "unacked_index_key": keys.unacked_index,
         "unacked_mutex_key": keys.unacked_mutex,
         "unreadable_key": keys.unreadable,
-        "socket_connect_timeout": settings.publish_timeout,
+        "socket_timeout": limit,
+        "socket_connect_timeout": limit,
         "socket_keepalive": True,
+        "socket_keepalive_options": KEEPALIVE,
+        # The links on which a worker waits are looked at so often, and given up as late again.
+        "health_check_interval": PROBE_INTERVAL,
     }

@@ -3,10 +3,13 @@
 import time
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from queue_run.errors import InvalidEnvelope, UnknownQueue
 from queue_run.keys import Keys
+from queue_run.links import longest_answer, redis_options
 from queue_run.manifest import Manifest, QueueFacts
 from queue_run.settings import Settings
 
@@ -43,9 +46,12 @@ class KnownQueues:
 
     def _read(self) -> dict[str, QueueFacts] | None:
         settings = self._settings
+        limit = longest_answer(settings.publish_timeout)
         try:
             with redis.Redis.from_url(
-                settings.redis_url, socket_timeout=settings.publish_timeout
+                settings.redis_url,
+                **redis_options(settings.redis_url, timeout=limit, connect_timeout=limit),
+                retry=Retry(NoBackoff(), 1),
             ) as client:
                 data = client.get(Keys(settings.namespace).manifest)
             return Manifest.decode(data).queues if isinstance(data, bytes) else None

@@ -28,6 +28,7 @@ from redis import RedisError, ResponseError
 
 from queue_run import unreadable
 from queue_run.keys import BELL
+from queue_run.links import standstills
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,9 @@ class TakingChannel(kombu_redis.Channel):
     _found_nothing = False
     _sending_link: Any = None
     _sending_pool: Any = None
+    #: The socket on which was asked, and how many standstills were known when it was new.
+    _asked_sock: Any = None
+    _standstills = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._acknowledged: set[str] = set()
@@ -93,15 +97,27 @@ class TakingChannel(kombu_redis.Channel):
     # has an answer.
 
     def _brpop_start(self, timeout: float | None = None) -> None:
+        if self._is_distrusted():
+            # kombu opens it anew when it next looks.
+            self.client.connection.disconnect()
+            return
         queues = self._queue_cycle.consume(len(self.active_queues))
         self._waits = self._found_nothing and self._acknowledged.intersection(queues) != set()
         self._found_nothing = False
         if not self._acknowledged.intersection(queues):
-            super()._brpop_start(timeout)  # type: ignore[misc]
+            lists = [key for queue in queues for key in self._lists(queue)]
+            self._ask("BRPOP", *lists, self.brpop_timeout if timeout is None else timeout)
         elif self._waits:
             self._ask_for_bells(queues, self.brpop_timeout if timeout is None else timeout)
         else:
             self._ask_for_message(queues)
+
+    def _is_distrusted(self) -> bool:
+        """Whether the link that is to be asked is older than a standstill of another one."""
+        sock = self.client.connection._sock
+        if sock is not self._asked_sock:
+            self._asked_sock, self._standstills = sock, standstills.count
+        return self._standstills != standstills.count
 
     def _ask_for_message(self, queues: Iterable[str]) -> None:
         lists = [(key, queue) for queue in queues for key in self._lists(queue)]
@@ -120,7 +136,9 @@ class TakingChannel(kombu_redis.Channel):
     def _ask(self, *command: Any) -> None:
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
-        self.client.connection.send_command(*command)
+        # Its health is known from its answers, which come every second. redis-py would ask for a
+        # PING first whenever this process was busy, and the worker stand still for its answer.
+        self.client.connection.send_command(*command, check_health=False)
 
     def _brpop_read(self, **options: Any) -> Any:
         waited, self._waits = self._waits, False

@@ -39,7 +39,9 @@ from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import ConnectionError as RedisConnectionError
 from redis import RedisError
+from redis import TimeoutError as RedisTimeoutError
 
+from queue_run.links import watched
 from queue_run.redis_taking import TakingChannel
 
 logger = logging.getLogger(__name__)
@@ -269,6 +271,8 @@ class Channel(TakingChannel):
     pool: Any
     qos: Any
     _blocking_client: Any = None
+    _pool: Any
+    _async_pool: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: The threads of a pool settle the messages of one channel.
@@ -291,9 +295,23 @@ class Channel(TakingChannel):
         with self._forgetting:
             try:
                 self._exchange(*commands)
-            except RedisConnectionError:
+            except (RedisConnectionError, RedisTimeoutError):
                 # The link may have been closed while nothing was sent: once more, over a new one.
                 self._exchange(*commands)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        found: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        if not asynchronous:
+            # Who asks over these waits for the answer: a PING before it would say nothing more.
+            found.pop("health_check_interval", None)
+            found["connection_class"] = watched(found["connection_class"])
+        return found
+
+    def drop_links(self) -> None:
+        """Close the links to Redis, whatever is under way on them."""
+        for pool in (self._pool, self._async_pool):
+            if pool is not None:
+                pool.disconnect()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         if asynchronous:
@@ -315,6 +333,9 @@ class Transport(kombu_redis.Transport):
         # kombu calls this, not `close_connection`, when the link is lost.
         for channel in list(self.channels):
             channel.link_lost = True
+            # What is asked from here on is asked over new links: those that are there may be dead
+            # without an end, and each would be waited for.
+            channel.drop_links()
             with suppress(*FAILURES):
                 channel.close()
             if not channel.closed:

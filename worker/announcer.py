@@ -4,11 +4,14 @@ import logging
 import threading
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from queue_run.clock import Clock
 from queue_run.envelopes import ApplicationChanged, encode
 from queue_run.keys import Keys
+from queue_run.links import LONGEST_ANSWER, redis_options
 from queue_run.manifest import Manifest
 from queue_run.settings import Settings
 from worker.timekeeper import Timekeeper
@@ -38,7 +41,11 @@ class Announcer:
         self._manifest = manifest
         self._serves_sockets = serves_sockets
         self._redis = redis.Redis.from_url(
-            settings.redis_url, socket_timeout=5, socket_connect_timeout=5
+            settings.redis_url,
+            **redis_options(
+                settings.redis_url, timeout=LONGEST_ANSWER, connect_timeout=LONGEST_ANSWER
+            ),
+            retry=Retry(NoBackoff(), 1),
         )
         self._timekeeper = Timekeeper(
             self._redis, self._keys, clock, name=name, expiry=settings.heartbeat_expiry

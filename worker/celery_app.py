@@ -8,12 +8,15 @@ from typing import Any, NoReturn
 
 import redis
 from celery import Celery, signals
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from queue_run import runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import SettingsError, UsageError
 from queue_run.keys import JOB_TASK_PREFIX, Keys
+from queue_run.links import LONGEST_ANSWER, redis_options
 from queue_run.settings import Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
@@ -178,11 +181,11 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
 
 def _require_redis(settings: Settings) -> None:
     """End a worker that would start without its channel."""
+    limit = settings.publish_timeout
     try:
         with redis.Redis.from_url(
             settings.redis_url,
-            socket_timeout=settings.publish_timeout,
-            socket_connect_timeout=settings.publish_timeout,
+            **redis_options(settings.redis_url, timeout=limit, connect_timeout=limit),
         ) as client:
             client.ping()
             runtime.current().clock.measure(client.time)
@@ -193,7 +196,11 @@ def _require_redis(settings: Settings) -> None:
 
 def _keep_time_of_beat(settings: Settings) -> None:
     """Beat leaves no heartbeat of its own, and it alone goes by the clock of its machine."""
-    client = redis.Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=5)
+    client = redis.Redis.from_url(
+        settings.redis_url,
+        **redis_options(settings.redis_url, timeout=LONGEST_ANSWER, connect_timeout=LONGEST_ANSWER),
+        retry=Retry(NoBackoff(), 1),
+    )
     timekeeper = Timekeeper(
         client,
         Keys(settings.namespace),

@@ -26,6 +26,7 @@ from queue_run.errors import HandlerTimeout
 from queue_run.ids import UserId
 from queue_run.jobs.store import milliseconds
 from queue_run.keys import Keys
+from queue_run.links import longest_answer, redis_options
 from queue_run.settings import Settings
 from worker.intake import Intake
 from worker.middleware import Hook, Middleware, ends_the_process
@@ -67,11 +68,10 @@ class PresenceWatcher:
         self._keys = Keys(settings.namespace)
         self._lease = settings.lease
         self._token = secrets.token_hex(8)
+        limit = longest_answer(settings.publish_timeout)
         self._client: Any = redis.Redis.from_url(
             settings.redis_url,
-            socket_timeout=settings.publish_timeout + IDLE_WAIT,
-            socket_connect_timeout=settings.publish_timeout,
-            socket_keepalive=True,
+            **redis_options(settings.redis_url, timeout=limit + IDLE_WAIT, connect_timeout=limit),
             retry=Retry(NoBackoff(), 0),
         )
         self._routes = routes

@@ -6,6 +6,7 @@ passwords and TLS, and the answers are taken as they come.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -14,8 +15,10 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
+
+from queue_run.links import redis_options, watched
 
 Command: TypeAlias = Sequence[str | bytes | int]
 #: What is asked next, when this was the answer; None for nothing.
@@ -23,6 +26,8 @@ Answered: TypeAlias = Callable[[Any], bytes | None]
 
 #: Bytes that are read at once, at most.
 READ_SIZE = 64 * 1024
+#: How often it is looked whether an answer has come, while one is waited for.
+LOOKS = 4
 
 
 class BlockingLink:
@@ -36,11 +41,10 @@ class BlockingLink:
         """
         pool = redis.ConnectionPool.from_url(
             url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            socket_keepalive=True,
+            **redis_options(url, timeout=timeout, connect_timeout=timeout),
             retry=Retry(NoBackoff(), 0),
         )
+        pool.connection_class = watched(pool.connection_class)
         self._connection: Any = pool.make_connection()
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
@@ -87,9 +91,7 @@ class AsyncLink:
         """
         self._pool = redis.asyncio.ConnectionPool.from_url(
             url,
-            socket_timeout=None,
-            socket_connect_timeout=connect_timeout,
-            socket_keepalive=True,
+            **redis_options(url, timeout=None, connect_timeout=connect_timeout),
             retry=AsyncRetry(NoBackoff(), 0),
         )
         self._answers: _Answers | None = None
@@ -101,7 +103,7 @@ class AsyncLink:
         longer than most of what is done with an answer.
 
         Args:
-            patience: seconds after which an answer will not come; it may be given twice as many.
+            patience: seconds after which an answer will not come, about.
 
         Raises:
             RedisError, OSError: when Redis refused or gave no answer, or the link broke.
@@ -136,17 +138,17 @@ class _Answers(asyncio.BufferedProtocol):
         self._reader = hiredis.Reader(replyError=ResponseError, notEnoughData=_NOTHING)
         self._answered: Answered = _stop
         self._ended: asyncio.Future[None] | None = None
-        #: Whether there was an answer since the timer was set.
-        self._heard = False
+        #: How often in a row the timer has rung since the last answer.
+        self._silences = 0
         self.lost = False
 
     async def converse(self, command: bytes, answered: Answered, patience: float) -> None:
         loop = asyncio.get_running_loop()
         self._answered = answered
         self._ended = ended = loop.create_future()
-        self._heard = False
+        self._silences = 0
         self.transport.write(command)
-        self._timer = loop.call_later(patience, self._watch, patience)
+        self._timer = loop.call_later(patience / LOOKS, self._watch, patience)
         try:
             await ended
         except BaseException:
@@ -163,11 +165,12 @@ class _Answers(asyncio.BufferedProtocol):
 
     def _watch(self, patience: float) -> None:
         """One timer for many answers: it looks whether there was one since it was set."""
-        if self._heard:
-            self._heard = False
-            self._timer = asyncio.get_running_loop().call_later(patience, self._watch, patience)
-        else:
+        self._silences += 1
+        if self._silences > LOOKS:
             self._end(redis.TimeoutError(f"no answer within {patience:g} seconds"))
+        else:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(patience / LOOKS, self._watch, patience)
 
     def _end(self, error: Exception | None = None) -> None:
         ended = self._ended
@@ -191,7 +194,7 @@ class _Answers(asyncio.BufferedProtocol):
                 if isinstance(answer, hiredis.PushNotification):
                     # RESP3 tells of other things in between.
                     continue
-                self._heard = True
+                self._silences = 0
                 if isinstance(answer, Exception):
                     self._end(answer)
                 elif (following := self._answered(answer)) is None:
@@ -206,6 +209,15 @@ class _Answers(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         self._end(redis.ConnectionError(f"the link broke: {error or 'closed by Redis'}"))
+
+
+async def drop_idle(client: redis.asyncio.Redis) -> None:
+    """Close the links on which nobody waits for an answer.
+
+    Where one link is dead, all of them may be: the next question is asked over a new one.
+    """
+    with contextlib.suppress(RedisError, OSError):
+        await client.connection_pool.disconnect(inuse_connections=False)
 
 
 def packed(*command: str | bytes | float) -> bytes:

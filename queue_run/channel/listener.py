@@ -13,17 +13,18 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from queue_run.channel.links import AsyncLink, packed
+from queue_run.channel.links import AsyncLink, drop_idle, packed
+from queue_run.links import redis_options
 
 log = logging.getLogger(__name__)
 
 #: Milliseconds that one read waits for news; bounds how late a dead link is noticed.
-BLOCK_MS = 5_000
+BLOCK_MS = 2_000
 #: Trimming is silent: after so many milliseconds without an answer, or with a backlog, a stream is
 #: asked whether it still holds the place where we stopped.
-STALLED_MS = 2 * BLOCK_MS
+STALLED_MS = 5 * BLOCK_MS
 #: Beyond the blocking read, how many seconds an answer may take.
-ANSWER_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 3.0
 READ_COUNT = 500
 #: A read that brought this many entries is followed by a pause, in seconds: entries that come in
 #: meanwhile share the next read, which halves the cost under load and adds nothing when idle.
@@ -80,9 +81,7 @@ class Listener:
             url,
             # The time limits are ours, below: with redis-py's own, Python 3.11 can lose a
             # cancellation (`asyncio.wait_for` of a write that has just ended).
-            socket_timeout=None,
-            socket_connect_timeout=ANSWER_TIMEOUT,
-            socket_keepalive=True,
+            **redis_options(url, timeout=None, connect_timeout=ANSWER_TIMEOUT),
             retry=Retry(NoBackoff(), 0),
         )
         #: For reading; the client is for questions.
@@ -180,6 +179,7 @@ class Listener:
                 if self.connected:
                     log.warning("lost the channel, trying again: %s", str(error) or type(error))
                 self.connected = False
+                await drop_idle(self._client)
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue

@@ -17,6 +17,7 @@ from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, TryAga
 from queue_run.channel.links import BlockingLink, Command
 from queue_run.channel.receipts import Receipt
 from queue_run.errors import ChannelUnavailable
+from queue_run.links import longest_answer
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Publisher:
             timeout: seconds for which an entry is tried before it fails.
         """
         self._timeout = timeout
-        self._link = BlockingLink(url, timeout=timeout)
+        self._link = BlockingLink(url, timeout=longest_answer(timeout))
         self._pid = os.getpid()
         self._waiting: collections.deque[_Pending] = collections.deque()
         self._writing = threading.Lock()

@@ -24,6 +24,7 @@ from redis.retry import Retry
 from queue_run.channel.publisher import is_passing
 from queue_run.errors import JobStoreUnavailable
 from queue_run.keys import Keys
+from queue_run.links import longest_answer, redis_options, watched
 from queue_run.settings import Settings
 
 #: Links to Redis that the threads of one process share.
@@ -51,15 +52,15 @@ class Store:
         """
         self.keys = Keys(settings.namespace)
         self._patience = patience
+        limit = longest_answer(settings.publish_timeout)
         self._pool = redis.BlockingConnectionPool.from_url(
             settings.redis_url,
             max_connections=CONNECTIONS,
             timeout=None,
-            socket_timeout=settings.publish_timeout,
-            socket_connect_timeout=settings.publish_timeout,
-            socket_keepalive=True,
+            **redis_options(settings.redis_url, timeout=limit, connect_timeout=limit),
             retry=Retry(NoBackoff(), 0),
         )
+        self._pool.connection_class = watched(self._pool.connection_class)
         self.client = redis.Redis(connection_pool=self._pool)
         self._links: list[Any] = []
         #: A permit for each link: this queue is several times cheaper than a semaphore.

@@ -77,8 +77,8 @@ class Proxy:
             link.cut()
         return len(chosen)
 
-    def half_open(self, count: int) -> int:
-        """Let some links fall silent, both ways, without an end."""
+    def half_open(self, count: int | None = None) -> int:
+        """Let some links, or all, fall silent, both ways, without an end."""
         chosen = self._chosen(count)
         for link in chosen:
             link.half_open = True

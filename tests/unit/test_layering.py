@@ -33,6 +33,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "config",
             "schedules",
             "clock",
+            "links",
         ],
         [
             "messages",

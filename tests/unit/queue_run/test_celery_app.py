@@ -104,7 +104,8 @@ def test_a_broker_that_is_away_is_waited_for_and_jobs_run_on_meanwhile() -> None
 @pytest.mark.parametrize(("seconds", "retries"), [(5.0, 10), (0.1, 1)])
 def test_a_push_is_tried_for_as_long_as_the_settings_say(seconds: float, retries: int) -> None:
     conf = create_celery(Settings(publish_timeout=seconds)).conf
-    assert conf.broker_connection_timeout == seconds
+    # A second try fits in.
+    assert conf.broker_connection_timeout == seconds / 2
     assert conf.task_publish_retry_policy["max_retries"] == retries
 
 

@@ -66,6 +66,13 @@ class ScriptedRedis:
     async def xrevrange(self, stream: str, *, count: int) -> Any:
         return self._answer("xrevrange", stream)
 
+    @property
+    def connection_pool(self) -> "ScriptedRedis":
+        return self
+
+    async def disconnect(self, *, inuse_connections: bool) -> None:
+        """The links on which nobody waits."""
+
     async def aclose(self) -> None:
         self.closed = True
 

@@ -1,0 +1,116 @@
+"""How long a link may be silent: the rule for every link to Redis, and to the broker.
+
+A link can die without an end: a host vanishes, a firewall forgets the connection. Then nothing
+comes any more, and nothing says so. Therefore:
+
+    Whoever waits for an answer waits for a limited time, drops the link when it is over, and asks
+    again over a new one. The limit is half of the time for which it is patient, at most, so that a
+    dead link costs no more than the other half.
+
+Where nobody waits for anything, the kernel looks after the link (`KEEPALIVE`).
+"""
+
+import functools
+import logging
+import socket
+from typing import Any
+
+from redis import TimeoutError as RedisTimeoutError
+from redis.connection import Connection
+
+log = logging.getLogger(__name__)
+
+#: Seconds that an answer, or a new link, may take; less where somebody has less patience.
+LONGEST_ANSWER = 2.5
+#: Seconds between two looks at a link on which nobody waits for anything.
+PROBE_INTERVAL = 2.0
+
+#: What the kernel does about a silent peer, by the names of TCP options: it asks after some seconds
+#: of silence, and then again; and it waits so many milliseconds until what was sent has arrived.
+_WANTED = {
+    "TCP_KEEPIDLE": 4,
+    "TCP_KEEPINTVL": 2,
+    "TCP_KEEPCNT": 2,
+    "TCP_USER_TIMEOUT": 8_000,
+}
+#: The same as this platform takes it. Not all have all of them.
+KEEPALIVE: dict[int, int] = {
+    getattr(socket, name): value for name, value in _WANTED.items() if hasattr(socket, name)
+}
+
+
+def longest_answer(patience: float) -> float:
+    """Seconds that one answer may take, where somebody waits for so many."""
+    return min(LONGEST_ANSWER, patience / 2)
+
+
+def redis_options(url: str, *, timeout: float | None, connect_timeout: float) -> dict[str, Any]:
+    """What redis-py is told of a link, beside its URL.
+
+    Args:
+        timeout: seconds that an answer may take; None where the caller has a limit of its own.
+        connect_timeout: seconds.
+    """
+    limits: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": connect_timeout}
+    if not url.startswith("unix:"):
+        limits |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
+    return limits
+
+
+class Standstills:
+    """What a process knows of links that died without an end.
+
+    Where one link has fallen silent, the others to the same place have, too: each is opened anew
+    before it is used again, instead of being waited for in vain. That costs little where it was
+    not so.
+    """
+
+    def __init__(self) -> None:
+        #: How many links were given up as silent.
+        self.count = 0
+
+    def note(self, link: object, seconds: float | None) -> None:
+        """A link was given up."""
+        self.count += 1
+        log.warning("%s gave no answer within %g s: it is opened anew", link, seconds or 0)
+
+
+#: Of this process.
+standstills = Standstills()
+
+
+@functools.cache
+def watched(kind: type[Connection]) -> type[Connection]:
+    """Connections of redis-py that take part in what a process knows of standstills."""
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        #: How many there had been when this link was opened; None before that is known.
+        _known: int | None = None
+
+        def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+            if self._known != standstills.count:
+                if self._known is not None:
+                    self.disconnect()
+                self._known = standstills.count
+            try:
+                super().send_packed_command(command, check_health)
+            except RedisTimeoutError:
+                self._give_up()
+                raise
+
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*arguments, **options)
+            except RedisTimeoutError:
+                self._give_up()
+                raise
+
+        def disconnect(self, *arguments: Any, **options: Any) -> None:
+            self._known = None
+            super().disconnect(*arguments, **options)
+
+        def _give_up(self) -> None:
+            place = f"{self.host}:{self.port}" if hasattr(self, "host") else self.path
+            standstills.note(f"a link to Redis at {place}", self.socket_timeout)
+
+    return Watched

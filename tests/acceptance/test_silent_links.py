@@ -1,0 +1,167 @@
+"""Links that die without an end: packets of those that exist are swallowed, new ones work.
+
+A vanished host or a forgotten NAT entry looks like that. A proxy stands between every process and
+its Redis, or RabbitMQ, and lets all links through it fall silent at once.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.clients import Client, connected
+from tests.conftest import new_namespace, write_files
+from tests.faults.proxy import Proxy
+from tests.processes import RedisServer, Stack
+
+APP = {
+    "sockets/index.py": """
+from queue_run import queues
+
+async def handler(data):
+    if "job" in data:
+        await queues.get("plain").push(data["job"])
+        return {"pushed": data["job"]}
+    return data
+""",
+    "sockets/_middleware.py": """
+async def on_authenticate(request):
+    return {"id": request.query["user"]}
+""",
+    "queues/plain.py": """
+from queue_run import socket
+
+def handler(job):
+    socket.send({"ran": job})
+""",
+}
+
+#: Seconds within which requests and jobs are back after the fault has begun. The machine that runs
+#: the tests may stall for some of them.
+BACK_WITHIN = 15.0
+#: Seconds between two requests of one client.
+PAUSE = 0.2
+
+POOLS = [
+    pytest.param(("-P", "solo"), id="solo"),
+    pytest.param(("-P", "prefork", "-c", "2"), id="prefork"),
+    pytest.param(("-P", "threads", "-c", "2"), id="threads"),
+]
+
+
+class Asker:
+    """A client that asks all the time, and notes what it is answered."""
+
+    def __init__(self, client: Client, kind: str) -> None:
+        self._client = client
+        self._kind = kind
+        self.asked = 0
+        #: What came, by kind, and how often.
+        self.came: dict[str, Counter[int]] = {}
+        self.errors = 0
+        self._news = asyncio.Event()
+
+    async def ask(self) -> None:
+        while True:
+            self.asked += 1
+            await self._client.send({self._kind: self.asked})
+            await asyncio.sleep(PAUSE)
+
+    async def hear(self) -> None:
+        while True:
+            message = await self._client.receive()
+            if "error" in message:
+                self.errors += 1
+            else:
+                [(kind, number)] = message.items()
+                self.came.setdefault(kind, Counter())[number] += 1
+            self._news.set()
+
+    def seen(self, kind: str) -> Counter[int]:
+        return self.came.get(kind, Counter())
+
+    async def wait_for(self, kind: str, *, after: int = 0) -> None:
+        """Wait until something of this kind has come that was asked after the one named."""
+        while not any(number > after for number in self.seen(kind)):
+            await self._next()
+
+    async def wait_for_all(self, answer: str) -> None:
+        """Wait until every request has its outcome, and every job that was pushed has run."""
+        while (
+            self.seen(answer).total() + self.errors < self.asked
+            or self.seen("pushed").keys() - self.seen("ran").keys()
+        ):
+            await self._next()
+
+    async def _next(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+
+@contextlib.asynccontextmanager
+async def asking(url: str, kind: str) -> AsyncIterator[Asker]:
+    async with connected(url) as client:
+        asker = Asker(client, kind)
+        tasks = [asyncio.create_task(asker.hear()), asyncio.create_task(asker.ask())]
+        try:
+            yield asker
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def running(stack: Stack, *pool: str) -> AsyncIterator[None]:
+    """A push server and a worker that serves everything, ready."""
+    try:
+        await asyncio.to_thread(stack.push_server)
+        stack.worker(*pool)
+        await asyncio.to_thread(stack.wait_until_ready)
+        yield
+    finally:
+        print(stack.logs())  # noqa: T201
+        await asyncio.to_thread(stack.end)
+
+
+async def break_and_measure(stack: Stack, proxy: Proxy) -> dict[str, float]:
+    """Let all links fall silent; after how many seconds requests and jobs are back."""
+    loop = asyncio.get_running_loop()
+    async with (
+        asking(stack.ws("/?user=ann"), "n") as requests,
+        asking(stack.ws("/?user=bob"), "job") as jobs,
+    ):
+        await requests.wait_for("n")
+        await jobs.wait_for("ran")
+        assert proxy.half_open() > 0
+        began = loop.time()
+
+        async def back(asker: Asker, kind: str) -> float:
+            await asker.wait_for(kind, after=asker.asked)
+            return loop.time() - began
+
+        took = await asyncio.gather(back(requests, "n"), back(jobs, "ran"))
+        # What was asked meanwhile, and jobs that a dead link held.
+        await asyncio.gather(requests.wait_for_all("n"), jobs.wait_for_all("pushed"))
+        took_all = loop.time() - began
+    assert all(process.running for process in (*stack.push_servers, *stack.workers))
+    for asker in (requests, jobs):
+        for kind, seen in asker.came.items():
+            assert set(seen.values()) == {1}, (kind, seen)
+    return {"requests": took[0], "jobs": took[1], "everything": took_all}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+async def test_requests_and_jobs_are_back_when_all_links_to_redis_have_fallen_silent(
+    redis_server: RedisServer, tmp_path: Path, pool: tuple[str, ...]
+) -> None:
+    app = write_files(tmp_path / "app", APP)
+    async with Proxy(redis_server.port) as proxy:
+        stack = Stack(f"redis://127.0.0.1:{proxy.port}/0", app, new_namespace())
+        async with running(stack, *pool):
+            took = await break_and_measure(stack, proxy)
+    print(took)  # noqa: T201
+    assert max(took["requests"], took["jobs"]) <= BACK_WITHIN
