@@ -42,6 +42,7 @@ from push_server.services import Services
 from push_server.session_rooms import SessionRooms
 from push_server.sessions import Seals
 from push_server.timekeeper import Timekeeper
+from push_server.trimming import Trimming
 from push_server.window import Window
 from queue_run.celery_app import create_celery
 from queue_run.channel.links import drop_idle
@@ -93,7 +94,21 @@ class PushServer:
             expiry=settings.heartbeat_expiry,
         )
         self._listener = Listener(
-            settings.redis_url, [self._keys.broadcast, self._stream], on_gap=self._on_gap
+            settings.redis_url,
+            [self._keys.broadcast, self._stream],
+            on_gap=self._on_gap,
+            clock=clock,
+        )
+        self._trimming = Trimming(
+            self._redis,
+            clock,
+            broadcast=self._keys.broadcast,
+            own=self._stream,
+            max_bytes=settings.stream_bytes,
+            # As long as claims of requests are remembered after these have ended.
+            kept_time=2 * settings.session_time,
+            kept_bytes=settings.window_bytes,
+            interval=settings.heartbeat_interval,
         )
         self._presence = Presence(
             settings, self.id, watched=lambda: self._application.watches_users
@@ -148,6 +163,7 @@ class PushServer:
             position=self._position,
             window=self._window,
             session_rooms=self._session_rooms,
+            trimming=self._trimming,
             on_application_changed=self._refresh_application,
         )
         self._services = Services(
@@ -202,6 +218,7 @@ class PushServer:
         self._background(self._liveness.run(), "pings")
         self._background(self._late_outcomes.run(), "late outcomes")
         self._background(self._session_rooms.run(), "rooms of sessions")
+        self._background(self._trimming.run(), "trimming")
         server = Server(
             self._http_application(),
             idle_connection_timeout=HANDSHAKE_TIMEOUT,

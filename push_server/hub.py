@@ -12,6 +12,7 @@ from push_server.protocols.envelope import Envelope, Phase
 from push_server.protocols.envelope import message_frame as envelope_frame
 from push_server.resume import Position
 from push_server.session_rooms import SessionRooms
+from push_server.trimming import Trimming
 from push_server.window import Window
 from queue_run.channel.listener import Entry, Offset, parse_offset
 from queue_run.envelopes import (
@@ -63,6 +64,7 @@ class Hub:
         position: Position,
         window: Window,
         session_rooms: SessionRooms,
+        trimming: Trimming,
         on_application_changed: Callable[[], Awaitable[None]],
     ) -> None:
         self._connections = connections
@@ -71,6 +73,7 @@ class Hub:
         self._position = position
         self._window = window
         self._session_rooms = session_rooms
+        self._trimming = trimming
         self._on_application_changed = on_application_changed
         self._held: collections.deque[ChannelEnvelope] = collections.deque()
         #: Of the batch, since the loop had its turn.
@@ -151,6 +154,7 @@ class Hub:
         self._taken(entry)
 
     def _taken(self, entry: Entry) -> None:
+        self._trimming.has_read(entry)
         if entry.stream == self._broadcast:
             self._position.move(entry.offset)
             while self._held and self._is_due(self._held[0]):
@@ -198,12 +202,24 @@ class Hub:
                 self._writes += HANDSHAKE_COST
             case Hello():
                 log.debug("%s is open", entry.stream)
-            case _ if self._held or not self._is_due(envelope):
-                self._held.append(envelope)
             case _:
-                self._to_connection(envelope)
-                self._writes += OUTCOME_COST
+                self._answer(entry, envelope)
         return None
+
+    def _answer(self, entry: Entry, envelope: ChannelEnvelope) -> None:
+        """Deliver what is for one connection, or hold it."""
+        if isinstance(envelope, Outcome) and self._may_be_asked_again(envelope):
+            self._trimming.keep(entry)
+        if self._held or not self._is_due(envelope):
+            self._held.append(envelope)
+        else:
+            self._to_connection(envelope)
+            self._writes += OUTCOME_COST
+
+    def _may_be_asked_again(self, outcome: Outcome) -> bool:
+        """Whether a session may come back for it. Who is not here may be on the way elsewhere."""
+        connection = self._connections.get(outcome.connection)
+        return connection is None or connection.envelope is not None
 
     def _is_due(self, envelope: ChannelEnvelope) -> bool:
         after = envelope.after if isinstance(envelope, Outcome) else None

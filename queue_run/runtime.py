@@ -71,7 +71,10 @@ class Runtime:
 
     @cached_property
     def publisher(self) -> Publisher:
-        return Publisher(self.settings.redis_url, timeout=self.settings.publish_timeout)
+        settings = self.settings
+        return Publisher(
+            settings.redis_url, timeout=settings.publish_timeout, max_bytes=settings.stream_bytes
+        )
 
     @cached_property
     def known_queues(self) -> KnownQueues:

@@ -122,6 +122,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     handler_threads: Count = 16
     #: Entries that the broadcast stream holds, about.
     broadcast_entries: Count = 50_000
+    #: Bytes that each stream of messages may take in Redis, about.
+    broadcast_bytes: Bytes = 128 * 1024 * 1024
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -137,6 +139,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The broker's URL in the form that Celery takes."""
         url = self.broker_url or self.redis_url
         return re.sub(r"^unix://", "redis+socket://", url)
+
+    @property
+    def stream_bytes(self) -> int:
+        """Bytes that a stream may take in Redis: enough to fill the window of a push server that
+        starts."""
+        return max(self.broadcast_bytes, self.window_bytes)
 
     @property
     def heartbeat_expiry(self) -> int:

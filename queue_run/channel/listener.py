@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from queue_run.channel.links import AsyncLink, drop_idle, packed
+from queue_run.clock import Clock
 from queue_run.links import redis_options
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,9 @@ BLOCK_MS = 2_000
 #: Trimming is silent: after so many milliseconds without an answer, or with a backlog, a stream is
 #: asked whether it still holds the place where we stopped.
 STALLED_MS = 5 * BLOCK_MS
+#: The same, when what was read last was written so many milliseconds ago: as much as a stream may
+#: hold cannot have been written since.
+FRESH_MS = 200
 #: Beyond the blocking read, how many seconds an answer may take.
 ANSWER_TIMEOUT = 3.0
 READ_COUNT = 500
@@ -75,8 +79,22 @@ class Listener:
     """
 
     def __init__(
-        self, url: str, streams: Sequence[str], *, on_gap: Callable[[Gap], None] | None = None
+        self,
+        url: str,
+        streams: Sequence[str],
+        *,
+        on_gap: Callable[[Gap], None] | None = None,
+        clock: Clock | None = None,
     ) -> None:
+        """
+        Args:
+            clock: Redis' time, by which it is known how old news are. Without it, streams must not
+                be cut so fast that a reader falls behind within seconds.
+        """
+        self._clock = clock
+        #: By Redis' clock, in milliseconds: at that time nothing had been written that was not
+        #: read, or cut off that was.
+        self._complete_at = 0.0
         self._client = redis.asyncio.Redis.from_url(
             url,
             # The time limits are ours, below: with redis-py's own, Python 3.11 can lose a
@@ -206,10 +224,13 @@ class Listener:
         self._taking = self._take(batch) if batch else None
         if self._taking is not None or self._busy or self._behind or self._stalled:
             return None
+        if not self._is_fresh():
+            return None
         return self._question()
 
     def _entries(self, answer: Any) -> list[Entry]:
         self._behind = False
+        newest = 0
         batch: list[Entry] = []
         # RESP3 has maps.
         pairs = answer.items() if isinstance(answer, dict) else answer or ()
@@ -226,6 +247,9 @@ class Listener:
                     named = dict(zip(fields[::2], fields[1::2], strict=True))
                     batch += [Entry(stream, parsed, data) for data in contents(named)]
             self._places[stream] = page[-1][0]
+            newest = max(newest, parsed[0])
+        # Without news it is not known when Redis gave this answer.
+        self._complete_at = newest
         return batch
 
     async def close(self) -> None:
@@ -241,11 +265,16 @@ class Listener:
     def _may_have_missed(self) -> bool:
         """Whether the streams may have been cut before we read them: that is not told."""
         self._note_stall()
-        return not self.connected or self._behind or self._stalled
+        return not self.connected or self._behind or self._stalled or not self._is_fresh()
+
+    def _is_fresh(self) -> bool:
+        return self._clock is None or self._clock.now() * 1000 - self._complete_at < FRESH_MS
 
     async def _look_for_gaps(self) -> None:
         """Find out whether each stream still holds where we stopped."""
         self._stalled = False
+        if self._clock is not None:
+            self._complete_at = self._clock.now() * 1000
         for stream in self._places:
             position = self.position(stream)
             at = format_offset(position)

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import redis
 from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, TryAgainError
 
+from queue_run.channel.bounds import ByteBound
 from queue_run.channel.links import BlockingLink, Command
 from queue_run.channel.receipts import Receipt
 from queue_run.errors import ChannelUnavailable
@@ -49,12 +50,14 @@ class Publisher:
     readers drop the second copy.
     """
 
-    def __init__(self, url: str, *, timeout: float) -> None:
+    def __init__(self, url: str, *, timeout: float, max_bytes: int | None = None) -> None:
         """
         Args:
             url: of Redis.
             timeout: seconds for which an entry is tried before it fails.
+            max_bytes: that each stream may take in Redis, about; None for any.
         """
+        self._bound = ByteBound(max_bytes)
         self._timeout = timeout
         self._link = BlockingLink(url, timeout=longest_answer(timeout))
         self._pid = os.getpid()
@@ -186,6 +189,8 @@ class Publisher:
     def _attempt(self, batch: "Sequence[_Pending]") -> "tuple[list[_Pending], Exception | None]":
         """One round trip; gives back the entries to try again, from the first that failed on."""
         writes = _writes(batch)
+        for write in writes:
+            write.cut = self._bound.passed(write.entries[0].stream, write.size)
         commands = [command for write in writes for command in write.commands()]
         try:
             answers = iter(self._link.exchange(commands))
@@ -194,6 +199,8 @@ class Publisher:
         for number, write in enumerate(writes):
             write.take_answers([next(answers) for _ in write.questions])
             result = next(answers)
+            if write.cut is not None and isinstance(found := next(answers), Exception):
+                self._bound.failed(found)
             if not isinstance(result, Exception):
                 write.complete(None if result is None else _text(result))
             elif is_passing(result):
@@ -240,13 +247,15 @@ class _Pending:
 class _Write:
     """One entry of a stream."""
 
-    __slots__ = ("entries", "questions", "size")
+    __slots__ = ("cut", "entries", "questions", "size")
 
     def __init__(self, first: _Pending) -> None:
         self.entries = [first]
         #: Bytes.
         self.size = len(first.data)
         self.questions = _questions(first.counted) if first.counted is not None else []
+        #: What is to be done to the stream after it.
+        self.cut: Command | None = None
 
     def add(self, pending: _Pending) -> None:
         """Let it share the entry."""
@@ -260,7 +269,8 @@ class _Write:
         command += ["MAXLEN", "~", first.max_entries, "*"]
         for field, each in zip(_fields(len(self.entries)), self.entries, strict=True):
             command += [field, each.data]
-        return [*self.questions, command]
+        cut = () if self.cut is None else (self.cut,)
+        return [*self.questions, command, *cut]
 
     def take_answers(self, answers: list[Any]) -> None:
         """Count what was found; a question that failed is no failure to write."""

@@ -81,6 +81,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "application",
             "pushes",
             "timekeeper",
+            "trimming",
         ],
         ["resume"],
         ["forwarder", "wire"],

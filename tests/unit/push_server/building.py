@@ -21,6 +21,7 @@ from push_server.resume import Position, Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
 from push_server.sessions import Seals
+from push_server.trimming import Trimming
 from push_server.window import Window
 from queue_run.clock import Clock
 from queue_run.ids import RequestId, ServerId, UserId
@@ -39,6 +40,22 @@ SEALS = Seals(b"the secret of tests")
 
 INDEX = RouteFacts(pattern="/", file="sockets/index.py", fallback=True, timeout=60)
 UNORDERED = RouteFacts(pattern="/unordered", file="sockets/unordered.py", timeout=60, ordered=False)
+
+
+def new_trimming(client: Any, clock: Clock, **options: Any) -> Trimming:
+    return Trimming(
+        client,
+        clock,
+        **{
+            "broadcast": KEYS.broadcast,
+            "own": KEYS.server(SERVER),
+            "max_bytes": 64 * 1024,
+            "kept_time": 120.0,
+            "kept_bytes": 32 * 1024,
+            "interval": 0.02,
+            **options,
+        },
+    )
 
 
 class ManifestRedis:
@@ -94,6 +111,7 @@ class PushServerParts:
             max_age=self.settings.window_time, max_bytes=self.settings.window_bytes
         )
         self.session_rooms = RecordingSessionRooms()
+        self.trimming = new_trimming(self.redis, self.clock)
         self.resumption = Resumption(
             self.window, self.position, self.connections, self.session_rooms, SEALS
         )

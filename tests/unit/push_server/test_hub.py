@@ -78,6 +78,7 @@ class Running:
             position=server.position,
             window=server.window,
             session_rooms=server.session_rooms,
+            trimming=server.trimming,
             on_application_changed=self._changed,
         )
         self._number = 0

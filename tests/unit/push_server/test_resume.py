@@ -48,6 +48,7 @@ class Server:
             position=parts.position,
             window=parts.window,
             session_rooms=parts.session_rooms,
+            trimming=parts.trimming,
             on_application_changed=self._changed,
         )
         self.last = 0

@@ -114,6 +114,7 @@ async def deliver(server: PushServerParts, *envelopes: ChannelEnvelope) -> None:
         position=server.position,
         window=server.window,
         session_rooms=server.session_rooms,
+        trimming=server.trimming,
         on_application_changed=changed,
     )
     for number, envelope in enumerate(envelopes, start=1):
