@@ -7,21 +7,24 @@ import sys
 
 from push_server.app import CannotStart, PushServer
 from push_server.event_loop import new_loop
+from queue_run import logs
 from queue_run.errors import SettingsError
 from queue_run.settings import Settings
 
 
 def main() -> int:
     """Run until SIGTERM; exit code 2 when it cannot start."""
+    logs.prepare()
     try:
         settings = Settings.from_env(os.environ)
+        logs.prepare(settings.secrets)
         logging.basicConfig(
             level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(settings))
     except (SettingsError, CannotStart) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{logs.without_secrets(str(error))}\n")
         return 2
     return 0
 

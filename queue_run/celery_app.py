@@ -13,6 +13,7 @@ from queue_run.links import (
     longest_answer,
     redis_options,
 )
+from queue_run.masking import SecretUrl
 from queue_run.redis_transport import AMQP
 from queue_run.settings import Settings
 
@@ -45,7 +46,7 @@ def create_celery(settings: Settings) -> Celery:
         timezone="UTC",
         enable_utc=True,
         # RedBeat, where it is installed: the schedules of several applications stay apart.
-        redbeat_redis_url=settings.redis_url,
+        redbeat_redis_url=SecretUrl(settings.redis_url),
         redbeat_redis_options=redis_options(
             settings.redis_url, timeout=LONGEST_ANSWER, connect_timeout=LONGEST_ANSWER
         ),

@@ -1,17 +1,21 @@
 """The settings of every process, read once from the environment at an entry point."""
 
+import contextlib
 import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from queue_run import api_keys, origins
 from queue_run.errors import SettingsError
 from queue_run.keys import RESERVED
+from queue_run.masking import MASK, secrets_in
+from queue_run.masking import without_password as without_password
 
 #: Variables that carry no prefix, because every hosting platform already knows them.
 CUSTOMARY_NAMES = {"redis_url": "REDIS_URL", "broker_url": "BROKER_URL", "port": "PORT"}
@@ -129,10 +133,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
         for name, value in shown.items():
             if name in SECRETS and value:
-                shown[name] = "***"
+                shown[name] = MASK
             elif name.endswith("_url"):
                 shown[name] = without_password(value)
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The texts in it that nobody may read in a log."""
+        found = secrets_in(self.redis_url) | secrets_in(self.broker_url) | {self.session_secret}
+        with contextlib.suppress(api_keys.InvalidApiKeys):
+            found |= {each.key for each in api_keys.parse(self.api_keys)}
+        return frozenset(found - {""})
 
     @property
     def broker(self) -> str:
@@ -179,7 +191,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             try:
                 values[field.name] = msgspec.convert(_as_typed(text, field.type), field.type)
             except msgspec.ValidationError as error:
-                problems.append(f"{variable}={text!r}: {str(error)[:1].lower()}{str(error)[1:]}")
+                shown = MASK if field.name in SECRETS else without_password(text)
+                problems.append(f"{variable}={shown!r}: {str(error)[:1].lower()}{str(error)[1:]}")
         problems += _unknown_variables(cls, environ)
         settings = cls(**values)
         problems += settings.problems()
@@ -192,14 +205,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         found = []
         if not self.redis_url.startswith(REDIS_SCHEMES):
             found.append(
-                f"REDIS_URL={self.redis_url!r}: begin it with {', '.join(REDIS_SCHEMES)} "
-                "(for example redis://127.0.0.1:6379/0)"
+                f"REDIS_URL={without_password(self.redis_url)!r}: begin it with "
+                f"{', '.join(REDIS_SCHEMES)} (for example redis://127.0.0.1:6379/0)"
             )
         if self.broker_url and "://" not in self.broker_url:
             found.append(
-                f"BROKER_URL={self.broker_url!r}: set a URL, for example amqp://127.0.0.1 "
-                "or redis://127.0.0.1:6379/1"
+                f"BROKER_URL={without_password(self.broker_url)!r}: set a URL, for example "
+                "amqp://127.0.0.1 or redis://127.0.0.1:6379/1"
             )
+        found += _url_problems("REDIS_URL", self.redis_url)
+        found += _url_problems("BROKER_URL", self.broker_url)
         found += _namespace_problems(self.namespace)
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             found.append(
@@ -259,9 +274,21 @@ def variable_name(field: str) -> str:
     return CUSTOMARY_NAMES.get(field, PREFIX + field.upper())
 
 
-def without_password(url: str) -> str:
-    """A URL fit for a log."""
-    return re.sub(r"(://[^/@]*:)[^@]*@", r"\1***@", url)
+def _url_problems(variable: str, urls: str) -> list[str]:
+    """What nothing could connect to. It is said here: who finds it later quotes it."""
+    found = []
+    for url in urls.split(";"):
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            parts = None
+        if parts is None or ("@" in parts.fragment and not parts.hostname):
+            found.append(
+                f"{variable}={without_password(url)!r}: the host or the port is malformed; in a "
+                "password write / as %2F, ? as %3F, # as %23, [ as %5B and % as %25"
+            )
+    return found
 
 
 def _as_typed(text: str, wanted: Any) -> Any:

@@ -3,6 +3,7 @@
 import os
 import sys
 
+from queue_run import logs
 from queue_run.errors import UsageError
 from queue_run.settings import Settings
 from worker import loader
@@ -12,9 +13,11 @@ from worker.listing import listing
 def main() -> int:
     """Exit code 2 when the settings or the application cannot be used."""
     try:
-        routes = loader.load(Settings.from_env(os.environ).app_path)
+        settings = Settings.from_env(os.environ)
+        logs.prepare(settings.secrets)
+        routes = loader.load(settings.app_path)
     except UsageError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{logs.without_secrets(str(error))}\n")
         return 2
     sys.stdout.write(f"{listing(routes)}\n")
     return 0

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from queue_run import runtime
+from queue_run import logs, runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import SettingsError, UsageError
 from queue_run.keys import JOB_TASK_PREFIX, Keys
@@ -45,6 +45,7 @@ def create_app() -> Celery:
     """
     try:
         settings = Settings.from_env(os.environ)
+        logs.prepare(settings.secrets)
         app = create_celery(settings)
         # Plain Celery tasks of the application belong to this Celery application.
         app.set_current()
@@ -212,6 +213,6 @@ def _keep_time_of_beat(settings: Settings) -> None:
 
 
 def _exit(message: str, code: int = EXIT_USAGE) -> NoReturn:
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"{logs.without_secrets(message)}\n")
     sys.stderr.flush()
     sys.exit(code)

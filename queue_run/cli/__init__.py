@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from queue_run import logs
 from queue_run.errors import InfrastructureError, UsageError
 
 #: Subcommand and summary; the file is named like the subcommand.
@@ -47,13 +48,14 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(SUMMARIES.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
+        logs.prepare()
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {logs.without_secrets(str(error))}", err=True)
             ctx.exit(EXIT_USAGE)
         except InfrastructureError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {logs.without_secrets(str(error))}", err=True)
             ctx.exit(EXIT_FAILURE)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from queue_run import logs
 from queue_run.cli.development.checks import check_application, check_extra, usable_port
 from queue_run.cli.development.console import Console
 from queue_run.cli.development.session import Session
@@ -41,6 +42,7 @@ def command(port: str | None, app_dir: Path | None) -> None:
     """
     environ = with_options(os.environ, port=port, app_dir=app_dir)
     settings = Settings.from_env(environ)
+    logs.prepare(settings.secrets)
     check_extra()
     check_application(settings.app_path)
     session = Session(

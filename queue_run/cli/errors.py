@@ -2,16 +2,24 @@
 
 import click
 
+from queue_run import logs
 from queue_run.cli import EXIT_FAILURE, EXIT_USAGE
 
 
-class CommandError(click.ClickException):
+class _Told(click.ClickException):
+    """Its text is shown without secrets: Redis and the broker quote their URLs."""
+
+    def format_message(self) -> str:
+        return logs.without_secrets(super().format_message())
+
+
+class CommandError(_Told):
     """Raised for what the user must change: its text on stderr, no traceback, exit code 2."""
 
     exit_code = EXIT_USAGE
 
 
-class CommandFailed(click.ClickException):
+class CommandFailed(_Told):
     """Raised for what could not be done as things are: the same, with exit code 1."""
 
     exit_code = EXIT_FAILURE

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from queue_run import as_user, dead_letters, queues, runtime
+from queue_run import as_user, dead_letters, logs, queues, runtime
 from queue_run.cli.dead import dead
 from queue_run.cli.errors import CommandError, CommandFailed
 from queue_run.cli.text import printable
@@ -34,7 +34,7 @@ def command() -> None:
     must be changed, for example the name of a queue.
     """
     # Wrong settings end here, before anything is done.
-    Settings.from_env(os.environ)
+    logs.prepare(Settings.from_env(os.environ).secrets)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a character shows its number.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from queue_run import logs
 from queue_run.cli.development.console import Console
 from queue_run.cli.production import formation, procfile
 from queue_run.cli.production.session import ProductionSession
@@ -42,6 +43,7 @@ def command(path: Path, processes: str) -> None:
       queue-run start deploy/Procfile --processes web=0,beat=0
     """
     settings = Settings.from_env(os.environ)  # Wrong settings end here, before anything starts.
+    logs.prepare(settings.secrets)
     entries = procfile.read(path)
     counts = formation.read_counts(processes, entries)
     places = formation.places(

@@ -27,6 +27,8 @@ LAYERS: dict[str, list[list[str]]] = {
             "errors",
             "api_keys",
             "origins",
+            "masking",
+            "logs",
             "settings",
             "ids",
             "keys",

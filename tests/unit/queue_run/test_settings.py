@@ -294,6 +294,49 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert without_password(url) == shown
 
 
+HUSH = "hush-hush"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("REDIS_URL", f"ann:{HUSH}@127.0.0.1:6379"),
+        ("REDIS_URL", f":{HUSH}@127.0.0.1"),
+        ("REDIS_URL", f"{HUSH}@127.0.0.1"),
+        ("REDIS_URL", f"http://ann:{HUSH}@127.0.0.1"),
+        ("REDIS_URL", f"redis://ann:{HUSH}/x@127.0.0.1"),
+        ("REDIS_URL", f"redis://ann:{HUSH}#x@127.0.0.1"),
+        ("REDIS_URL", f"redis://:1#{HUSH}@127.0.0.1"),
+        ("REDIS_URL", f"redis://ann:{HUSH}@127.0.0.1:port"),
+        ("REDIS_URL", f"redis://ann:{HUSH}@[::1"),
+        ("REDIS_URL", f"redis://ann:[{HUSH}@127.0.0.1"),
+        ("BROKER_URL", f"ann:{HUSH}@rabbit"),
+        ("BROKER_URL", f"amqp://ann:{HUSH}?x@rabbit"),
+        ("BROKER_URL", f"amqp://one;amqp://ann:{HUSH}@rabbit:port"),
+        ("QUEUE_RUN_SESSION_SECRET", HUSH),
+        ("QUEUE_RUN_API_KEYS", HUSH),
+        ("PORT", f"redis://:{HUSH}@127.0.0.1"),
+    ],
+)
+def test_no_problem_quotes_a_secret(variable: str, text: str) -> None:
+    [problem] = refused(**{variable: text})
+    assert problem.startswith(variable)
+    assert "hush" not in problem
+
+
+def test_settings_know_their_secrets() -> None:
+    settings = Settings(
+        redis_url="redis://:p%40ss@one/0?password=two",
+        broker_url="amqp://ann:three@a;amqp://bob:four@b",
+        api_keys="five-five-five-five,six-six-six-six-six:mail",
+        session_secret="seven-seven-seven",
+    )
+    assert settings.secrets >= {"p%40ss", "p@ss", "two", "three", "four", "seven-seven-seven"}
+    assert settings.secrets >= {"five-five-five-five", "six-six-six-six-six"}
+    assert not any(each in repr(settings) for each in settings.secrets)
+    assert Settings().secrets == frozenset()
+
+
 def test_settings_do_not_change() -> None:
     with pytest.raises(AttributeError):
         Settings().port = 1  # type: ignore[misc]

@@ -1,0 +1,118 @@
+"""Secrets that stand in URLs: they must be in no log, no error and no `repr`.
+
+Pure. The rule of this file: where it is unclear what is a password, more is hidden, not less. A URL
+with a mistake in it has a secret in it all the same.
+"""
+
+import re
+from urllib.parse import quote, unquote
+
+MASK = "***"
+
+#: What the name of a parameter contains that carries a secret.
+_SECRET_NAME = re.compile(r"pass|pwd|secret|token|credential|api_?key|access_?key|signature", re.I)
+#: A parameter: what is before its name, its name, its value.
+_PARAMETER = re.compile(r"(^|[?&;,\s#])([^?&;,\s#=@/:]{1,100})=([^&\s]*)")
+#: Where one URL of several ends: brokers of a failover are listed so.
+_NEXT_URL = re.compile(r"([;,\s]+)(?=[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
+#: Characters of a scheme, at most.
+_LONGEST_SCHEME = 30
+#: A secret that is shorter is hidden where it stands in a URL alone: anywhere else the same letters
+#: may mean something else.
+SHORTEST_SECRET = 6
+
+
+class SecretUrl(str):
+    """A URL whose `repr` has no password in it: for settings that others print."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(without_password(self))
+
+
+def without_password(url: str) -> str:
+    """A URL, or several, fit for a log: also one that nothing could parse."""
+    return "".join(
+        part if index % 2 else _without_password(part)
+        for index, part in enumerate(_NEXT_URL.split(url))
+    )
+
+
+def masked(text: str) -> str:
+    """Any text, with the passwords of the URLs in it hidden."""
+    at = text.find("://")
+    if at < 0:
+        return text
+    parts, done = [], 0
+    while at >= 0:
+        start = _start_of_scheme(text, at, done)
+        end = _end_of_url(text, at)
+        parts += [text[done:start], without_password(text[start:end])]
+        done, at = end, text.find("://", end)
+    return "".join((*parts, text[done:]))
+
+
+def secrets_in(url: str) -> set[str]:
+    """The passwords in a URL, or in several, in each form in which something may show them."""
+    found: set[str] = set()
+    for part in _NEXT_URL.split(url)[::2]:
+        _, mark, rest = part.partition("://")
+        userinfo, at, _ = (rest if mark else part).rpartition("@")
+        if at:
+            found.add(userinfo.partition(":")[2])
+        found |= {value for _, name, value in _PARAMETER.findall(part) if _is_secret(name)}
+    plain = found | {unquote(each) for each in found}
+    return {each for each in plain | {quote(each, safe="") for each in plain} if each}
+
+
+def _without_password(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        scheme, rest = "", url
+    head, question, query = rest.partition("?")
+    hidden = _PARAMETER.sub(_hidden_parameter, f"{question}{query}")
+    user, colon, _ = head.partition(":")
+    if "@" in hidden:
+        # Either of a parameter, or the password has a question mark in it.
+        shown = f"{user}:{MASK}@{hidden.rpartition('@')[2]}"
+    elif "@" in query:
+        shown = f"{user}{colon and f':{MASK}'}{hidden}"
+    elif "@" in head:
+        shown = f"{_without_userinfo(head, bare=not mark)}{hidden}"
+    else:
+        shown = f"{_PARAMETER.sub(_hidden_parameter, head)}{hidden}"
+    return f"{scheme}{mark}{shown}"
+
+
+def _without_userinfo(head: str, *, bare: bool) -> str:
+    userinfo, _, host = head.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    if colon:
+        return f"{user}:{MASK}@{host}"
+    # Without a scheme nobody knows whether it is a name or a password.
+    return f"{MASK}@{host}" if bare else head
+
+
+def _hidden_parameter(found: re.Match[str]) -> str:
+    before, name, _ = found.groups()
+    return f"{before}{name}={MASK}" if _is_secret(name) else found[0]
+
+
+def _is_secret(name: str) -> bool:
+    return _SECRET_NAME.search(unquote(name)) is not None
+
+
+def _start_of_scheme(text: str, at: int, done: int) -> int:
+    start = at
+    while start > max(done, at - _LONGEST_SCHEME) and (
+        text[start - 1].isalnum() or text[start - 1] in "+.-"
+    ):
+        start -= 1
+    return start
+
+
+def _end_of_url(text: str, at: int) -> int:
+    """Where the white space behind a URL begins."""
+    found = re.compile(r"\s").search(text, at)
+    return len(text) if found is None else found.start()
