@@ -21,7 +21,15 @@ from queue_run.settings import Settings
 def create_celery(settings: Settings) -> Celery:
     """A Celery application with the queues and settings that hold everywhere."""
     keys = Keys(settings.namespace)
-    app = Celery("queue_run", broker=settings.broker, amqp=AMQP, set_as_current=False)
+    app = Celery(
+        "queue_run",
+        broker=settings.broker,
+        amqp=AMQP,
+        set_as_current=False,
+        # Celery's own care for Django ends each task with its connections closed, and knows no
+        # requests: workers have one of their own (`worker.django_care`).
+        fixups=[],
+    )
     exchange = Exchange(settings.namespace, type="direct")
     app.conf.update(
         task_queues=[

@@ -7,6 +7,9 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from worker.around import Around
+from worker.threads import LoopThreads
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -16,10 +19,16 @@ CANCEL_TIME = 5.0
 
 
 class BackgroundLoop:
-    """An event loop in a thread of its own, beside Celery's threads."""
+    """An event loop in a thread of its own, beside Celery's threads.
 
-    def __init__(self) -> None:
+    Args:
+        around: what is done around each call of the application's code.
+    """
+
+    def __init__(self, around: Around | None = None) -> None:
         self.loop = asyncio.new_event_loop()
+        if around is not None and not around.idle:
+            self.loop.set_default_executor(LoopThreads(around))
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="queue-run-handlers", daemon=True)
 

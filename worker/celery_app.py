@@ -15,11 +15,12 @@ from redis.retry import Retry
 from queue_run import logs, runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import SettingsError, UsageError
-from queue_run.keys import JOB_TASK_PREFIX, Keys
+from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.links import LONGEST_ANSWER, redis_options
 from queue_run.settings import Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
+from worker.around import Around
 from worker.celery_repairs import repair_celery
 from worker.presence import PresenceWatcher
 from worker.routes import Routes
@@ -66,6 +67,8 @@ def create_app() -> Celery:
     if routes.hooks.sent is not None:
         runtime.current().on_sent = process.sent
     register(app, routes, process)
+    if not routes.around.idle:
+        _care_for_plain_tasks(app, routes.around)
     _connect_signals(app, settings, routes, process)
     repair_celery()
     return app
@@ -104,6 +107,21 @@ def _know_queues(app: Celery, routes: Routes) -> None:
         if job.schedule is not None
     }
     runtime.current().local_queues = routes.local_queues
+
+
+def _care_for_plain_tasks(app: Celery, around: Around) -> None:
+    """Do around the application's own Celery tasks what is done around handlers and jobs."""
+    # With `delay_on_commit`, as Celery's tasks in Django have it.
+    app.task_cls = "celery.contrib.django.task:DjangoTask"
+
+    def look_after(sender: Any, **_: Any) -> None:
+        ours = sender.name in (REQUESTS_TASK, DRAIN_TASK) or sender.name.startswith(JOB_TASK_PREFIX)
+        if not ours and not sender.request.is_eager:
+            with around.call():
+                pass
+
+    signals.task_prerun.connect(look_after, weak=False)
+    signals.task_postrun.connect(look_after, weak=False)
 
 
 def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: Process) -> None:

@@ -26,10 +26,13 @@ class Intake:
     def __init__(self, routes: Routes, runtime: Runtime) -> None:
         settings = runtime.settings
         self._runtime = runtime
-        self._threads = HandlerThreads(settings.handler_threads)
-        self.background = BackgroundLoop()
+        #: What is done around each call of the application's code.
+        self.around = routes.around
+        self.around.limit_threads(settings.handler_threads)
+        self._threads = HandlerThreads(settings.handler_threads, around=self.around)
+        self.background = BackgroundLoop(self.around)
         self.background.start()
-        self.middleware = Middleware(self.background.loop, self._threads)
+        self.middleware = Middleware(self.background.loop, self._threads, self.around)
         self.runner = Runner(
             routes,
             threads=self._threads,
@@ -79,6 +82,7 @@ class Intake:
         self._settle_middleware()
         self.background.stop()
         self._threads.shutdown()
+        self.around.end()
         self._runtime.publisher.flush()
 
     def _settle_middleware(self) -> None:
@@ -101,10 +105,13 @@ class Intake:
 
     async def _run(self, work: Work) -> None:
         if isinstance(work, Authenticate):
-            self._publish(work.server, await self.runner.authenticate(work))
+            with self.around.task():
+                answer = await self.runner.authenticate(work)
+            self._publish(work.server, answer)
         else:
             for inbound in work.requests:
-                outcome = await self.runner.run_request(work, inbound)
+                with self.around.task():
+                    outcome = await self.runner.run_request(work, inbound)
                 self._publish(server_of(work.connection), outcome)
 
     def _publish(self, server: ServerId, envelope: Outcome | Authenticated) -> None:

@@ -26,6 +26,7 @@ from queue_run.jobs.store import Store
 from queue_run.messages import encode as encode_message
 from queue_run.requests import Job, Signal
 from queue_run.settings import Settings
+from worker.around import Around
 from worker.intake import Intake
 from worker.job_runner import run_async_job, run_plain_job, tell_failure
 from worker.leases import Lease, LeaseKeeper
@@ -55,6 +56,7 @@ class Jobs:
         stopping: whether the worker is about to end.
         dying: whether this process has been told to end at once.
         send_drain: has a lane drained, by whichever worker is free.
+        around: what is done around each call of the application's code.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class Jobs:
         stopping: Callable[[], bool],
         dying: Callable[[], bool],
         send_drain: Callable[[Lane], None],
+        around: Around | None = None,
     ) -> None:
         self._settings = settings
         self._intake = intake
         self._stopping = stopping
         self._dying = dying
         self._send_drain = send_drain
+        self._around = around or Around()
         self._store = store = Store(settings, patience=PATIENCE)
         lease = settings.lease
         self._attempts = Attempts(store, lease=lease, visibility=settings.visibility_timeout)
@@ -178,7 +182,7 @@ class Jobs:
     ) -> BaseException | None:
         """Run the handler; what it has failed with."""
         try:
-            with self._keeper.holding(lease):
+            with self._keeper.holding(lease), self._around.call():
                 if check is not None:
                     check()
                 self._run_handler(queue, job, limits)
@@ -189,7 +193,8 @@ class Jobs:
                 # Not the handler's doing: the job goes back to the broker.
                 raise
             # Also a handler that calls sys.exit: it ends the attempt, not the process.
-            tell_failure(queue, failure, job, self._on_loop)
+            with self._around.call():
+                tell_failure(queue, failure, job, self._on_loop)
             return failure
         return None
 
@@ -215,13 +220,19 @@ class Jobs:
         return self._intake().runner.limited(run, seconds, signal)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
-        future = self._intake().background.submit(work)
+        future = self._intake().background.submit(
+            work if self._around.idle else self._as_task(work)
+        )
         try:
             return future.result()
         except BaseException:
             # The wait was interrupted, at the end of the job's time: nobody waits for it any more.
             future.cancel()
             raise
+
+    async def _as_task(self, work: Coroutine[Any, Any, T]) -> T:
+        with self._around.task():
+            return await work
 
     def _job(
         self, queue: JobHandler, envelope: JobEnvelope, attempt: int, sequence: int | None = None
@@ -263,7 +274,8 @@ class Jobs:
         """A job whose last attempt ended with its worker."""
         lost = WorkerLost(attempt)
         job = self._job(queue, envelope, attempt, sequence)
-        tell_failure(queue, lost, job, self._on_loop)
+        with self._around.call():
+            tell_failure(queue, lost, job, self._on_loop)
         self._park(queue, envelope, token, attempt, lost, sequence)
 
     def _park(

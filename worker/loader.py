@@ -33,6 +33,7 @@ from queue_run.middleware import (
 )
 from queue_run.payloads import Validate, annotation_of, payload_validator, validator
 from queue_run.routing import Router
+from worker import django_care
 from worker.middleware import Hook, Hooks
 from worker.routes import Handler, JobHandler, Route, Routes
 
@@ -97,6 +98,11 @@ def load(folder: Path) -> Routes:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+    try:
+        django_care.set_up()
+    except Exception as error:
+        failure = _import_failure(error, folder)
+        raise ApplicationError([f"{django_care.variable()}: {failure}"]) from error
     return _Load(folder).run()
 
 
@@ -135,6 +141,7 @@ class _Load:
             online=online,
             offline=offline,
             hooks=hooks,
+            around=django_care.care(),
         )
 
     def _check_places(self) -> None:

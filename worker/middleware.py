@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from queue_run import context
 from queue_run.requests import ConnectionRequest, Job, Request, SentMessage
+from worker.around import Around
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,15 @@ class Hooks:
 class Middleware:
     """Calls hooks on the loop of the process, plain ones in its threads."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: Executor) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: Executor,
+        around: Around | None = None,
+    ) -> None:
         self._loop = loop
         self._threads = threads
+        self._around = around or Around()
         self._open: set[asyncio.Task[None]] = set()
 
     async def call(self, hook: Hook, *arguments: Any) -> Any:
@@ -97,7 +104,7 @@ class Middleware:
     async def _run_sent(self, hooks: Hooks, message: SentMessage, asker: Asker) -> None:
         assert hooks.sent is not None
         # A message that it sends is not told to it again.
-        with context.running(context.outside()):
+        with self._around.task(), context.running(context.outside()):
             try:
                 await self.call(hooks.sent, message)
             except BaseException as error:

@@ -267,9 +267,10 @@ class HookRunner:
                 self.abandoned = self.abandoned or not self._may_begin()
                 has_run = not self.abandoned
                 if has_run:
-                    await run_hook(
-                        self._routes, self._intake.middleware, event.user, online=event.online
-                    )
+                    with self._routes.around.task():
+                        await run_hook(
+                            self._routes, self._intake.middleware, event.user, online=event.online
+                        )
             self._ended.put((event.id, has_run))
             self._any_ended.set()
         del self._waiting[user]

@@ -19,12 +19,15 @@ from queue_run.payloads import Validate
 from queue_run.routing import Router
 from queue_run.runtime import LocalQueue
 from queue_run.schedules import Schedule
+from worker.around import Around
 from worker.middleware import Hook, Hooks
 
 Handler: TypeAlias = Callable[..., Any]
 
 #: No middleware at all.
 NO_HOOKS = Hooks()
+#: An application that uses no framework.
+NO_CARE = Around()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,8 @@ class Routes:
     offline: Hook | None = None
     #: For everything outside a request: handshakes, and what jobs send.
     hooks: Hooks = NO_HOOKS
+    #: What is done around each call of its code, for a framework that it uses.
+    around: Around = NO_CARE
 
     @property
     def watches_users(self) -> bool:

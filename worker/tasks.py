@@ -66,6 +66,7 @@ class Process:
                     stopping=lambda: self._stopping[0] != 0,
                     dying=_told_to_end,
                     send_drain=self._send_drain,
+                    around=self._routes.around,
                 )
             return self._jobs
 

@@ -3,8 +3,10 @@
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
+
+from worker.around import Around
 
 
 class HandlerThreads(Executor):
@@ -14,8 +16,13 @@ class HandlerThreads(Executor):
     would keep a worker from stopping.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(
+        self, size: int, *, around: Around | None = None, name: str = "queue-run-handler"
+    ) -> None:
         self._size = size
+        #: What is done around each call; may be set before the first.
+        self.around = around or Around()
+        self._name = name
         self._threads: list[threading.Thread] = []
         self._idle = threading.Semaphore(0)
         self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
@@ -25,7 +32,7 @@ class HandlerThreads(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         """Run `fn` in a thread; it waits while all threads are busy."""
         future: Future[Any] = Future()
-        self._tasks.put((future, lambda: fn(*args, **kwargs)))
+        self._tasks.put((future, lambda: self._call(fn, *args, **kwargs)))
         if not self._idle.acquire(blocking=False):
             self._add_thread()
         return future
@@ -39,10 +46,16 @@ class HandlerThreads(Executor):
         with self._lock:
             if len(self._threads) >= self._size:
                 return
-            name = f"queue-run-handler-{len(self._threads) + 1}"
+            name = f"{self._name}-{len(self._threads) + 1}"
             thread = threading.Thread(target=self._run, name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        if self.around.idle:
+            return fn(*args, **kwargs)
+        with self.around.call():
+            return fn(*args, **kwargs)
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -59,3 +72,19 @@ class HandlerThreads(Executor):
                     # The caller decides: also about a handler that calls sys.exit.
                     future.set_exception(error)
             self._idle.release()
+        self.around.leave()
+
+
+class LoopThreads(ThreadPoolExecutor):
+    """The threads behind `asyncio.to_thread`, where something is done around each call."""
+
+    def __init__(self, around: Around) -> None:
+        super().__init__(thread_name_prefix="queue-run-loop")
+        self._around = around
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        return super().submit(self._call, fn, *args, **kwargs)
+
+    def _call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        with self._around.call():
+            return fn(*args, **kwargs)

@@ -237,7 +237,7 @@ class Engine:
         failures: list[BaseException] = []
         engine, outer = _working.set(self), _failures.set(failures)
         try:
-            with context.running(None):
+            with self._routes.around.task(), context.running(None):
                 yield failures
         finally:
             _failures.reset(outer)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from queue_run.errors import Refuse
@@ -16,7 +17,7 @@ from queue_run.testing.engine import Engine, working
 from queue_run.testing.jobs import MOST_JOBS, Pushed
 from queue_run.testing.process import InProcessRuntime
 from worker.background import BackgroundLoop
-from worker.routes import Routes
+from worker.routes import NO_CARE, Routes
 from worker.threads import HandlerThreads
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Stage:
         self._routes = routes
         self._router = routes.router()
         self.runtime.local_queues = routes.local_queues
+        self._threads.around = routes.around
         if routes.hooks.sent is not None:
             self.runtime.on_sent = self._sent
 
@@ -152,15 +154,19 @@ class Stage:
         """What runs handlers on the current event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._engines:
+            # The test's own loop may belong to a framework's test case, whose transaction is
+            # open in the thread that it runs in.
+            own = self._background is None or loop is not self._background.loop
+            routes = replace(self._routes, around=NO_CARE) if own else self._routes
             self._engines[loop] = Engine(
-                self.runtime, self._routes, loop, self._threads, self.errors.append
+                self.runtime, routes, loop, self._threads, self.errors.append
             )
         return self._engines[loop]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the loop in the thread, and wait for it."""
         if self._background is None:
-            self._background = BackgroundLoop()
+            self._background = BackgroundLoop(self._routes.around)
             self._background.start()
         return self._background.submit(work).result()
 
@@ -172,6 +178,7 @@ class Stage:
             self._background = None
         self._engines.clear()
         self._threads.end(THREADS_END)
+        self._routes.around.end()
 
     async def _end_loop(self) -> None:
         await self.engine().settle()

@@ -95,12 +95,12 @@ LAYERS: dict[str, list[list[str]]] = {
         ["__main__"],
     ],
     "worker": [
-        ["middleware", "time_limits", "timekeeper"],
-        ["routes"],
+        ["around"],
+        ["middleware", "time_limits", "timekeeper", "threads"],
+        ["routes", "django_care"],
         [
             "loader",
             "listing",
-            "threads",
             "background",
             "leases",
             "celery_repairs",
@@ -124,7 +124,8 @@ ENTRY_POINTS = (
     "worker.celery_app",
     "queue_run.runtime",
 )
-READERS = (*ENTRY_POINTS, "queue_run.cli")
+#: `worker.django_care` looks at Django's own variable, where Django itself would.
+READERS = (*ENTRY_POINTS, "queue_run.cli", "worker.django_care")
 
 OURS = [name for name in modules() if name.partition(".")[0] in PACKAGES]
 APPLICATIONS = [name for name in modules() if name.partition(".")[0] in APPLICATION]

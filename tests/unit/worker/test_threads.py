@@ -1,8 +1,11 @@
 """Threads for plain handlers."""
 
+import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -11,7 +14,8 @@ import pytest
 from tests.processes import environment
 from tests.unit.worker.building import Gate
 from tests.waiting import DEADLINE, eventually
-from worker.threads import HandlerThreads
+from worker.around import Around
+from worker.threads import HandlerThreads, LoopThreads
 
 
 def results(futures: list["Future[Any]"]) -> list[Any]:
@@ -120,3 +124,48 @@ def test_a_handler_that_hangs_does_not_keep_the_interpreter_alive() -> None:
         timeout=DEADLINE,
     )
     assert (ran.returncode, ran.stdout) == (0, "the end\n")
+
+
+class Noting(Around):
+    """Notes what is done around which thread's calls."""
+
+    idle = False
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        self.notes.append("before")
+        try:
+            yield
+        finally:
+            self.notes.append("after")
+
+    def leave(self) -> None:
+        self.notes.append("leave")
+
+
+def fail() -> None:
+    raise ValueError("failed")
+
+
+def test_what_is_done_around_a_call_is_done_in_its_thread_also_when_it_fails() -> None:
+    around = Noting()
+    threads = HandlerThreads(1, around=around)
+    with pytest.raises(ValueError, match="failed"):
+        threads.submit(fail).result(DEADLINE)
+    assert threads.submit(lambda: list(around.notes)).result(DEADLINE) == [
+        *("before", "after"),
+        "before",
+    ]
+    threads.shutdown()
+    eventually(lambda: around.notes[-1] == "leave", what="the end of the thread")
+
+
+async def test_threads_behind_to_thread_do_it_too() -> None:
+    around = Noting()
+    with LoopThreads(around) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        await asyncio.to_thread(around.notes.append, "call")
+    assert around.notes == ["before", "call", "after"]
