@@ -37,6 +37,37 @@ class Origins:
         return parsed in self._allowed or parsed.is_of(host)
 
 
+class Hosts:
+    """The names by which this server may be called.
+
+    A page of anywhere can let its own name lead to this machine (DNS rebinding), and is then of the
+    same origin; the name that it uses stays its own.
+    """
+
+    def __init__(self, allowed: str) -> None:
+        names = words(allowed)
+        #: Whether any name will do.
+        self.any = not names or "*" in names
+        self._networks = [_network(each) for each in names if _is_network(each)]
+        self._names = {each.strip("[]").rstrip(".").lower() for each in names}
+
+    def admits(self, host: str) -> bool:
+        """Whether the header Host names this server."""
+        if self.any:
+            return True
+        try:
+            name = origins.parse(f"http://{host}").host.strip("[]")
+        except InvalidOrigin:
+            return False
+        address = _address(name)
+        if address is not None and any(address in each for each in self._networks):
+            return True
+        parents = name.split(".")
+        return name in self._names or any(
+            "." + ".".join(parents[start:]) in self._names for start in range(1, len(parents))
+        )
+
+
 class ApiKeys:
     """The keys of programs that may push jobs for nobody in particular."""
 
@@ -109,9 +140,17 @@ def _address(text: str) -> Address | None:
     return mapped or address
 
 
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text.strip("[]"), strict=False)
+    except ValueError:
+        return False
+    return True
+
+
 def _network(text: str) -> Network:
     """The network that a text names; that of IPv4, where it is only mapped into IPv6."""
-    network = ipaddress.ip_network(text, strict=False)
+    network = ipaddress.ip_network(text.strip("[]"), strict=False)
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped
         if mapped is not None:

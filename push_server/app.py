@@ -7,6 +7,7 @@ import socket
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -17,6 +18,7 @@ from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, Rule
 
 from push_server import epoch, opening, session_secret
+from push_server.admission import Hosts
 from push_server.application import Application
 from push_server.claims import Claiming, Claims
 from push_server.connections import Connections
@@ -24,6 +26,7 @@ from push_server.event_loop import Entrance
 from push_server.forwarder import Forwarder
 from push_server.handlers import (
     HealthHandler,
+    MisdirectedHandler,
     PublicFileHandler,
     ReadyHandler,
     SocketHandler,
@@ -249,6 +252,7 @@ class PushServer:
     def _http_application(self) -> web.Application:
         settings = self._settings
         rules: list[Any] = [
+            Rule(_OtherHosts(self._services.hosts), MisdirectedHandler),
             (r"/healthz", HealthHandler, {"lag": self._lag}),
             (r"/readyz", ReadyHandler, {"services": self._services}),
             (r"/_/queues/([^/]+)", PushHandler, {"services": self._services}),
@@ -396,13 +400,23 @@ class PushServer:
         await self._listener.close()
 
 
+class _OtherHosts(Matcher):
+    """Requests to a name that is not this server's, whatever their path."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        self._hosts = hosts
+
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        return None if self._hosts.admits(request.host) else {}
+
+
 class _PlainRequests(Matcher):
     """Requests that are no WebSocket: files and sockets may share a path."""
 
     def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
         if opening.asks_for_websocket(request.headers):
             return None
-        return {"path_args": [request.path.lstrip("/").encode()]}
+        return {"path_args": [unquote_to_bytes(request.path.lstrip("/"))]}
 
 
 def _log_access(handler: web.RequestHandler) -> None:

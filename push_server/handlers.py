@@ -1,6 +1,7 @@
 """The HTTP side: handshakes, health, and the static files of development."""
 
 import logging
+import os
 from http import HTTPStatus
 from http.client import responses
 from sys import intern
@@ -141,8 +142,51 @@ class ReadyHandler(web.RequestHandler):
     head = get
 
 
-class PublicFileHandler(web.StaticFileHandler):
-    """Static files, for development: a browser always asks whether they have changed."""
+class _Plainly(web.RequestHandler):
+    """Refuses with a line of text, and logs it without the query."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        text = error.text if isinstance(error, Refused) else responses.get(status_code, "refused")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{text}\n")
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        request = self.request
+        if isinstance(value, web.HTTPError):
+            log.info("%s from %s: %s", request.path, request.remote_ip, value)
+        else:
+            log.error("%s failed", request.path, exc_info=(typ, value, tb) if value else None)
+
+
+class MisdirectedHandler(_Plainly):
+    """A request to a name that is not this server's."""
+
+    def prepare(self) -> None:
+        raise Refused(
+            403, "this host is not served: name it in QUEUE_RUN_ALLOWED_HOSTS to allow it"
+        )
+
+
+class PublicFileHandler(_Plainly, web.StaticFileHandler):
+    """Static files, for development: a browser always asks whether they have changed.
+
+    Hidden files and folders, and what lies outside the folder, are not there: not by a link, and
+    not by another way to write the path.
+    """
+
+    @classmethod
+    def get_absolute_path(cls, root: str, path: str) -> str:
+        parts = path.split("/")
+        if "\0" in path or os.path.isabs(path) or any(each.startswith(".") for each in parts):
+            raise web.HTTPError(404)
+        return super().get_absolute_path(root, path)
+
+    def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
+        inside = os.path.join(os.path.realpath(root), "")
+        if not os.path.join(os.path.realpath(absolute_path), "").startswith(inside):
+            raise web.HTTPError(404)
+        return super().validate_absolute_path(root, absolute_path)
 
     def set_extra_headers(self, path: str) -> None:
         self.set_header("Cache-Control", "no-cache")

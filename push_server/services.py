@@ -7,7 +7,7 @@ import msgspec
 from tornado import web
 from tornado.httputil import HTTPServerRequest
 
-from push_server.admission import ApiKeys, Origins, Proxies
+from push_server.admission import ApiKeys, Hosts, Origins, Proxies
 from push_server.application import Application
 from push_server.connections import Connections
 from push_server.forwarder import Forwarder
@@ -55,6 +55,7 @@ class Services:
         #: Redis' time: of what travels to workers and back.
         self.clock = clock
         self.origins = Origins(settings.allowed_origins)
+        self.hosts = Hosts(settings.allowed_hosts)
         self.proxies = Proxies(settings.trusted_proxies)
         self.api_keys = ApiKeys(settings.api_keys)
         self.collector = Collector()

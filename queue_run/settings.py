@@ -66,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8000
     #: Origins whose pages may connect, comma separated, beside the server's own; `*` for all.
     allowed_origins: str = ""
+    #: Names and addresses by which the push server may be called (the header Host), comma
+    #: separated; empty for any. `queue-run dev` has a list of its own, to which these are added.
+    allowed_hosts: str = ""
     #: Addresses and networks of proxies whose X-Forwarded-For is believed, comma separated.
     trusted_proxies: str = ""
     #: Several push servers of one host share the port; the kernel spreads connections over them.
@@ -229,6 +232,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 found.append(
                     f"QUEUE_RUN_TRUSTED_PROXIES: {text!r} is no address or network like 10.0.0.0/8"
                 )
+        found += [
+            f"QUEUE_RUN_ALLOWED_HOSTS: {without_password(text)!r} is no host like example.com, "
+            ".example.com, 10.0.0.0/8 or [::1]: leave out scheme, port and path"
+            for text in words(self.allowed_hosts)
+            if text != "*" and not _is_host(text)
+        ]
         for text in words(self.allowed_origins):
             try:
                 if text != "*":
@@ -272,6 +281,13 @@ def words(text: str) -> list[str]:
 def variable_name(field: str) -> str:
     """The environment variable that sets a field."""
     return CUSTOMARY_NAMES.get(field, PREFIX + field.upper())
+
+
+def _is_host(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_network(text.strip("[]"), strict=False)
+        return True
+    return re.fullmatch(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text) is not None
 
 
 def _url_problems(variable: str, urls: str) -> list[str]:

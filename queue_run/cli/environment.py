@@ -7,7 +7,7 @@ settings from that, and hands the same copy to what it starts. So both always ag
 from collections.abc import Mapping
 from pathlib import Path
 
-from queue_run.settings import Settings, variable_name
+from queue_run.settings import Settings, variable_name, words
 
 
 def with_options(environ: Mapping[str, str], **options: str | int | Path | None) -> dict[str, str]:
@@ -23,6 +23,19 @@ def is_set(environ: Mapping[str, str], setting: str) -> bool:
     return bool(environ.get(variable_name(setting), "").strip())
 
 
+#: Names of this machine that nobody else can give to it.
+LOOPBACK = ("localhost", ".localhost", "127.0.0.0/8", "::1")
+#: What listens on all addresses may be called by any of them. No page is of an address by which it
+#: was not called, so that is no danger.
+ANY_ADDRESS = ("0.0.0.0/0", "::/0")
+
+
+def _hosts_of(settings: Settings) -> str:
+    """By which names the push server may be called in development."""
+    own = ANY_ADDRESS if settings.host in ("", "0.0.0.0", "::") else (settings.host,)
+    return ",".join((*LOOPBACK, *own, *words(settings.allowed_hosts)))
+
+
 def for_development(
     environ: Mapping[str, str], settings: Settings, *, redis_url: str, port: int
 ) -> dict[str, str]:
@@ -31,6 +44,7 @@ def for_development(
     child = with_options(environ, redis_url=redis_url, port=port, app_dir=app)
     # Their output is a pipe, which Python would fill before it writes a line.
     child["PYTHONUNBUFFERED"] = "1"
+    child = with_options(child, allowed_hosts=_hosts_of(settings))
     if not is_set(environ, "expose_errors"):
         child = with_options(child, expose_errors="true")
     if is_set(environ, "public_dir"):

@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from tornado.httpclient import AsyncHTTPClient
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from queue_run.cli.development.embedded_redis import choose_source
 from tests.conftest import WriteApp, write_files
@@ -123,6 +125,24 @@ async def test_it_comes_up_and_answers(dev: Callable[..., Dev]) -> None:
     session = dev({"sockets/index.py": ECHO}).wait_until_ready()
     async with connect(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
+
+
+async def test_a_page_that_calls_it_by_a_name_of_its_own_is_refused(
+    dev: Callable[..., Dev],
+) -> None:
+    session = dev(
+        {"sockets/index.py": ECHO, "public/index.html": "<p>the page"},
+        QUEUE_RUN_ALLOWED_HOSTS="mine.example",
+    )
+    session.wait_until_ready()
+    port = urlsplit(session.ws).port
+    page = f"http://127.0.0.1:{port}"
+    for host, status in (("evil.example", 403), (f"localhost:{port}", 200), ("mine.example", 200)):
+        response = await AsyncHTTPClient().fetch(page, headers={"Host": host}, raise_error=False)
+        assert response.code == status
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://evil.example:{port}/", host="127.0.0.1", port=port)
+    assert refused.value.response.status_code == 403
 
 
 async def test_a_changed_handler_answers_on_a_connection_that_stayed_open(

@@ -51,6 +51,23 @@ def test_errors_are_exposed_unless_the_environment_says_otherwise(
     assert development(tmp_path, QUEUE_RUN_EXPOSE_ERRORS=given)["QUEUE_RUN_EXPOSE_ERRORS"] == told
 
 
+@pytest.mark.parametrize(
+    ("given", "more"),
+    [
+        ({}, ",127.0.0.1"),
+        ({"QUEUE_RUN_HOST": "dev.example"}, ",dev.example"),
+        ({"QUEUE_RUN_HOST": "0.0.0.0"}, ",0.0.0.0/0,::/0"),
+        ({"QUEUE_RUN_ALLOWED_HOSTS": "a.example, b.example"}, ",127.0.0.1,a.example,b.example"),
+    ],
+)
+def test_the_push_server_is_called_by_names_of_this_machine(
+    tmp_path: Path, given: dict[str, str], more: str
+) -> None:
+    told = development(tmp_path, **given)
+    assert told["QUEUE_RUN_ALLOWED_HOSTS"] == f"localhost,.localhost,127.0.0.0/8,::1{more}"
+    assert Settings.from_env(told).allowed_hosts
+
+
 def test_the_applications_public_folder_is_served_if_it_exists(tmp_path: Path) -> None:
     assert "QUEUE_RUN_PUBLIC_DIR" not in development(tmp_path)
     (tmp_path / "public").mkdir()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from push_server.admission import ApiKeys, Origins, Proxies
+from push_server.admission import ApiKeys, Hosts, Origins, Proxies
 
 HOST = "shop.example:8000"
 
@@ -66,6 +66,35 @@ def test_an_origin_that_is_malformed_is_nobodys(origin: str) -> None:
 @pytest.mark.parametrize("origin", ["https://any.example", "null"])
 def test_a_star_admits_every_page(origin: str) -> None:
     assert Origins("*").admits(origin, HOST)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "LOCALHOST:8000", "localhost.", "127.0.0.1:8000", "127.8.9.1", "[::1]:80"),
+        *("[0:0::1]", "shop.example", "www.shop.example", "app.localhost:1"),
+    ],
+)
+def test_a_server_is_called_by_its_names(host: str) -> None:
+    hosts = Hosts("localhost, .localhost, 127.0.0.0/8, [::1], shop.example, .shop.example")
+    assert hosts.admits(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "localhost.evil.example", "evillocalhost", "128.0.0.1", "[::2]", ""),
+        *("127.0.0.1.evil.example", "[::1", "xshop.example", "localhost@evil.example"),
+        *("2130706433", "127.0.0.1:x"),
+    ],
+)
+def test_and_by_no_other(host: str) -> None:
+    assert not Hosts("localhost, 127.0.0.0/8, ::1, .shop.example").admits(host)
+
+
+@pytest.mark.parametrize("names", ["", "*", "localhost,*"])
+def test_a_server_without_names_is_called_by_any(names: str) -> None:
+    assert Hosts(names).admits("evil.example")
 
 
 PROXY, INNER, CLIENT = "192.0.2.7", "10.0.0.1", "203.0.113.5"

@@ -123,6 +123,65 @@ async def test_files_and_websockets_share_a_path(settings: Settings) -> None:
             pass
 
 
+HIDDEN = [
+    *("/.env", "/%2eenv", "/%2Eenv", "/.git/config", "/%2egit%2fconfig", "/a/../.env", "/a/.env"),
+    *("/a/%2e%2e/.env", "/..", "/../secret", "/%2e%2e/secret", "/%2e%2e%2fsecret", "//.env"),
+    *("/out", "/outside/secret", "/%2fetc/passwd", "//etc/passwd", "/%00", "/index.html%00", "/."),
+    "/.well-known",
+]
+
+
+@pytest.mark.parametrize("path", HIDDEN)
+async def test_hidden_files_and_what_lies_outside_are_not_served(
+    settings: Settings, tmp_path: Path, path: str
+) -> None:
+    public = tmp_path / ".public"
+    (public / "a").mkdir(parents=True)
+    (public / ".git").mkdir()
+    for name in (".env", ".git/config", "a/.env", ".well-known", "../secret"):
+        (public / name).write_text("hush")
+    (public / "out").symlink_to(tmp_path / "secret")
+    (public / "outside").symlink_to(tmp_path)
+    async with running(msgspec.structs.replace(settings, public_dir=str(public))) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE):
+            answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"hush" not in answer
+
+
+async def test_files_with_any_other_name_are_served(settings: Settings, tmp_path: Path) -> None:
+    data = tmp_path / "..data"
+    data.mkdir()
+    for name in ("my page.html", "ü.txt", "a.b"):
+        (tmp_path / name).write_text("shown")
+    # As Kubernetes mounts a ConfigMap.
+    (data / "mounted").write_text("shown")
+    (tmp_path / "mounted").symlink_to("..data/mounted")
+    async with running(settings) as server:
+        for path in ("/my%20page.html", "/%C3%BC.txt", "/a.b", "/a%2eb", "/mounted"):
+            assert await status(server, path) == (200, b"shown")
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/_/queues/mail", "/chat", "/_/x"])
+async def test_a_name_that_is_not_the_servers_is_refused_on_every_path(
+    settings: Settings, path: str
+) -> None:
+    offer(settings)
+    named = msgspec.structs.replace(settings, allowed_hosts="localhost,127.0.0.0/8")
+    async with running(named) as server:
+        for host, refused in (("evil.example:80", True), (f"localhost:{server.port}", False)):
+            for more in ("", "Connection: Upgrade\r\nUpgrade: websocket\r\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n".encode())
+                async with asyncio.timeout(DEADLINE):
+                    line = await reader.readline()
+                writer.close()
+                assert (b" 403 " in line) is refused
+
+
 async def test_a_client_that_sends_half_a_body_is_dropped(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,23 @@ def test_an_origin_that_can_never_match_is_refused(text: str, words: str) -> Non
     assert "hush" not in problem
 
 
+@pytest.mark.parametrize(
+    "text", ["localhost", ".example.com, 10.0.0.0/8", "[::1],::2", "*", "example.com.", "1.2.3.4"]
+)
+def test_names_of_the_server_can_be_listed(text: str) -> None:
+    assert Settings.from_env({"QUEUE_RUN_ALLOWED_HOSTS": text}).allowed_hosts == text
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.com", "example.com:80", "*.example.com", "a b", "a/b", "ann:hush@b"]
+)
+def test_what_is_no_name_of_a_server_is_refused(text: str) -> None:
+    [problem] = refused(QUEUE_RUN_ALLOWED_HOSTS=f"localhost,{text}")
+    assert problem.startswith("QUEUE_RUN_ALLOWED_HOSTS: ")
+    assert "is no host like example.com" in problem
+    assert "hush" not in problem
+
+
 def test_api_keys_that_cannot_be_used_are_counted_and_not_shown() -> None:
     key = "hush-hush-hush-hush"
     problems = refused(QUEUE_RUN_API_KEYS=f"{key}:mail, {key}:, hush")
