@@ -33,11 +33,12 @@ from queue_run.middleware import (
 )
 from queue_run.payloads import Validate, annotation_of, payload_validator, validator
 from queue_run.routing import Router
+from queue_run.sources import FOLDERS, find
 from worker import django_care
 from worker.middleware import Hook, Hooks
 from worker.routes import Handler, JobHandler, Route, Routes
 
-SOCKETS, QUEUES = "sockets", "queues"
+SOCKETS, QUEUES = FOLDERS
 #: What a socket handler may ask for by name.
 REQUEST_PARAMETERS = (
     "connection",
@@ -92,7 +93,9 @@ def load(folder: Path) -> Routes:
         ApplicationError: with every file that cannot be used, or when neither `sockets/` nor
             `queues/` is there.
     """
-    if not any((folder / name).is_dir() for name in (SOCKETS, QUEUES)):
+    roots = [folder / name for name in FOLDERS]
+    # A link that leads nowhere is no folder that is missing: it is named with the other problems.
+    if not any(root.is_dir() or root.is_symlink() for root in roots):
         missing = f"{folder} has neither {SOCKETS}/ nor {QUEUES}/"
         raise ApplicationError([f"{missing}: start in its folder, or set QUEUE_RUN_APP_DIR"])
     if str(folder) not in sys.path:
@@ -166,11 +169,12 @@ class _Load:
     def _import_all(self, kind: str) -> Iterator[tuple[str, ModuleType]]:
         """The modules of one folder, by file name; those that fail are noted."""
         root = self._folder / kind
-        # A folder's own file first: `sockets/chat.py` before those in `sockets/chat/`.
-        for path in sorted(root.rglob("*.py"), key=lambda each: (len(each.parts), each)):
-            relative = path.relative_to(self._folder)
-            if path.name == "__init__.py" or "__pycache__" in relative.parts:
+        found = find(self._folder, kind)
+        self._problems += found.problems
+        for relative in found.files:
+            if relative.name == "__init__.py":
                 continue
+            path = self._folder / relative
             module = self._import(str(relative), partial(_import_file, path, root))
             if module is not None:
                 yield str(relative), module

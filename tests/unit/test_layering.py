@@ -32,6 +32,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "settings",
             "ids",
             "keys",
+            "sources",
             "config",
             "schedules",
             "clock",

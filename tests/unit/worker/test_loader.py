@@ -8,7 +8,9 @@ import pytest
 
 from queue_run import ApplicationError, ClientError, schedules
 from queue_run.manifest import QueueFacts
+from tests.conftest import WriteApp
 from tests.unit.worker.conftest import Load
+from worker import loader
 from worker.loader import JOB_PARAMETERS, REQUEST_PARAMETERS
 from worker.routes import JobHandler, Route, Routes
 
@@ -686,3 +688,39 @@ def test_the_lists_of_parameters_are_those_of_the_job() -> None:
     from queue_run import Job
 
     assert set(JOB_PARAMETERS) <= set(inspect.signature(Job).parameters)
+
+
+def test_files_behind_links_and_beside_hidden_ones_are_loaded_once(write_app: WriteApp) -> None:
+    handler = "def handler(data):\n    return data\n"
+    app = write_app(
+        {
+            "sockets/..2024/index.py": handler,
+            "sockets/.ipynb_checkpoints/index-checkpoint.py": "syntax error (",
+            "sockets/._index.py": "\0",
+            "shared/admin/users.py": handler,
+        }
+    )
+    (app / "sockets/..data").symlink_to("..2024")
+    (app / "sockets/index.py").symlink_to("..data/index.py")
+    (app / "sockets/admin").symlink_to("../shared/admin")
+    assert [route.pattern for route in loader.load(app).sockets] == ["/", "/admin/users"]
+
+
+def test_what_cannot_be_a_file_of_the_application_is_named_with_the_rest(
+    write_app: WriteApp,
+) -> None:
+    app = write_app({"sockets/broken.py": "syntax error (", "sockets/v1.0.py": ""})
+    (app / "sockets/gone.py").symlink_to("nowhere.py")
+    with pytest.raises(ApplicationError) as failure:
+        loader.load(app)
+    assert {problem.partition(":")[0] for problem in failure.value.problems} == {
+        "sockets/broken.py",
+        "sockets/v1.0.py",
+        "sockets/gone.py",
+    }
+
+
+def test_a_folder_that_is_a_link_to_nowhere_is_no_missing_folder(tmp_path: Path) -> None:
+    (tmp_path / "sockets").symlink_to("gone")
+    with pytest.raises(ApplicationError, match="sockets: a link to gone, which is not there"):
+        loader.load(tmp_path)

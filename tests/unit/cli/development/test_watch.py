@@ -30,6 +30,9 @@ from tests.waiting import DEADLINE
         (".git/hooks/a.py", False),
         ("node_modules/a/b.py", False),
         ("tests/test_chat.py", False),
+        # What is loaded is watched.
+        ("sockets/tests/chat.py", True),
+        ("queues/node_modules/mail.py", True),
     ],
 )
 @pytest.mark.parametrize("change", list(Change))
@@ -64,6 +67,56 @@ async def test_a_change_is_seen_and_named(tmp_path: Path) -> None:
     (tmp_path / "sockets/notes.txt").write_text("not code")
     (tmp_path / "sockets/index.py").write_text("handler = None")
     assert await asyncio.wait_for(waiting, DEADLINE) == ["sockets/index.py"]
+    await close(seen)
+
+
+def test_what_a_link_leads_to_matters_wherever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "app/sockets").mkdir(parents=True)
+    (tmp_path / "app/.shared/admin").mkdir(parents=True)
+    (tmp_path / "other.py").touch()
+    (tmp_path / "app/sockets/admin").symlink_to("../.shared/admin")
+    (tmp_path / "app/sockets/other.py").symlink_to(tmp_path / "other.py")
+    matters = SourceFilter(tmp_path / "app")
+    assert matters(Change.modified, str(tmp_path / "app/.shared/admin/index.py"))
+    assert matters(Change.modified, str(tmp_path / "other.py"))
+    assert not matters(Change.modified, str(tmp_path / "app/.shared/admin/.index.py.swp"))
+    assert not matters(Change.modified, str(tmp_path / "third.py"))
+
+
+async def test_a_mount_of_kubernetes_that_is_put_in_place_of_another_is_seen(
+    tmp_path: Path,
+) -> None:
+    sockets = tmp_path / "sockets"
+    for version in ("..1", "..2"):
+        (sockets / version).mkdir(parents=True)
+        (sockets / version / "index.py").write_text(f"version = '{version}'")
+    (sockets / "..data").symlink_to("..1")
+    (sockets / "index.py").symlink_to("..data/index.py")
+    seen = changes(tmp_path)
+    waiting = asyncio.ensure_future(anext(seen))
+    await asyncio.sleep(0)
+    (sockets / "..data_tmp").symlink_to("..2")
+    (sockets / "..data_tmp").rename(sockets / "..data")
+    assert await asyncio.wait_for(waiting, DEADLINE)
+    await close(seen)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+async def test_a_change_behind_a_link_is_seen_each_time(tmp_path: Path, folder: bool) -> None:
+    app, shared = tmp_path / "app", tmp_path / "shared"
+    (app / "sockets").mkdir(parents=True)
+    shared.mkdir()
+    (shared / "index.py").touch()
+    name = "shared" if folder else "index.py"
+    (app / "sockets" / name).symlink_to(shared if folder else shared / "index.py")
+    seen = changes(app)
+    for number in range(3):
+        waiting = asyncio.ensure_future(anext(seen))
+        await asyncio.sleep(0)
+        # As editors do: another file takes its place.
+        (shared / "new").write_text(f"number = {number}")
+        (shared / "new").rename(shared / "index.py")
+        assert await asyncio.wait_for(waiting, DEADLINE)
     await close(seen)
 
 
