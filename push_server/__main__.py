@@ -8,6 +8,7 @@ import sys
 from push_server.app import CannotStart, PushServer
 from push_server.event_loop import new_loop
 from queue_run import logs
+from queue_run.complaints import Few
 from queue_run.errors import SettingsError
 from queue_run.settings import Settings
 
@@ -21,6 +22,9 @@ def main() -> int:
         logging.basicConfig(
             level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        # Of requests that are malformed.
+        tornado_log = logging.getLogger("tornado.general")
+        tornado_log.addFilter(Few(tornado_log, first=20))
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(settings))
     except (SettingsError, CannotStart) as error:

@@ -268,6 +268,7 @@ class PushServer:
         return web.Application(
             [*rules, sockets],
             log_function=_log_access,
+            tell_refusal=self._services.tell_refusal,
         )
 
     async def _open_channel(self) -> None:

@@ -17,6 +17,7 @@ from push_server.late_outcomes import LateOutcomes, Wanted
 from push_server.protocols import envelope, plain
 from push_server.protocols.envelope import Asked
 from queue_run.clock import Clock
+from queue_run.complaints import Complaints
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
 from queue_run.ids import RequestId
@@ -43,6 +44,7 @@ class Forwarder:
         clock: Clock,
     ) -> None:
         self._settings = settings
+        self._complaints = Complaints(log)
         self._connections = connections
         self._application = application
         self._dispatcher = dispatcher
@@ -130,7 +132,9 @@ class Forwarder:
             return
         request = turn.requests[number].id
         connection.lane.give_back(turn.requests[number + 1 :])
-        log.info("%s: has been sent before, as %s", request, holder.request)
+        self._complaints.tell(
+            connection.id, "%s: has been sent before, as %s", request, holder.request
+        )
         # Longer than its own deadline here: that is what ends the waiting.
         route = self._application.route(connection.path)
         allowed = (route.timeout if route else 0.0) + 2 * self._settings.deadline_grace

@@ -14,7 +14,7 @@ from push_server import opening
 from push_server.handover import take_over
 from push_server.lag import LagMonitor
 from push_server.reception import Guest, Reception
-from push_server.services import SHUTTING_DOWN, Refused, Services
+from push_server.services import SHUTTING_DOWN, Refused, Services, tell_refusal
 from push_server.wire import Wire
 from queue_run import frames
 from queue_run.envelopes import Authenticated
@@ -105,8 +105,7 @@ class SocketHandler(web.RequestHandler):
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         # Tornado's own form shows the query, and with it the tokens that some clients put there.
         if isinstance(value, web.HTTPError):
-            address = self._services.address_of(self.request)
-            log.info("%s from %s: %s", self.request.path, address, value)
+            self._services.tell_refusal(self.request, value)
         else:
             log.error("%s: failed", self._id, exc_info=(typ, value, tb) if value else None)
 
@@ -154,7 +153,7 @@ class _Plainly(web.RequestHandler):
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         request = self.request
         if isinstance(value, web.HTTPError):
-            log.info("%s from %s: %s", request.path, request.remote_ip, value)
+            tell_refusal(self, value)
         else:
             log.error("%s failed", request.path, exc_info=(typ, value, tb) if value else None)
 

@@ -12,11 +12,12 @@ from tornado.http1connection import HTTP1Connection
 
 from push_server.bodies import UnreadableBody, payload_of
 from push_server.pushes import Busy
-from push_server.services import SHUTTING_DOWN, Refused, Services
+from push_server.services import SHUTTING_DOWN, Refused, Services, tell_refusal
 from queue_run.errors import InfrastructureError, InvalidPush
 from queue_run.ids import id_of_user
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
+from queue_run.logs import excerpt
 from queue_run.manifest import QueueFacts
 from queue_run.requests import parse_query
 
@@ -27,6 +28,8 @@ RETRY_AFTER = 1
 #: Bytes of a body that are read although nobody wants them: a client that still sends does not see
 #: an answer, when the connection is closed on it.
 DISCARDED = 8 * 1024 * 1024
+#: Characters of an error's text: it may quote what the client has sent.
+MAX_ERROR = 500
 UNKNOWN_CLIENT = (
     "say who you are: an API key or a user's token as Authorization: Bearer …, or a user's cookie"
 )
@@ -44,19 +47,15 @@ class JsonErrors(web.RequestHandler):
             self.set_header("Allow", "POST")
         elif status_code == HTTPStatus.SERVICE_UNAVAILABLE:
             self.set_header("Retry-After", str(RETRY_AFTER))
-        self.finish({"error": text})
+        self.finish({"error": excerpt(text, MAX_ERROR)})
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         # Tornado's own form shows the query, and with it what is nobody's business.
         if isinstance(value, web.HTTPError):
-            log.info("%s from %s: %s", self.request.path, self._address(), value)
+            tell_refusal(self, value)
         else:
             exc_info = (typ, value, tb) if value else None
             log.error("%s failed", self.request.path, exc_info=exc_info)
-
-    def _address(self) -> str:
-        """Where the request comes from, for the log."""
-        return self.request.remote_ip or ""
 
 
 class ReservedHandler(JsonErrors):
@@ -126,9 +125,6 @@ class PushHandler(JsonErrors):
         super().on_connection_close()
         # Without the whole body there is nothing to finish.
         self.on_finish()
-
-    def _address(self) -> str:
-        return self._services.address_of(self.request)
 
     # Who may push.
 
@@ -264,7 +260,11 @@ class PushHandler(JsonErrors):
             raise Refused(503, _BUSY) from None
         except InfrastructureError as error:
             # Its text has addresses that are no client's business.
-            log.warning("%s[%s] was not pushed: %s", job.queue, job.id, error)
+            self._services.refusals.tell(
+                f"pushes to {job.queue}",
+                *("%s[%s] was not pushed: %s", job.queue, job.id, error),
+                level=logging.WARNING,
+            )
             raise Refused(503, "the job was not taken in time") from None
 
 

@@ -23,6 +23,7 @@ from push_server.protocols.envelope import (
 )
 from push_server.services import SHUTTING_DOWN, Refused, Services
 from push_server.wire import Limits, Wire
+from queue_run.complaints import Complaints
 from queue_run.envelopes import Authenticated
 from queue_run.ids import ConnectionId, id_of_user
 
@@ -46,10 +47,12 @@ class Reception:
     def __init__(self, services: Services) -> None:
         settings = services.settings
         self.services = services
+        self._complaints = Complaints(log)
         self.limits = Limits(
             max_message_bytes=settings.max_request_bytes,
             max_unsent_bytes=settings.max_outbox_bytes,
             max_message_rate=settings.max_message_rate,
+            complaints=services.refusals,
         )
 
     def enter(
@@ -151,7 +154,9 @@ class Reception:
         if isinstance(event, Asked):
             return self.services.forwarder.ask(connection, event)
         if isinstance(event, Misunderstood):
-            log.info("%s: a frame that means nothing: %s", connection, event.error)
+            self._complaints.tell(
+                str(connection), "%s: a frame that means nothing: %s", connection, event.error
+            )
             connection.answer(misunderstood_frame(event))
         return None
 
@@ -203,7 +208,7 @@ class Guest:
             return
         if answer.status != HTTPStatus.OK:
             reason = answer.reason or "not authorized"
-            log.info("%s from %s: %s", request.path, self._wire.address, reason)
+            self._reception.services.tell_refusal(request, reason)
             self._wire.close(UNAUTHORIZED, reason)
         elif not self._wire.over:
             self._reception.enter(

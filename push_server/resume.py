@@ -13,6 +13,7 @@ from push_server.session_rooms import SessionRooms
 from push_server.sessions import Seals
 from push_server.window import Client, Window
 from queue_run.channel.listener import Offset, parse_offset
+from queue_run.complaints import Complaints
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Resumption:
     ) -> None:
         self.seals = seals
         self._window = window
+        self._complaints = Complaints(log)
         self._position = position
         self._connections = connections
         self._rooms = rooms
@@ -90,7 +92,7 @@ class Resumption:
         if session is not None and self.seals.made(session, connection.user_id):
             self._connections.take_over(connection, session)
         if not first:
-            log.info("%s: a resume that came too late", connection)
+            self._complaints.tell(str(connection), "%s: a resume that came too late", connection)
             self._tell_gap(connection)
             return
         offset = self._resumable(asked)

@@ -17,8 +17,10 @@ from push_server.protocols import plain
 from push_server.pushes import Pushes
 from push_server.resume import Position, Resumption
 from queue_run.clock import Clock
+from queue_run.complaints import Complaints
 from queue_run.envelopes import Authenticate, Authenticated
 from queue_run.ids import ConnectionId, RequestId, ServerId, id_of_user
+from queue_run.logs import excerpt
 from queue_run.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,8 @@ class Services:
         self.proxies = Proxies(settings.trusted_proxies)
         self.api_keys = ApiKeys(settings.api_keys)
         self.collector = Collector()
+        #: Of requests that were refused, by address.
+        self.refusals = Complaints(log, first=20)
         #: Set on shutdown: nobody is let in any more.
         self.closing = False
         #: Whether Redis answers.
@@ -82,6 +86,12 @@ class Services:
         return self.proxies.client_address(
             request.remote_ip or "", request.headers.get("X-Forwarded-For", "").split(",")
         )
+
+    def tell_refusal(self, request: HTTPServerRequest, why: object) -> None:
+        """Log that a request was refused, unless the log has enough of its kind."""
+        address = self.address_of(request)
+        path = excerpt(request.path)
+        self.refusals.tell(f"refusals of {address}", "%s from %s: %s", path, address, why)
 
     def check_origin(self, request: HTTPServerRequest) -> None:
         """
@@ -133,6 +143,16 @@ class Refused(web.HTTPError):
 
     def __str__(self) -> str:
         return f"{self.status_code} {self.text}"
+
+
+def tell_refusal(handler: web.RequestHandler, why: object) -> None:
+    """Log the refusal of a request whose handler knows no services."""
+    request = handler.request
+    tell = handler.settings.get("tell_refusal")
+    if tell is not None:
+        tell(request, why)
+    else:
+        log.info("%s from %s: %s", excerpt(request.path), request.remote_ip, why)
 
 
 def _usable(answer: Authenticated) -> Authenticated:

@@ -20,6 +20,7 @@ from push_server.protocols.parser import (
     Violation,
 )
 from push_server.protocols.websocket import PING_FRAME, pong_frame
+from queue_run.complaints import Complaints
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,9 @@ CLOSING_TIME = 5.0
 FRAME_COST = 1 / 16
 
 
+_VIOLATION = "%s: closed with %d: %s%s"
+
+
 class Limits(NamedTuple):
     """What one client may do."""
 
@@ -46,6 +50,8 @@ class Limits(NamedTuple):
     max_unsent_bytes: int
     #: Messages per second, for long.
     max_message_rate: float
+    #: Where it is told what clients do wrong; the log itself without it.
+    complaints: Complaints | None = None
 
 
 class Receiver(Protocol):
@@ -324,9 +330,13 @@ class Wire:
             # Its own code is the answer (5.5.1).
             self._end(event.code)
         elif isinstance(event, Violation):
-            log.info(
-                "%s: closed with %d: %s%s", self.owner, event.code, event.reason, self._origin()
-            )
+            line = (self.owner, event.code, event.reason, self._origin())
+            if self._limits.complaints is not None:
+                # Who breaks the protocol may come again at once.
+                about = f"violations of {self.address}"
+                self._limits.complaints.tell(about, _VIOLATION, *line)
+            else:
+                log.info(_VIOLATION, *line)
             self._end(event.code, event.reason)
 
     def _pause(self, seconds: float, waiting: Awaitable[None] | None) -> None:

@@ -75,6 +75,11 @@ def safe_traceback(text: str) -> str:
     return "\n".join(f"  {safe_line(_excerpt(line))}" for line in lines)
 
 
+def excerpt(text: str, size: int = 200) -> str:
+    """The beginning of what a client has sent."""
+    return text if len(text) <= size else f"{text[:size]}… ({len(text):,} characters)"
+
+
 def without_secrets(text: str) -> str:
     """The text without passwords of URLs, and without the secrets of this process."""
     for secret in _secrets:
@@ -99,9 +104,7 @@ def _cut(arguments: Any) -> Any:
 
 
 def _excerpt(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MAX_EXCERPT:
-        return f"{value[:MAX_EXCERPT]}… ({len(value):,} characters)"
-    return value
+    return excerpt(value, MAX_EXCERPT) if isinstance(value, str) else value
 
 
 def _tell_failure(

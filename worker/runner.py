@@ -18,11 +18,13 @@ import msgspec
 from queue_run import context
 from queue_run.channel.receipts import Receipt
 from queue_run.clock import Clock
+from queue_run.complaints import Complaints
 from queue_run.config import DataType
 from queue_run.context import Call
 from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
 from queue_run.errors import AskToken, ClientError, HandlerTimeout, Refuse
 from queue_run.ids import id_of_user
+from queue_run.logs import excerpt
 from queue_run.messages import Message, encode_json
 from queue_run.messages import encode as encode_message
 from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal, parse_query
@@ -32,6 +34,8 @@ from worker.routes import Route, Routes
 log = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "internal error"
+#: Characters of an error's text that a client gets: it may quote what the client has sent.
+MAX_ERROR = 4_000
 
 
 class Runner:
@@ -48,6 +52,7 @@ class Runner:
         clock: Clock,
     ) -> None:
         self._router = routes.router()
+        self._complaints = Complaints(log, first=20)
         self._authenticate = routes.authenticate
         self._hooks = routes.hooks
         self._threads = threads
@@ -154,7 +159,11 @@ class Runner:
         except AskToken:
             return self._token_asked(asked)
         except Refuse as refusal:
-            log.info("%s: refused with %d %s", asked.path, refusal.status, refusal.reason)
+            self._complaints.tell(
+                f"refusals of {asked.remote_ip}",
+                "%s: refused with %d %s",
+                *(excerpt(asked.path), refusal.status, refusal.reason),
+            )
             return Authenticated(request=asked.id, status=refusal.status, reason=refusal.reason)
         except BaseException as failure:
             if ends_the_process(failure):
@@ -214,7 +223,7 @@ class Runner:
 
     def _error_text(self, failure: BaseException, request: str) -> str:
         if isinstance(failure, ClientError | HandlerTimeout) or self._expose_errors:
-            return str(failure) or type(failure).__name__
+            return excerpt(str(failure), MAX_ERROR) or type(failure).__name__
         return f"{INTERNAL_ERROR} ({request})"
 
 

@@ -4,9 +4,12 @@ header holds, the answer is no 500, and no process tells of a defect."""
 import asyncio
 import itertools
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from tests.clients import connected
 from tests.conftest import new_namespace, write_files
@@ -16,7 +19,12 @@ from tests.waiting import DEADLINE
 #: Looks at everything that a client may have put into its handshake.
 APP = {
     "sockets/_middleware.py": """
+from queue_run import Refuse
+
+
 async def on_authenticate(request):
+    if "reason" in request.query:
+        raise Refuse(403, request.query["reason"])
     facts = {
         "cookies": request.cookies,
         "origin": request.origin,
@@ -27,9 +35,19 @@ async def on_authenticate(request):
         "path": request.path,
         "headers": request.headers,
     }
-    return {"id": "ann", "facts": repr(facts)}
+    return {"id": request.query.get("user", "ann"), "facts": repr(facts)}
 """,
-    "sockets/index.py": "async def handler(user):\n    return user['facts']\n",
+    "sockets/index.py": """
+from queue_run import ClientError
+
+
+async def handler(data, user):
+    if data == "fail":
+        raise LookupError(user["id"])
+    if data == "refuse":
+        raise ClientError(user["id"])
+    return user["facts"]
+""",
     "queues/mail.py": "from queue_run import Config\nconfig = Config(http='user')\n"
     "def handler(job): pass\n",
 }
@@ -219,3 +237,42 @@ async def test_a_forwarded_address_may_have_a_port(
     headers = {"X-Forwarded-For": forwarded}
     async with connected(site.ws("/"), additional_headers=headers) as client:
         assert f"'address': '{address}'" in await client.ask("hi")
+
+
+#: What would be lines of their own, or would turn those before and behind them around.
+FORGED = "x\n2026-01-01 00:00:00,000 ERROR forged: yes\r\x1b[2J\u202e\u2028\x85\x00"
+
+
+async def test_no_client_can_forge_a_log_line(site: Stack) -> None:
+    forged = quote(FORGED)
+    async with connected(site.ws(f"/?user={forged}")) as client:
+        for message in ("fail", "refuse"):
+            assert "error" in await client.ask(message)
+        await client.connection.send(b"\xff", text=True)
+        assert (await client.closed())[0] == 1007
+    with pytest.raises(InvalidStatus):
+        await connect(site.ws(f"/?reason={forged}"))
+    site.workers[0].wait_for_output("refused with 403 x")
+    await status(site, f"GET /a%0ab/{forged} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    for process in (*site.push_servers, *site.workers):
+        output = process.output
+        assert "\n2026-01-01" not in output
+        # Line ends are the only characters in it that are not shown.
+        assert all(line.isprintable() for line in output.split("\n"))
+
+
+async def test_nonsense_floods_neither_the_log_nor_its_sender(site: Stack) -> None:
+    server = site.push_servers[0]
+    size = len(server.output)
+    protocols = [Subprotocol("queue-run.v1")]
+    async with connected(site.ws("/"), subprotocols=protocols) as client:
+        await client.receive()
+        for number in range(150):
+            await client.send(f'{{"id": {number}, "{"x" * 60_000}": 1}}')
+            error = await client.receive()
+            assert error["id"] == number
+            assert len(error["error"]) < 300
+    for _ in range(100):
+        assert await status(site, b"GET /" + b"p" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n") == 404
+        assert await status(site, b"GET / HTTP/1.1\r\nX\r\n\r\n") == 400
+    assert 0 < len(server.output) - size < 20_000

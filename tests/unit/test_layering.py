@@ -28,6 +28,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "api_keys",
             "origins",
             "masking",
+            "complaints",
             "logs",
             "settings",
             "ids",

@@ -1,0 +1,83 @@
+"""Log lines about what clients do, few at a time.
+
+A client may do the same wrong thing thousands of times a second. The first times are told in full,
+the others are counted, and the count is told.
+"""
+
+import asyncio
+import logging
+from collections.abc import Hashable
+
+#: Lines in full about one thing, and the seconds after which there may be as many again.
+FIRST = 5
+PERIOD = 10.0
+#: Things that are counted each for itself at a time; all others share one count.
+MAX_KEYS = 1_000
+_OTHERS = "others"
+
+
+class Complaints:
+    """Complains to a log; on an event loop alone.
+
+    Args:
+        first: lines in full about one thing, in a period.
+    """
+
+    def __init__(
+        self, log: logging.Logger, *, first: int = FIRST, period: float | None = None
+    ) -> None:
+        self._log = log
+        self._first = first
+        self._period = PERIOD if period is None else period
+        self._counts: dict[Hashable, int] = {}
+
+    def tell(
+        self, about: Hashable, template: str, *arguments: object, level: int = logging.INFO
+    ) -> None:
+        """Log a line, or count it.
+
+        Args:
+            about: whose doing it is: a connection's id, an address.
+        """
+        if not self._log.isEnabledFor(level):
+            return
+        if about not in self._counts:
+            if len(self._counts) >= MAX_KEYS:
+                about = _OTHERS
+            asyncio.get_running_loop().call_later(self._period, self._sum_up, about, level)
+        count = self._counts[about] = self._counts.get(about, 0) + 1
+        if count <= self._first:
+            self._log.log(level, template, *arguments)
+
+    def _sum_up(self, about: Hashable, level: int) -> None:
+        more = self._counts.pop(about, 0) - self._first
+        if more > 0:
+            self._log.log(level, "%s: %d more such lines in %g s", about, more, self._period)
+
+
+class Few(logging.Filter):
+    """Lets few records of one template through; for loggers of others."""
+
+    def __init__(self, log: logging.Logger, *, first: int = FIRST) -> None:
+        super().__init__()
+        self._log = log
+        self._first = first
+        self._counts: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.ERROR:
+            return True
+        template = str(record.msg)[:100]
+        if template not in self._counts:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                return True
+            loop.call_later(PERIOD, self._sum_up, template, record.levelno)
+        count = self._counts[template] = self._counts.get(template, 0) + 1
+        return count <= self._first
+
+    def _sum_up(self, template: str, level: int) -> None:
+        more = self._counts.pop(template, 0) - self._first
+        if more > 0:
+            self._log.log(level, "%d more lines in %g s like %r", more, PERIOD, template)
