@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from push_server.claims import Holder
-from queue_run.channel.listener import ANSWER_TIMEOUT, contents
+from queue_run.channel.listener import ANSWER_TIMEOUT, contents, parse_offset
 from queue_run.envelopes import Outcome, decode
 from queue_run.errors import InvalidEnvelope
 from queue_run.ids import ConnectionId, RequestId, server_of_request
@@ -99,8 +99,8 @@ class LateOutcomes:
         pipeline.xrange(name, start, "+", count=PAGE)
         pipeline.expire(name, self._keep)
         page: list[tuple[bytes, dict[bytes, bytes]]] = (await pipeline.execute())[0]
-        for _, fields in page:
-            for data in contents(fields):
+        for offset, fields in page:
+            for data in contents(fields, parse_offset(offset)[0]):
                 self._take(stream, data)
         # Somebody may have asked for what stands before it meanwhile.
         if page and stream.position == start:

@@ -57,6 +57,12 @@ class Clock:
     def measured(self) -> bool:
         return bool(self._shared.base)
 
+    @property
+    def doubt(self) -> float:
+        """How wrong `now` may be, either way, in seconds."""
+        doubt: float = self._shared.doubt
+        return doubt
+
     def is_older_than(self, seconds: float) -> bool:
         """Whether nobody has measured, nor tried to, for so long."""
         asked: float = self._shared.asked_at

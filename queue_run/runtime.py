@@ -73,7 +73,10 @@ class Runtime:
     def publisher(self) -> Publisher:
         settings = self.settings
         return Publisher(
-            settings.redis_url, timeout=settings.publish_timeout, max_bytes=settings.stream_bytes
+            settings.redis_url,
+            timeout=settings.publish_timeout,
+            max_bytes=settings.stream_bytes,
+            clock=self.clock,
         )
 
     @cached_property

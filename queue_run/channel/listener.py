@@ -13,6 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from queue_run.channel.fences import FIELD_BYTES, is_late
 from queue_run.channel.links import AsyncLink, drop_idle, packed
 from queue_run.clock import Clock
 from queue_run.links import redis_options
@@ -240,12 +241,18 @@ class Listener:
             for offset, fields in page:
                 milliseconds, _, number = offset.partition(b"-")
                 parsed = (int(milliseconds), int(number))
-                # One that was deleted has no fields.
-                if fields and len(fields) == 2 and fields[0] == b"e":
+                # One that was deleted has no fields. Most have one envelope, and a fence.
+                count = len(fields or ())
+                if count == 4 and fields[0] == b"e" and fields[2] == FIELD_BYTES:
+                    if not is_late(fields[3], parsed[0]):
+                        batch.append(Entry(stream, parsed, fields[1]))
+                    else:
+                        log.info("an entry of %s came after its sender had given it up", stream)
+                elif count == 2 and fields[0] == b"e":
                     batch.append(Entry(stream, parsed, fields[1]))
-                elif fields:
+                elif count:
                     named = dict(zip(fields[::2], fields[1::2], strict=True))
-                    batch += [Entry(stream, parsed, data) for data in contents(named)]
+                    batch += [Entry(stream, parsed, data) for data in contents(named, parsed[0])]
             self._places[stream] = page[-1][0]
             newest = max(newest, parsed[0])
         # Without news it is not known when Redis gave this answer.
@@ -311,14 +318,20 @@ _Page: TypeAlias = list[tuple[bytes, dict[bytes, bytes] | None]]
 
 def _entries(stream: str, page: _Page) -> list[Entry]:
     return [
-        Entry(stream, parse_offset(offset), data)
-        for offset, fields in page
-        for data in contents(fields or {})
+        Entry(stream, parsed, data)
+        for parsed, fields in ((parse_offset(offset), fields) for offset, fields in page)
+        for data in contents(fields or {}, parsed[0])
     ]
 
 
-def contents(fields: Mapping[bytes, bytes]) -> list[bytes]:
-    """The envelopes in an entry, in order; an entry that is not ours has other fields."""
+def contents(fields: Mapping[bytes, bytes], milliseconds: int) -> list[bytes]:
+    """The envelopes in an entry, in order; an entry that is not ours has other fields.
+
+    Args:
+        milliseconds: of its offset. One that was written too late has nothing for anybody.
+    """
+    if is_late(fields.get(FIELD_BYTES, b""), milliseconds):
+        return []
     return [value for name, value in fields.items() if name == b"e" or _is_shared(name)]
 
 

@@ -15,8 +15,10 @@ import redis
 from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, TryAgainError
 
 from queue_run.channel.bounds import ByteBound
+from queue_run.channel.fences import FIELD, CameTooLate, Fences
 from queue_run.channel.links import BlockingLink, Command
 from queue_run.channel.receipts import Receipt
+from queue_run.clock import Clock
 from queue_run.errors import ChannelUnavailable
 from queue_run.links import longest_answer
 
@@ -50,16 +52,26 @@ class Publisher:
     readers drop the second copy.
     """
 
-    def __init__(self, url: str, *, timeout: float, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float,
+        max_bytes: int | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         """
         Args:
             url: of Redis.
             timeout: seconds for which an entry is tried before it fails.
             max_bytes: that each stream may take in Redis, about; None for any.
+            clock: Redis' time, by which readers know entries that were written after they had
+                failed here. Without it there are no such entries only where no link is ever slow.
         """
         self._bound = ByteBound(max_bytes)
         self._timeout = timeout
         self._link = BlockingLink(url, timeout=longest_answer(timeout))
+        self._fences = None if clock is None else Fences(clock, self._ask_time)
         self._pid = os.getpid()
         self._waiting: collections.deque[_Pending] = collections.deque()
         self._writing = threading.Lock()
@@ -191,16 +203,24 @@ class Publisher:
         writes = _writes(batch)
         for write in writes:
             write.cut = self._bound.passed(write.entries[0].stream, write.size)
-        commands = [command for write in writes for command in write.commands()]
         try:
+            fence = self._fence(batch)
+            commands = [command for write in writes for command in write.commands(fence)]
             answers = iter(self._link.exchange(commands))
         except (RedisError, OSError) as error:
+            if self._fences is not None:
+                self._fences.distrust()
             return list(batch), error
         for number, write in enumerate(writes):
             write.take_answers([next(answers) for _ in write.questions])
             result = next(answers)
             if write.cut is not None and isinstance(found := next(answers), Exception):
                 self._bound.failed(found)
+            # As texts first: most are far from it, and an offset is the longer one.
+            late = fence and isinstance(result, bytes) and result > fence
+            if late and not self._holds(fence, result):
+                # Neither do those that were written after it.
+                return [each for later in writes[number:] for each in later.entries], CameTooLate()
             if not isinstance(result, Exception):
                 write.complete(None if result is None else _text(result))
             elif is_passing(result):
@@ -208,6 +228,24 @@ class Publisher:
             else:
                 write.complete(None, ChannelUnavailable(f"Redis refused: {result}"))
         return [], None
+
+    def _fence(self, batch: "Sequence[_Pending]") -> bytes | None:
+        """Until when the entries of a batch may be written. One for all: were one of them too late
+        and the next one not, they would change places."""
+        if self._fences is None:
+            return None
+        return self._fences.fence(min(pending.deadline for pending in batch))
+
+    def _holds(self, fence: bytes | None, offset: bytes) -> bool:
+        assert self._fences is not None
+        assert fence is not None
+        return self._fences.holds(fence, offset)
+
+    def _ask_time(self) -> Any:
+        [answer] = self._link.exchange([("TIME",)])
+        if isinstance(answer, Exception):
+            raise answer
+        return int(answer[0]), int(answer[1])
 
 
 class _Pending:
@@ -262,13 +300,15 @@ class _Write:
         self.entries.append(pending)
         self.size += len(pending.data)
 
-    def commands(self) -> list[Command]:
+    def commands(self, fence: bytes | None) -> list[Command]:
         first = self.entries[0]
         options = () if first.create else ("NOMKSTREAM",)
         command: list[str | bytes | int] = ["XADD", first.stream, *options]
         command += ["MAXLEN", "~", first.max_entries, "*"]
         for field, each in zip(_fields(len(self.entries)), self.entries, strict=True):
             command += [field, each.data]
+        if fence is not None:
+            command += [FIELD, fence]
         cut = () if self.cut is None else (self.cut,)
         return [*self.questions, command, *cut]
 
