@@ -41,6 +41,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import RedisError
 from redis import TimeoutError as RedisTimeoutError
 
+from queue_run.apart import ApartConsumer
 from queue_run.links import watched
 from queue_run.redis_taking import TakingChannel
 
@@ -146,6 +147,9 @@ class QoS(kombu_redis.QoS):
         broker = channel.connection.client.as_uri()
         self.unsettled = unsettled_with(os.getpid(), broker, channel.unacked_key)
 
+    def can_consume(self) -> bool:
+        return super().can_consume() and self.channel.has_room()
+
     def append(self, message: Any, delivery_tag: str) -> None:
         if not isinstance(delivery_tag, str):
             raise TypeError("a message's delivery tag is a text")
@@ -190,9 +194,12 @@ class QoS(kombu_redis.QoS):
     def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         # kombu calls this every `unacked_restore_interval`.
         self.unsettled.settle()
-        # Who takes no message that is acknowledged leaves those of dead workers to who does.
+        # Who takes no message that is acknowledged leaves those of dead workers to who does. kombu
+        # asks any one of a worker's channels.
         if self.channel.acknowledges:
             super().restore_visible(start, num, interval)
+        elif self.channel.beside is not None and not self.channel.beside.closed:
+            self.channel.beside.qos.restore_visible(start, num, interval)
 
     @property
     def visibility_timeout(self) -> float:  # type: ignore[override]
@@ -274,7 +281,12 @@ class Channel(TakingChannel):
     _pool: Any
     _async_pool: Any
 
+    #: The channel of the same worker that has acknowledgements (`queue_run.apart`).
+    beside: "Channel | None" = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        #: Whether there is room for more, beside what the prefetch says; else others take it.
+        self.has_room: Callable[[], bool] = lambda: True
         #: The threads of a pool settle the messages of one channel.
         self._forgetting = threading.Lock()
         super().__init__(*args, **kwargs)
@@ -370,3 +382,4 @@ class AMQP(CeleryAMQP):
     """What a Celery application takes its connections from."""
 
     Connection = Connection
+    Consumer = ApartConsumer

@@ -22,6 +22,7 @@ from worker import loader
 from worker.announcer import Announcer
 from worker.around import Around
 from worker.celery_repairs import repair_celery
+from worker.consumer import has_time_for_requests
 from worker.presence import PresenceWatcher
 from worker.routes import Routes
 from worker.sweeper import Sweeper
@@ -184,10 +185,14 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     def shut_down_child(**_: Any) -> None:
         process.drain()
 
+    def know_pool(instance: Any, **_: Any) -> None:
+        process.share_time = not has_time_for_requests(app, instance)
+
     def keep(message: Any, name: str, id: str, **_: Any) -> None:
         keep_unknown(message, name, id)
 
     signals.task_unknown.connect(keep, weak=False)
+    signals.celeryd_after_setup.connect(know_pool, weak=False)
     signals.worker_init.connect(check_redis, weak=False)
     signals.worker_init.connect(quiet_beat, weak=False)
     signals.beat_init.connect(keep_time_of_beat, weak=False)

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from celery import signals
+from celery import Celery, signals
+from celery.concurrency import solo
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request
 from kombu import Message
@@ -18,8 +19,10 @@ from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from queue_run import runtime, unreadable
-from queue_run.keys import JOB_TASK_PREFIX
+from queue_run.keys import JOB_TASK_PREFIX, Keys
 from queue_run.redis_taking import TakingChannel
+from queue_run.redis_transport import Channel
+from worker.drain_gate import DrainGate
 
 #: What says nothing about a message: a link is lost, or the broker did not do its part.
 PASSING = (OSError, RedisError)
@@ -32,9 +35,15 @@ class Consumer(CeleryConsumer):
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
     controller: Any
+    task_consumer: Any
+    app: Celery
+    pool: Any
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(
+        self, on_task_request: Callable[[Request], object], *arguments: Any, **named: Any
+    ) -> None:
+        self._drains = DrainGate(on_task_request, self._most_drains)
+        super().__init__(self._drains.admit, *arguments, **named)
         if getattr(self.controller, "semaphore", None) is not None:
             # Looked up by Celery for each task.
             self.controller._process_task = partial(
@@ -45,6 +54,7 @@ class Consumer(CeleryConsumer):
         handle = super().create_task_handler(*arguments, **named)
 
         def received(message: Message) -> None:
+            self._drains.go_on()
             try:
                 check_task(message)
                 handle(message)
@@ -74,10 +84,46 @@ class Consumer(CeleryConsumer):
         else:
             set_aside(message, f"no file here has its task {name!r}")
 
+    def on_ready(self) -> None:
+        # All queues are consumed by now.
+        apart = self.task_consumer.apart
+        if apart is not None and isinstance(apart.channel, Channel):
+            apart.channel.has_room = self._has_room
+        super().on_ready()
+
+    def on_close(self) -> None:
+        self._drains.clear()
+        super().on_close()
+
+    def _has_room(self) -> bool:
+        """Whether a request would find a process that is free: else it is left to other workers.
+        In the worker's own process there is room for requests beside all jobs."""
+        return not self.pool.uses_semaphore or self.controller.semaphore.value > 0
+
+    def _most_drains(self) -> int | None:
+        """How many processes of a pool that answers requests may be taken by drains."""
+        if not self.pool.uses_semaphore or not serves_requests(self.app):
+            return None
+        return max(1, int(self.pool.num_processes) - 1)
+
     def _passing(self) -> tuple[type[BaseException], ...]:
         # kombu counts `KeyError` among these, which a message without a field raises.
         known = {*self.connection_errors, *self.channel_errors} - {KeyError}
         return (*known, *PASSING)
+
+
+def serves_requests(app: Celery) -> bool:
+    """Whether this worker answers requests, beside whatever else it does."""
+    queue = Keys(app.conf.task_default_exchange).sockets_queue
+    return queue in app.amqp.queues.consume_from
+
+
+def has_time_for_requests(app: Celery, worker: Any) -> bool:
+    """Whether requests find a thread or a process of this worker that no drain holds."""
+    one_place = issubclass(worker.pool_cls, solo.TaskPool) or (
+        worker.pool_cls.uses_semaphore and worker.concurrency == 1
+    )
+    return not (one_place and serves_requests(app))
 
 
 def _give_to_pool(controller: Any, give: Callable[[Request], None], request: Request) -> None:

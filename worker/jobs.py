@@ -44,6 +44,8 @@ PATIENCE = 60.0
 LONGEST_BACKOFF = 3600.0
 #: Seconds after which a drain gives its place to other jobs.
 DRAIN_TIME = 5.0
+#: The same where requests wait for it: mostly one job, or several that take no time.
+SHARED_DRAIN_TIME = 0.01
 #: Characters of an error's text that are kept and told, and of a traceback's end that are kept.
 LONGEST_ERROR, LONGEST_TRACEBACK = 1000, 20_000
 
@@ -57,6 +59,7 @@ class Jobs:
         dying: whether this process has been told to end at once.
         send_drain: has a lane drained, by whichever worker is free.
         around: what is done around each call of the application's code.
+        drain_time: seconds after which a drain gives its place to others; None for the usual time.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Jobs:
         dying: Callable[[], bool],
         send_drain: Callable[[Lane], None],
         around: Around | None = None,
+        drain_time: float | None = None,
     ) -> None:
         self._settings = settings
         self._intake = intake
@@ -75,6 +79,7 @@ class Jobs:
         self._dying = dying
         self._send_drain = send_drain
         self._around = around or Around()
+        self._drain_time = drain_time
         self._store = store = Store(settings, patience=PATIENCE)
         lease = settings.lease
         self._attempts = Attempts(store, lease=lease, visibility=settings.visibility_timeout)
@@ -111,7 +116,7 @@ class Jobs:
             InfrastructureError: when Redis is away for long: another drain goes on.
         """
         lane, token = Lane(queue.name, group), _new_token()
-        until = time.monotonic() + DRAIN_TIME
+        until = time.monotonic() + (DRAIN_TIME if self._drain_time is None else self._drain_time)
         with TimeLimits() as limits:
             drain = self._lanes.drain(lane, token, most=queue.attempts)
             found = drain.advance()

@@ -1,6 +1,7 @@
 """Jobs whose process died: what the parent of a prefork pool does about them."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
@@ -22,6 +23,22 @@ class JobRequest(Request):
     The lease of an attempt that has died with its process is ended first, so that the next one
     need not wait until it expires.
     """
+
+    #: Called once, with this request, when its message is settled (`worker.drain_gate`).
+    when_settled: Callable[[Any], None] | None = None
+
+    def acknowledge(self) -> None:
+        super().acknowledge()
+        self._settled()
+
+    def reject(self, requeue: bool = False) -> None:
+        super().reject(requeue=requeue)
+        self._settled()
+
+    def _settled(self) -> None:
+        told, self.when_settled = self.when_settled, None
+        if told is not None:
+            told(self)
 
     def on_failure(
         self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False

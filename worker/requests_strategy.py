@@ -7,6 +7,7 @@ worker's own process, there is nothing in it to run elsewhere, retry or time.
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import Celery, Task
@@ -25,7 +26,8 @@ IN_PROCESS = (solo.TaskPool, thread.TaskPool)
 def strategy_for(take: Callable[[str], None]) -> Callable[..., Any]:
     """A Celery strategy (`Task.Strategy`) that gives a batch to `take`.
 
-    Where tasks run in other processes, or somebody follows Celery's events, it is Celery's own.
+    Where tasks run in other processes, it is Celery's own. Whoever follows Celery's events sees
+    each batch.
     """
 
     def requests_strategy(
@@ -37,9 +39,15 @@ def strategy_for(take: Callable[[str], None]) -> Callable[..., Any]:
 
         def received(message: Message, body: Any, *arguments: Any, **named: Any) -> None:
             events = consumer.event_dispatcher
-            if events is not None and events.enabled:
+            followed = events is not None and events.enabled
+            if followed and isinstance(consumer.pool, solo.TaskPool):
                 celerys(message, body, *arguments, **named)
                 return
+            # Not through the pool: its threads may all have long jobs.
+            tell = partial(events.send, uuid=message.headers["id"]) if followed else None
+            if tell is not None:
+                tell("task-received", name=task.name, args="", kwargs="", retries=0)
+                tell("task-started")
             # Nothing to acknowledge on the queue of requests, but on one that was declared before.
             message.ack_log_error(log, consumer.connection_errors)
             # A batch that cannot be read is set aside by the consumer.
@@ -51,6 +59,8 @@ def strategy_for(take: Callable[[str], None]) -> Callable[..., Any]:
             except Exception:
                 # Its clients have their answers at their deadlines.
                 log.exception("a batch of requests was lost")
+            if tell is not None:
+                tell("task-succeeded", result=None, runtime=0.0)
 
         return received
 

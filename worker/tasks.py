@@ -24,7 +24,7 @@ from queue_run.jobs.lanes import Lane
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK
 from queue_run.requests import SentMessage
 from worker.intake import Intake
-from worker.jobs import DRAIN_TIME, Jobs
+from worker.jobs import DRAIN_TIME, SHARED_DRAIN_TIME, Jobs
 from worker.leases import OVERTIME
 from worker.requests_strategy import strategy_for
 from worker.routes import JobHandler, Routes
@@ -48,6 +48,8 @@ class Process:
         self._jobs: Jobs | None = None
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        #: Whether requests wait for what runs in the only place for tasks that this worker has.
+        self.share_time = False
         # Shared with the children: the parent alone hears that the worker is to end.
         self._stopping = mmap.mmap(-1, 1)
 
@@ -67,6 +69,7 @@ class Process:
                     dying=_told_to_end,
                     send_drain=self._send_drain,
                     around=self._routes.around,
+                    drain_time=SHARED_DRAIN_TIME if self.share_time else None,
                 )
             return self._jobs
 

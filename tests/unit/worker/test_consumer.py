@@ -4,9 +4,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from celery import Celery
+from celery.concurrency import prefork, solo, thread
+from celery.concurrency.base import BasePool
 from kombu import Message
 
-from worker.consumer import check_task
+from queue_run.celery_app import create_celery
+from queue_run.settings import Settings
+from worker.consumer import check_task, has_time_for_requests, serves_requests
 
 GOOD: list[Any] = [[], {}, {}]
 
@@ -63,3 +68,37 @@ def test_headers_that_are_none_are_refused() -> None:
     bad = SimpleNamespace(headers=5, payload=GOOD)
     with pytest.raises(TypeError, match="headers"):
         check_task(cast("Message", bad))
+
+
+# Requests beside jobs
+
+
+def app_of(*queues: str) -> Celery:
+    """The application of a worker that consumes these, as `-Q` says; all without any."""
+    app = create_celery(Settings(redis_url="redis://127.0.0.1:1/0", namespace="shop"))
+    if queues:
+        app.amqp.queues.select(list(queues))
+    return app
+
+
+def test_a_worker_serves_requests_unless_it_is_told_otherwise() -> None:
+    assert serves_requests(app_of())
+    assert serves_requests(app_of("shop.sockets"))
+    assert not serves_requests(app_of("shop.jobs"))
+
+
+@pytest.mark.parametrize(
+    ("pool", "places", "has_time"),
+    [
+        (solo.TaskPool, 8, False),
+        (prefork.TaskPool, 1, False),
+        (prefork.TaskPool, 2, True),
+        (thread.TaskPool, 1, True),
+    ],
+)
+def test_drains_share_the_only_place_with_requests(
+    pool: type[BasePool], places: int, has_time: bool
+) -> None:
+    worker = SimpleNamespace(pool_cls=pool, concurrency=places)
+    assert has_time_for_requests(app_of(), worker) is has_time
+    assert has_time_for_requests(app_of("shop.jobs"), worker)
