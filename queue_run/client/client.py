@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import ssl as tls
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 from urllib.parse import urlsplit
@@ -40,6 +40,7 @@ from queue_run.client.protocol import (
     Ready,
     Received,
 )
+from queue_run.client.tokens import NoToken, TokenFunction, ask_for_token, problem
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ INBOX = 10_000
 GRACE = 10.0
 
 #: A token, or what gives one: it is asked at each attempt to connect.
-Token: TypeAlias = str | Callable[[], str | Awaitable[str]]
+Token: TypeAlias = str | TokenFunction
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +87,8 @@ def connect(
         url: `ws://` or `wss://`; several for several push servers: they are tried in this order,
             and the next one after each failure.
         token: sent as `Authorization: Bearer`. A function, plain or async, is asked for it at each
-            attempt, for tokens that expire.
+            attempt, for tokens that expire. One that raises, or takes longer than 30 seconds,
+            counts as an attempt that failed. A plain one must not block.
         headers: of the handshake.
         ssl: for `wss://`, instead of Python's default.
         on_gap: called without arguments where messages may have been missed; a function, plain or
@@ -111,6 +113,8 @@ def connect(
             raise ValueError(f"{each!r} is no address of a WebSocket: ws://host:port/path")
     if not urls:
         raise ValueError("name at least one address")
+    if token is not None and not callable(token) and (wrong := problem(token)):
+        raise ValueError(f"the token cannot be sent: {wrong}")
     if inbox < 1:
         raise ValueError(f"inbox is a number of messages from 1 on, not {inbox}")
     return Client(
@@ -324,16 +328,21 @@ class Client:
         self._handle(self._protocol.expire(_now()))
         try:
             moved = await self._connect()
-        except (Lost, OtherProtocol, NoWelcome, *FAILURES) as error:
-            # A refusal is an OSError too.
-            if isinstance(error, ConnectionRefused):
-                raise
+        except ConnectionRefused:
+            raise
+        except (Lost, OtherProtocol, NoWelcome, NoToken, *FAILURES) as error:
+            self._failure = error
+            moved = False
+        except Exception as error:
+            # Whatever it was: later attempts were promised.
+            log.exception("the connection failed unexpectedly")
             self._failure = error
             moved = False
         self._url = (self._url + 1) % len(self._options.urls)
         if not moved:
             delay = self._backoff.delay()
-            log.info("not connected (%s): again in %.2f seconds", self._failure, delay)
+            level = logging.WARNING if isinstance(self._failure, NoToken) else logging.INFO
+            log.log(level, "not connected (%s): again in %.2f seconds", self._failure, delay)
             await asyncio.sleep(delay)
 
     async def _connect(self) -> bool:
@@ -368,8 +377,9 @@ class Client:
         token = self._options.token
         if token is None:
             return {}
-        given = token() if callable(token) else token
-        return {"Authorization": f"Bearer {await given if inspect.isawaitable(given) else given}"}
+        if callable(token):
+            token = await ask_for_token(token)
+        return {"Authorization": f"Bearer {token}"}
 
     async def _make_room(self, connection: Connection) -> None:
         if self._waiting or not self._inbox.taken:

@@ -84,3 +84,42 @@ def test_pyright_strict_accepts_an_application(tmp_path: Path) -> None:
 @pytest.mark.timeout(400)
 def test_pyright_strict_reports_wrong_arguments(tmp_path: Path) -> None:
     assert set(pyright(["wrong.py"], tmp_path / "app")) == marked_lines()
+
+
+# What the quickstart says
+
+
+def quickstart_application(folder: Path) -> Path:
+    """The files and the settings of the quickstart, as they stand there."""
+    text = (ROOT / "docs" / "quickstart.md").read_text()
+    files = re.findall(r"```python\n# ((?:sockets|queues)/\S+\.py)\b.*?\n(.*?)```", text, re.DOTALL)
+    assert {name for name, _ in files} == {
+        "sockets/count.py",
+        "queues/count.py",
+        "sockets/_middleware.py",
+    }
+    # Applications have middleware on both sides, with one name.
+    files.append(("queues/_middleware.py", "def on_job_started(job):\n    print(job.job_id)\n"))
+    [settings] = re.findall(r"```toml\n(\[tool\.mypy\].*?)```", text, re.DOTALL)
+    for name, code in [*files, ("pyproject.toml", settings)]:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+    return folder
+
+
+def test_mypy_passes_an_application_with_the_settings_of_the_quickstart(tmp_path: Path) -> None:
+    folder = quickstart_application(tmp_path / "hello")
+    result = run("mypy", "--cache-dir", str(tmp_path / "cache"), cwd=folder)
+    assert (result.stdout, result.stderr) == (
+        "Success: no issues found in 4 source files\n",
+        "",
+    )
+
+
+def test_without_these_settings_mypy_takes_two_files_for_one(tmp_path: Path) -> None:
+    folder = quickstart_application(tmp_path / "hello")
+    (folder / "pyproject.toml").unlink()
+    options = ("--cache-dir", str(tmp_path / "cache"), "sockets", "queues")
+    result = run("mypy", *options, cwd=folder)
+    assert "Duplicate module named" in result.stdout

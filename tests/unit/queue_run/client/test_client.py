@@ -1,12 +1,13 @@
 """The client against a server that does what the test says."""
 
 import asyncio
+import inspect
 import itertools
 import logging
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,6 +23,7 @@ from queue_run.client import (
     connect,
 )
 from queue_run.client.backoff import Backoff
+from queue_run.client.tokens import NoToken
 from queue_run.errors import NotEncodable
 from tests.processes import environment
 from tests.unit.queue_run.client.fake_server import FakeServer, Peer
@@ -587,12 +589,103 @@ async def test_hooks_are_called_at_each_change_and_may_fail(
     assert "in the hook" in caplog.text
 
 
-async def test_a_token_that_cannot_be_got_ends_the_client(server: FakeServer) -> None:
+async def test_a_token_that_cannot_be_got_at_first_is_asked_for_again(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = 0
+
     def token() -> str:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise LookupError("no token")
+        return "good"
+
+    async with connected(server, token=token) as (client, peer):
+        assert client.connected
+        assert peer.headers["Authorization"] == "Bearer good"
+    assert asked == 3
+    assert caplog.text.count("the function that gives the token failed: LookupError: no tok") == 2
+
+
+async def test_a_first_connection_without_a_token_fails_in_time(server: FakeServer) -> None:
+    async def token() -> str:
         raise LookupError("no token")
 
-    with pytest.raises(LookupError, match="no token"):
-        await connect(server.url, token=token).open()
+    with pytest.raises(ConnectionFailed, match="LookupError: no token") as failure:
+        await connect(server.url, token=token, connect_timeout=0.5).open()
+    assert isinstance(failure.value.__cause__, NoToken)
+    assert isinstance(failure.value.__cause__.__cause__, LookupError)
+
+
+def raises() -> str:
+    raise RuntimeError("the token server is away")
+
+
+async def raises_later() -> str:
+    await asyncio.sleep(0)
+    raise RuntimeError("the token server is away")
+
+
+async def leaks_a_cancellation() -> str:
+    raise asyncio.CancelledError
+
+
+def gives_nothing() -> Any:
+    return None
+
+
+def gives_a_line() -> str:
+    return "secret\r\nX-Admin: yes"
+
+
+@pytest.mark.parametrize(
+    "failing", [raises, raises_later, leaks_a_cancellation, gives_nothing, gives_a_line]
+)
+async def test_a_token_that_cannot_be_got_once_does_not_end_the_client(
+    server: FakeServer, failing: Callable[[], Any]
+) -> None:
+    answers: list[Callable[[], Any]] = [lambda: "first", failing, lambda: "second"]
+
+    async def token() -> str:
+        given = answers.pop(0)()
+        return await given if inspect.isawaitable(given) else given  # type: ignore[no-any-return]
+
+    async with connected(server, token=token) as (client, peer):
+        waiting = asyncio.create_task(client.request("hi"))
+        await peer.receive()
+        peer.cut()
+        peer = await resumed(server)
+        assert peer.headers["Authorization"] == "Bearer second"
+        request = await peer.receive()
+        await peer.send(type="reply", id=request["id"], data="done")
+        assert await asyncio.wait_for(waiting, DEADLINE) == "done"
+    assert answers == []
+
+
+async def test_a_client_is_closed_while_it_waits_for_a_token(server: FakeServer) -> None:
+    asked = asyncio.Event()
+    ended: list[str] = []
+
+    async def token() -> str:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("cancelled")
+        return ""
+
+    opening = asyncio.create_task(connect(server.url, token=token).open())
+    await asyncio.wait_for(asked.wait(), DEADLINE)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert ended == ["cancelled"]
+
+
+def test_a_token_that_cannot_be_sent_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="the token cannot be sent"):
+        connect("ws://127.0.0.1/", token="two words")
 
 
 # The inbox.

@@ -1,0 +1,53 @@
+"""Asking the application for a token, whose failure must not end the client."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from queue_run.errors import QueueRunError
+
+#: Seconds in which a function must give a token.
+TOKEN_TIMEOUT = 30.0
+
+TokenFunction: TypeAlias = Callable[[], str | Awaitable[str]]
+
+
+class NoToken(QueueRunError):
+    """The function that gives the token failed; its text says how, its `__cause__` is the error."""
+
+
+async def ask_for_token(function: TokenFunction, *, timeout: float = TOKEN_TIMEOUT) -> str:  # noqa: ASYNC109
+    """The token that a function gives, plain or async.
+
+    Raises:
+        NoToken: when it raises, gives none, or takes too long.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            given: Any = function()
+            token = await given if inspect.isawaitable(given) else given
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Of something that the function has waited for.
+        raise NoToken("the function that gives the token was cancelled") from error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise NoToken(f"the function that gives the token failed: {said}") from error
+    wrong = problem(token)
+    if wrong:
+        raise NoToken(f"the function that gives the token gave none that can be sent: {wrong}")
+    return str(token)
+
+
+def problem(token: object) -> str | None:
+    """Why it cannot stand in a header; None when it can."""
+    if not isinstance(token, str):
+        return f"{type(token).__name__} is no text"
+    if not token:
+        return "it is empty"
+    if not (token.isascii() and token.isprintable() and " " not in token):
+        return "it has spaces, line ends or other characters that no token has"
+    return None
