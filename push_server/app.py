@@ -36,11 +36,12 @@ from push_server.hub import Hub
 from push_server.lag import LagMonitor
 from push_server.late_outcomes import LateOutcomes
 from push_server.liveness import Liveness
+from push_server.position import Position
 from push_server.presence import Presence
 from push_server.push_handler import PushHandler, ReservedHandler
 from push_server.pushes import Pushes
 from push_server.reception import Reception
-from push_server.resume import Position, Resumption
+from push_server.resume import Resumption
 from push_server.services import Services
 from push_server.session_rooms import SessionRooms
 from push_server.sessions import Seals
@@ -150,7 +151,12 @@ class PushServer:
         self._position = Position()
         self._window = Window(max_age=settings.window_time, max_bytes=settings.window_bytes)
         self._session_rooms = SessionRooms(
-            self._redis, self._keys, self._connections, session_time=settings.session_time
+            self._redis,
+            self._keys,
+            self._connections,
+            self._position,
+            session_time=settings.session_time,
+            window_time=settings.window_time,
         )
         self._seals = Seals(settings.session_secret.encode() or session_secret.new_secret())
         self._resumption = Resumption(
@@ -342,6 +348,11 @@ class PushServer:
         """Tell clients when Redis has lost its data, and what they were to get with it."""
         position = self._position
         ended = self._ended_epoch
+        reached = position.begun
+        if await epoch.not_before(self._redis, self._keys) < reached:
+            # A copy of Redis that lacks the last entries, or an emptied one, and its clock is
+            # behind: what is sent now would stand before what was read.
+            self._listener.doubt()
         if ended is not None:
             await epoch.renew(self._redis, self._keys, ended)
         found = await epoch.read(self._redis, self._keys)
@@ -393,10 +404,11 @@ class PushServer:
     async def _close_channel(self) -> None:
         try:
             async with asyncio.timeout(CLOSING_TIME):
+                await self._session_rooms.close()
                 # Not deleted: it may hold outcomes for clients that resume elsewhere.
                 await self._redis.expire(self._stream, round(self._settings.session_time))
         except (RedisError, OSError) as error:
-            log.info("this server's stream expires a little later: %s", error)
+            log.info("what this server leaves in Redis expires a little later: %s", error)
         await self._redis.aclose()
         await self._listener.close()
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import redis.asyncio
 
+from queue_run.channel.listener import Offset, parse_offset
 from queue_run.keys import Keys
 
 #: Puts a new epoch in the place of one that ended, unless another server has done so.
@@ -17,6 +18,23 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[2])
 end
 return redis.call('GET', KEYS[1])
+"""
+
+# KEYS: a stream. The answer: its last entry's offset, and the last that it has ever given out.
+END = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return {'0-0', '0-0'}
+end
+local facts = redis.call('XINFO', 'STREAM', KEYS[1])
+local last, generated = '0-0', '0-0'
+for i = 1, #facts, 2 do
+  if facts[i] == 'last-generated-id' then
+    generated = facts[i + 1]
+  elseif facts[i] == 'last-entry' and facts[i + 1] then
+    last = facts[i + 1][1]
+  end
+end
+return {last, generated}
 """
 
 
@@ -44,3 +62,16 @@ async def renew(client: redis.asyncio.Redis, keys: Keys, ended: str) -> None:
         redis.exceptions.RedisError: when Redis does not answer.
     """
     await client.eval(RENEW, 1, keys.epoch, ended, new_epoch())
+
+
+async def not_before(client: redis.asyncio.Redis, keys: Keys) -> Offset:
+    """Behind which offset all entries will stand that are written from now on.
+
+    Raises:
+        redis.exceptions.RedisError: when Redis does not answer.
+    """
+    async with client.pipeline(transaction=False) as pipeline:
+        pipeline.time()
+        pipeline.eval(END, 1, keys.broadcast)
+        (seconds, micros), (_, generated) = await pipeline.execute()
+    return max((seconds * 1000 + micros // 1000, 0), parse_offset(cast("bytes", generated)))

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 
 from push_server.connections import Connection, Connections
 from push_server.forwarder import Forwarder
+from push_server.position import Position
 from push_server.protocols import plain
 from push_server.protocols.envelope import Envelope, Phase
 from push_server.protocols.envelope import message_frame as envelope_frame
-from push_server.resume import Position
 from push_server.session_rooms import SessionRooms
 from push_server.trimming import Trimming
 from push_server.window import Window
@@ -189,7 +189,7 @@ class Hub:
                 receivers = [receiver] if receiver is not None else []
                 return self._fan_out(entry.offset, envelope.message, receivers)
             case Membership():
-                self._change_membership(envelope)
+                self._change_membership(envelope, entry.offset)
             case CloseUsers():
                 for connection in self._connections.of_users(envelope.users):
                     connection.close(envelope.code, envelope.reason)
@@ -250,7 +250,7 @@ class Hub:
             if not _spares(envelope, connection)
         ]
 
-    def _change_membership(self, envelope: Membership) -> None:
+    def _change_membership(self, envelope: Membership, offset: Offset) -> None:
         change = self._connections.join if envelope.joins else self._connections.leave
         changed = self._connections.of_users(envelope.users)
         one = None
@@ -263,7 +263,9 @@ class Hub:
             change(connection, envelope.room)
             if connection.envelope is not None:
                 session = connection.envelope.session
-                self._session_rooms.changed(session, envelope.room, joins=envelope.joins)
+                self._session_rooms.changed(
+                    session, envelope.room, joins=envelope.joins, offset=offset
+                )
 
     def _fan_out(
         self, offset: Offset, message: Message, receivers: list[Connection]

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from push_server.connections import Connection
+from push_server.position import Position
 from push_server.protocols.envelope import Phase, ping_frame
-from push_server.resume import Position
 
 #: Seconds between two turns of the wheel, at most.
 LONGEST_TICK = 1.0

@@ -116,9 +116,9 @@ class Reception:
     def closed(self, owner: Connection, code: int | None) -> None:
         services = self.services
         owner.closing = True
+        services.resumption.closed(owner)
         services.connections.remove(owner)
         services.liveness.remove(owner)
-        services.resumption.forget(owner)
         services.forwarder.forget(owner)
         log.debug("%s: closed (%s)", owner, code or "no close frame")
 
@@ -148,8 +148,8 @@ class Reception:
                 connection.write(PONG_FRAME)
                 return None
             case Resume():
-                self.services.resumption.resume(connection, event)
-                return None
+                # Its requests belong to the session that it is about to have.
+                return self.services.resumption.resume(connection, event)
         self.services.resumption.start(connection)
         if isinstance(event, Asked):
             return self.services.forwarder.ask(connection, event)

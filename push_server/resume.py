@@ -5,14 +5,17 @@ live in the same step in which the last of them was written.
 """
 
 import asyncio
+import enum
 import logging
+from collections.abc import Awaitable
 
 from push_server.connections import Connection, Connections
+from push_server.position import Position, offset_of_client
 from push_server.protocols.envelope import Envelope, Phase, Resume, message_frame
-from push_server.session_rooms import SessionRooms
+from push_server.session_rooms import Recalled, SessionRooms
 from push_server.sessions import Seals
 from push_server.window import Client, Window
-from queue_run.channel.listener import Offset, parse_offset
+from queue_run.channel.listener import Offset
 from queue_run.complaints import Complaints
 
 log = logging.getLogger(__name__)
@@ -23,29 +26,19 @@ HOLD_TIME = 2.0
 NOWHERE: Offset = (-1, 0)
 #: Seconds before the rooms of a session are asked for again.
 ROOMS_PAUSE = 0.5
+#: Seconds for which this server may be behind what Redis has told of a session.
+CATCH_UP = 5.0
 #: Messages written before other work of the loop goes on.
 MESSAGES_AT_ONCE = 200
 
 
-class Position:
-    """How far the broadcast stream has been delivered, and which stream that is."""
+class Answer(enum.Enum):
+    """What a client is told when it has what it missed."""
 
-    def __init__(self) -> None:
-        #: Everything up to here has been written to whom it is for.
-        self.offset: Offset = (0, 0)
-        #: The entry that is being written, or was last.
-        self.begun: Offset = (0, 0)
-        #: Changes when Redis has lost the stream.
-        self.epoch = ""
-
-    @property
-    def delivering(self) -> bool:
-        """Whether some clients have had more than others."""
-        return self.begun != self.offset
-
-    def move(self, offset: Offset) -> None:
-        """Go on from here."""
-        self.offset = self.begun = offset
+    NONE = enum.auto()
+    RESUMED = enum.auto()
+    #: It has not had all of it.
+    GAP = enum.auto()
 
 
 class Resumption:
@@ -73,35 +66,97 @@ class Resumption:
         loop = asyncio.get_running_loop()
         self._holding[connection] = loop.call_later(HOLD_TIME, self.start, connection)
 
-    def forget(self, connection: Connection) -> None:
-        """The connection is gone."""
+    def closed(self, connection: Connection) -> None:
+        """The connection is gone; its session is still its own."""
         timer = self._holding.pop(connection, None)
         if timer is not None:
             timer.cancel()
+        self._rooms.closed(connection)
 
     def start(self, connection: Connection) -> None:
         """Let messages go to a client that resumes nothing; harmless to one that gets them."""
         if self._release(connection):
-            self._replay(connection, answer=False)
+            self._rooms.opened(_envelope(connection).session)
+            self._replay(connection, answer=Answer.NONE)
 
-    def resume(self, connection: Connection, asked: Resume) -> None:
-        """Let a client go on where it was, or tell it that this cannot be."""
-        envelope = _envelope(connection)
-        first = self._release(connection)
+    def resume(self, connection: Connection, asked: Resume) -> Awaitable[None] | None:
+        """Let a client go on where it was, or tell it that this cannot be.
+
+        What it returns is waited for before more is read: until then it is not known whose session
+        this is.
+        """
+        late = not self._release(connection)
         session = asked.session
-        if session is not None and self.seals.made(session, connection.user_id):
-            self._connections.take_over(connection, session)
-        if not first:
-            self._complaints.tell(str(connection), "%s: a resume that came too late", connection)
-            self._tell_gap(connection)
+        if session is not None and not self.seals.made(session, connection.user_id):
+            self._complaints.tell(str(connection), "%s: resumes an unknown session", connection)
+            session = None
+        offset = offset_of_client(asked.offset)
+        if session is None and not late and (offset is None or offset <= self._position.offset):
+            # Redis knows nothing of it that is not known here.
+            self._rooms.opened(_envelope(connection).session)
+            self._answer(connection, self._resumable(asked, self._position.offset))
+            return None
+        decided = connection.pause()
+        self._run(connection, self._decide(connection, asked, session, late=late))
+        return decided
+
+    async def _decide(
+        self, connection: Connection, asked: Resume, session: str | None, *, late: bool
+    ) -> None:
+        envelope = _envelope(connection)
+        try:
+            recalled = await self._recall(connection, session or envelope.session)
+            if recalled is None:
+                return
+            ended = session is not None and not self._take_over(connection, session, recalled)
+            self._rooms.opened(envelope.session)
+            # Its rooms are those of then: what changed them is to be seen in the window, too.
+            await self._position.reach(recalled.last, seconds=CATCH_UP)
+        finally:
+            connection.read_on()
+        if connection.closing:
             return
-        offset = self._resumable(asked)
-        if offset is not None:
-            envelope.offset = offset
-        if session is not None and envelope.session == session:
-            self._run(connection, self._replay_with_rooms(connection, gap=offset is None))
+        if late:
+            self._complaints.tell(str(connection), "%s: a resume that came too late", connection)
+            self._be_in(connection, self._window.rooms(_client(connection)))
+            self._tell_gap(connection)
         else:
-            self._replay(connection, answer=True, gap=offset is None)
+            offset = self._resumable(asked, recalled.generated)
+            self._answer(connection, offset, left_rooms=ended and bool(recalled.rooms))
+
+    async def _recall(self, connection: Connection, session: str) -> Recalled | None:
+        """What Redis knows of a session; None when the client has gone meanwhile."""
+        # Without its rooms it would miss messages and not know it; while Redis is away, nothing new
+        # comes for it either.
+        while True:
+            recalled = await self._rooms.of(session, connection.user_id)
+            if connection.closing:
+                return None
+            if recalled is not None:
+                return recalled
+            await asyncio.sleep(ROOMS_PAUSE)
+
+    def _take_over(self, connection: Connection, session: str, recalled: Recalled) -> bool:
+        """Go on with a session that lives; False for one that is over."""
+        if not recalled.alive and self._connections.of_session(session) is None:
+            return False
+        self._connections.take_over(connection, session)
+        for room in recalled.rooms:
+            self._connections.join(connection, room)
+        return True
+
+    def _answer(
+        self, connection: Connection, offset: Offset | None, *, left_rooms: bool = False
+    ) -> None:
+        """Write what the client missed after this offset; None: that is not known.
+
+        Args:
+            left_rooms: it was in rooms, and is not any more: what was sent there is missing.
+        """
+        if offset is not None:
+            _envelope(connection).offset = offset
+        answer = Answer.GAP if left_rooms else Answer.RESUMED
+        self._replay(connection, answer=answer, gap=offset is None)
 
     def tell_gap_to_all(self) -> None:
         """This server has missed messages: what it holds is not all."""
@@ -125,32 +180,23 @@ class Resumption:
         _envelope(connection).phase = Phase.REPLAYING
         return True
 
-    def _resumable(self, asked: Resume) -> Offset | None:
-        if asked.epoch != self._position.epoch:
-            return None
-        try:
-            offset = parse_offset(asked.offset)
-        except ValueError:
+    def _resumable(self, asked: Resume, end: Offset) -> Offset | None:
+        """Behind which offset the client can go on; None when it cannot.
+
+        Args:
+            end: the last offset that there has been; who is beyond it has been told by another
+                stream, whatever its epoch.
+        """
+        offset = offset_of_client(asked.offset)
+        if offset is None or offset > end or asked.epoch != self._position.epoch:
             return None
         return offset if self._window.holds(offset) else None
 
-    async def _replay_with_rooms(self, connection: Connection, *, gap: bool) -> None:
-        # Without its rooms it would miss messages and not know it; while Redis is away, nothing new
-        # comes for it either.
-        while (rooms := await self._rooms.of(_envelope(connection).session)) is None:
-            if connection.closing:
-                return
-            await asyncio.sleep(ROOMS_PAUSE)
-        for room in rooms:
-            self._connections.join(connection, room)
-        if not connection.closing:
-            self._replay(connection, answer=True, gap=gap)
-
-    def _replay(self, connection: Connection, *, answer: bool, gap: bool = False) -> None:
+    def _replay(self, connection: Connection, *, answer: Answer, gap: bool = False) -> None:
         """Write what the client missed, as far as it takes it at once, and go on when it has.
 
         Args:
-            answer: tell the client when it has all.
+            answer: what the client is told when it has all.
             gap: it cannot have all; it is live at once.
         """
         envelope = _envelope(connection)
@@ -165,8 +211,10 @@ class Resumption:
         else:
             # What is being written now stood in the window.
             envelope.offset = max(envelope.offset, self._position.begun)
-            if answer:
+            if answer is Answer.RESUMED:
                 connection.write(envelope.resumed())
+            elif answer is Answer.GAP:
+                connection.write(envelope.gap(self._position.epoch))
         for frame in envelope.held_frames:
             connection.write(frame)
         envelope.held_frames.clear()
@@ -188,7 +236,7 @@ class Resumption:
         for room in connection.rooms - rooms:
             self._connections.leave(connection, room)
 
-    async def _replay_on(self, connection: Connection, *, answer: bool) -> None:
+    async def _replay_on(self, connection: Connection, *, answer: Answer) -> None:
         await connection.transport.drained()
         await asyncio.sleep(0)
         if not connection.closing:

@@ -13,9 +13,10 @@ from push_server.connections import Connections
 from push_server.forwarder import Forwarder
 from push_server.garbage import Collector
 from push_server.liveness import Liveness
+from push_server.position import Position
 from push_server.protocols import plain
 from push_server.pushes import Pushes
-from push_server.resume import Position, Resumption
+from push_server.resume import Resumption
 from queue_run.clock import Clock
 from queue_run.complaints import Complaints
 from queue_run.envelopes import Authenticate, Authenticated

@@ -1,135 +1,274 @@
-"""The rooms of sessions, kept in Redis for clients that resume on another push server."""
+"""What Redis keeps of sessions, for clients that resume: that they live, and their rooms.
+
+- A key for each session that lives. It outlives the socket by the session's time; while the client
+  is here, it is renewed. Where it is missing, the session is over.
+- A hash of the session's rooms, each with the offset at which it was joined. It is kept for longer,
+  so that a client that comes too late is told of the messages that it has missed there.
+- Workers write there, too: what joins or leaves while no push server has the session
+  (`queue_run.channel.memberships`). A leave of a user is a key of its own, which says when it was.
+"""
 
 import asyncio
 import collections
 import contextlib
 import logging
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import redis.asyncio
 from redis.exceptions import RedisError
 
-from push_server.connections import Connections
-from queue_run.channel.listener import ANSWER_TIMEOUT
+from push_server.connections import Connection, Connections
+from push_server.epoch import END
+from push_server.position import Position
+from queue_run.channel.listener import ANSWER_TIMEOUT, Offset, format_offset, parse_offset
+from queue_run.channel.memberships import LATER
+from queue_run.ids import UserId
 from queue_run.keys import Keys
 
 log = logging.getLogger(__name__)
 
 #: Changes written in one round trip, at most.
 PIPELINE_SIZE = 200
-#: Sessions whose rooms are read in one round trip, at most: all who asked go on in one
-#: iteration of the loop.
+#: Sessions that are asked for in one round trip, at most: all who asked go on in one iteration of
+#: the loop.
 ASKED_AT_ONCE = 32
 #: Seconds before a write is tried again.
 PAUSE = 0.5
+
+# KEYS: rooms of a session. ARGV: the room, the offset of the change, how long all is kept.
+JOIN = (
+    LATER
+    + """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if not held or later(ARGV[2], held) then
+  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+"""
+)
+LEAVE = (
+    LATER
+    + """
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held and not later(held, ARGV[2]) then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+"""
+)
+# KEYS: a session, and its rooms. ARGV: what keys of leaves of its user begin with, if it has one.
+# The answer: whether it lives; each of its rooms, when it was joined, and when its user left it.
+RECALL = """
+local held, found = redis.call('HGETALL', KEYS[2]), {}
+for i = 1, #held, 2 do
+  local left = ARGV[1] ~= '' and redis.call('GET', ARGV[1] .. held[i])
+  found[#found + 1] = held[i]
+  found[#found + 1] = held[i + 1]
+  found[#found + 1] = left or ''
+end
+return {redis.call('EXISTS', KEYS[1]), found}
+"""
 
 
 class Change(NamedTuple):
     session: str
     room: str
     joins: bool
+    #: None: it is in the room already; Redis is told again.
+    offset: Offset | None
+
+
+class Recalled(NamedTuple):
+    """What Redis knows at one moment."""
+
+    #: Whether the session lives.
+    alive: bool
+    #: The rooms that it is in, or was when it ended.
+    rooms: list[str]
+    #: The last entry of the broadcast stream, and the last offset that it has ever given out.
+    last: Offset
+    generated: Offset
 
 
 class Asked(NamedTuple):
-    """Sessions whose rooms are read in one round trip."""
+    """Sessions that are asked for in one round trip."""
 
-    sessions: list[str]
+    sessions: list[tuple[str, UserId | None]]
     #: One for each, in order.
-    answers: "asyncio.Task[list[list[str] | None]]"
+    answers: "asyncio.Task[list[Recalled | None]]"
 
 
 class SessionRooms:
-    """Writes which rooms the sessions of this server are in, in the background and in order."""
+    """Writes which sessions this server has and their rooms, in the background and in order."""
 
     def __init__(
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
         connections: Connections,
+        position: Position,
         *,
         session_time: float,
+        window_time: float,
     ) -> None:
         self._client = client
         self._keys = keys
         self._connections = connections
+        self._position = position
         self._session_time = session_time
-        # Renewed once per session time: what a session leaves behind lasts long enough.
-        self._lasts = round(3000 * session_time)
+        # Renewed twice in a session's time: when this server is killed, they live for that time.
+        self._renewal_time = session_time / 2
+        self._lives = max(1, round(2000 * session_time))
+        self._ends = max(1, round(1000 * session_time))
+        self._rooms_last = self._lives + round(1000 * window_time)
         self._waiting: collections.deque[Change] = collections.deque()
+        #: Sessions of which Redis is to be told that they are here, or have just ended.
+        self._told: dict[str, bool] = {}
         self._wake = asyncio.Event()
-        #: Those whose rooms are read next.
+        self._writing = asyncio.Lock()
+        #: Those that are asked for next.
         self._asked: Asked | None = None
 
-    def changed(self, session: str, room: str, *, joins: bool) -> None:
-        """Note a join or a leave."""
-        self._waiting.append(Change(session, room, joins))
+    # What happens here.
+
+    def opened(self, session: str) -> None:
+        """Note that a client with this session is here."""
+        self._told[session] = True
         self._wake.set()
 
-    async def of(self, session: str) -> list[str] | None:
-        """The rooms of a session that this server takes over; None while Redis is away."""
+    def closed(self, connection: Connection) -> None:
+        """Note that a connection has ended: its session does, some time after it."""
+        state = connection.envelope
+        if state is not None and self._holds(connection, state.session):
+            self._told[state.session] = False
+            self._wake.set()
+
+    def changed(self, session: str, room: str, *, joins: bool, offset: Offset) -> None:
+        """Note a join or a leave, and where in the stream it stands."""
+        self._waiting.append(Change(session, room, joins, offset))
+        self._wake.set()
+
+    def renew(self) -> None:
+        """Write everything anew: Redis may have lost it."""
+        for connection in self._connections:
+            state = connection.envelope
+            # One whose session is another connection's by now is told of no changes any more.
+            if state is None or not self._holds(connection, state.session):
+                continue
+            self._told[state.session] = True
+            for room in connection.rooms:
+                self._waiting.append(Change(state.session, room, True, None))
+        self._wake.set()
+
+    def _holds(self, connection: Connection, session: str) -> bool:
+        return self._connections.of_session(session) is connection
+
+    # What is known elsewhere.
+
+    async def of(self, session: str, user: UserId | None) -> Recalled | None:
+        """What Redis knows of a session of this user; None while it is away."""
         if self._asked is None or len(self._asked.sessions) == ASKED_AT_ONCE:
-            sessions: list[str] = []
+            sessions: list[tuple[str, UserId | None]] = []
             self._asked = Asked(sessions, asyncio.create_task(self._ask(sessions)))
         sessions, answers = self._asked
         number = len(sessions)
-        sessions.append(session)
+        sessions.append((session, user))
         # Others wait for it too, when this one does not any more.
         return (await asyncio.shield(answers))[number]
 
-    async def _ask(self, sessions: list[str]) -> list[list[str] | None]:
-        """The rooms of each; what others ask from now on is another round trip."""
+    async def _ask(self, sessions: list[tuple[str, UserId | None]]) -> "list[Recalled | None]":
+        """What is known of each; what others ask from now on is another round trip."""
         self._asked = None
-        pipeline = self._client.pipeline(transaction=False)
-        for session in sessions:
-            pipeline.smembers(self._keys.session_rooms(session))
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                found = cast("list[set[bytes]]", await pipeline.execute())
+                # First what this server knows better.
+                for _ in range(1 + max(len(self._told), len(self._waiting)) // PIPELINE_SIZE):
+                    await self._write_some()
+                *found, end = await self._pipeline_of(sessions).execute()
         except (RedisError, OSError) as error:
-            log.error("the rooms of sessions cannot be read: %s", str(error) or type(error))
+            log.error("sessions cannot be read: %s", str(error) or type(error))
             return [None] * len(sessions)
-        return [[room.decode() for room in rooms] for rooms in found]
+        return [_recalled(each, end) for each in found]
+
+    def _pipeline_of(self, sessions: list[tuple[str, UserId | None]]) -> Any:
+        keys = self._keys
+        pipeline = self._client.pipeline(transaction=False)
+        for session, user in sessions:
+            lefts = "" if user is None else keys.left_room(user, "")
+            pipeline.eval(RECALL, 2, keys.session(session), keys.session_rooms(session), lefts)
+        # Last: it stands behind all changes of rooms that were found.
+        pipeline.eval(END, 1, keys.broadcast)
+        return pipeline
 
     async def run(self) -> None:
         """Write what changes, and renew what is there, for ever."""
         loop = asyncio.get_running_loop()
-        renewal = loop.time() + self._session_time
+        renewal = loop.time() + self._renewal_time
         while True:
-            if not self._waiting:
+            if not self._waiting and not self._told:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(renewal):
                         await self._wake.wait()
             # However much changes: what does not change must not expire.
             if loop.time() >= renewal and len(self._waiting) < PIPELINE_SIZE:
-                renewal = loop.time() + self._session_time
+                renewal = loop.time() + self._renewal_time
                 self.renew()
             self._wake.clear()
-            if self._waiting:
-                await self._write_some()
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT):
+                    await self._write_some()
+            except (RedisError, OSError) as error:
+                log.warning("the rooms of sessions wait for Redis: %s", str(error) or type(error))
+                await asyncio.sleep(PAUSE)
 
-    def renew(self) -> None:
-        """Write all rooms anew: Redis may have lost them."""
-        self._waiting.extend(
-            Change(connection.envelope.session, room, joins=True)
-            for connection in self._connections
-            if connection.envelope is not None
-            for room in connection.rooms
-        )
-        self._wake.set()
+    async def close(self) -> None:
+        """Write what waits.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: when Redis does not take it.
+        """
+        while self._told or self._waiting:
+            await self._write_some()
 
     async def _write_some(self) -> None:
-        batch = [self._waiting[i] for i in range(min(len(self._waiting), PIPELINE_SIZE))]
-        pipeline = self._client.pipeline(transaction=False)
-        for change in batch:
-            key = self._keys.session_rooms(change.session)
-            (pipeline.sadd if change.joins else pipeline.srem)(key, change.room)
-            pipeline.pexpire(key, self._lasts)
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await pipeline.execute()
-        except (RedisError, OSError) as error:
-            log.warning("the rooms of sessions wait for Redis: %s", str(error) or type(error))
-            await asyncio.sleep(PAUSE)
-            return
-        for _ in batch:
-            self._waiting.popleft()
+        """
+        Raises:
+            redis.exceptions.RedisError, OSError: when Redis did not take it; it is kept.
+        """
+        async with self._writing:
+            changes = [self._waiting[i] for i in range(min(len(self._waiting), PIPELINE_SIZE))]
+            told = dict(list(self._told.items())[:PIPELINE_SIZE])
+            if not changes and not told:
+                return
+            pipeline = self._client.pipeline(transaction=False)
+            for session, here in told.items():
+                lasts = self._lives if here else self._ends
+                pipeline.set(self._keys.session(session), "", px=lasts)
+            for change in changes:
+                self._write(pipeline, change)
+            await pipeline.execute()
+            for session, here in told.items():
+                # Unless something else has become true meanwhile.
+                if self._told.get(session) is here:
+                    del self._told[session]
+            for _ in changes:
+                self._waiting.popleft()
+
+    def _write(self, pipeline: Any, change: Change) -> None:
+        key = self._keys.session_rooms(change.session)
+        if change.offset is None:
+            pipeline.hsetnx(key, change.room, format_offset(self._position.offset))
+            pipeline.pexpire(key, self._rooms_last)
+        elif change.joins:
+            pipeline.eval(JOIN, 1, key, change.room, format_offset(change.offset), self._rooms_last)
+        else:
+            pipeline.eval(LEAVE, 1, key, change.room, format_offset(change.offset))
+
+
+def _recalled(found: "list[Any]", end: list[bytes]) -> Recalled:
+    alive, held = found
+    rooms = [
+        room.decode()
+        for room, joined, left in zip(held[::3], held[1::3], held[2::3], strict=True)
+        if not left or parse_offset(joined) > parse_offset(left)
+    ]
+    return Recalled(bool(alive), rooms, parse_offset(end[0]), parse_offset(end[1]))

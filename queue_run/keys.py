@@ -78,8 +78,17 @@ class Keys:
         """
         return f"{self.namespace}:claim:{session}:{request}"
 
+    def session(self, session: str) -> str:
+        """Is there while a session lives."""
+        return f"{self.namespace}:session:{session}"
+
+    def left_room(self, user: str, room: str) -> str:
+        """When a user was made to leave a room, wherever that user was."""
+        # Both may hold colons; its length tells where the user's id ends.
+        return f"{self.namespace}:left:{len(user)}:{user}:{room}"
+
     def session_rooms(self, session: str) -> str:
-        """The rooms that a session has joined."""
+        """The rooms that a session has joined, each with the offset of that."""
         return f"{self.namespace}:session-rooms:{session}"
 
     def users_of(self, server: ServerId) -> str:

@@ -14,6 +14,7 @@ from functools import partial
 import msgspec
 
 from queue_run import context, runtime
+from queue_run.channel.memberships import Noted, noted
 from queue_run.channel.publisher import Counted
 from queue_run.channel.receipts import Receipt, finished
 from queue_run.done import Done, done
@@ -248,7 +249,9 @@ def _online(users: list[UserId]) -> list[UserId]:
     return runtime.current().presence.online(users)
 
 
-def _broadcast(envelope: ChannelEnvelope, *, counted: list[UserId] | None = None) -> Receipt:
+def _broadcast(
+    envelope: ChannelEnvelope, *, counted: list[UserId] | None = None, also: Noted | None = None
+) -> Receipt:
     here = runtime.current()
     call = context.current()
     if call is not None and call.job_id is not None:
@@ -259,6 +262,7 @@ def _broadcast(envelope: ChannelEnvelope, *, counted: list[UserId] | None = None
         here.settings.broadcast_entries,
         create=True,
         counted=None if counted is None else (here.keys.online, counted),
+        also=also,
     )
     if call is not None:
         call.sent.append(receipt)
@@ -295,6 +299,7 @@ def _publish(
     create: bool,
     share: bool = False,
     counted: Counted | None = None,
+    also: Noted | None = None,
 ) -> Receipt:
     publisher = runtime.current().publisher
     publish = publisher.submit if _in_event_loop() else publisher.publish
@@ -305,6 +310,7 @@ def _publish(
         create=create,
         share=share,
         counted=counted,
+        noted=also,
     )
 
 
@@ -323,13 +329,18 @@ def _sent(message: SentMessage) -> None:
 def _change_membership(verb: str, room: str) -> Receipt:
     call = _call_of_someone(verb)
     name = _checked_room(room)
+    change = Membership(room=name, joins=verb == "join")
     if call.connection is not None:
-        joins = verb == "join"
-        return _broadcast(
-            Membership(room=name, joins=joins, connection=call.connection, session=call.session)
-        )
-    assert call.user_id is not None
-    return _broadcast(Membership(room=name, joins=verb == "join", users=[call.user_id]))
+        change = msgspec.structs.replace(change, connection=call.connection, session=call.session)
+    else:
+        assert call.user_id is not None
+        change = msgspec.structs.replace(change, users=[call.user_id])
+    here = runtime.current()
+    times = {
+        "session_time": here.settings.session_time,
+        "window_time": here.settings.window_time,
+    }
+    return _broadcast(change, also=noted(change, here.keys, **times))
 
 
 def _checked_room(name: object) -> str:

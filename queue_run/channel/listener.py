@@ -259,6 +259,10 @@ class Listener:
         self._complete_at = newest
         return batch
 
+    def doubt(self) -> None:
+        """Look soon whether each stream still holds where we are: it may not."""
+        self._stalled = True
+
     async def close(self) -> None:
         await self._link.close()
         await self._client.aclose()

@@ -17,6 +17,7 @@ from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, TryAga
 from queue_run.channel.bounds import ByteBound
 from queue_run.channel.fences import FIELD, CameTooLate, Fences
 from queue_run.channel.links import BlockingLink, Command
+from queue_run.channel.memberships import Noted
 from queue_run.channel.receipts import Receipt
 from queue_run.clock import Clock
 from queue_run.errors import ChannelUnavailable
@@ -91,6 +92,7 @@ class Publisher:
         create: bool = True,
         share: bool = False,
         counted: Counted | None = None,
+        noted: Noted | None = None,
     ) -> Receipt:
         """Write one entry and wait until it is there.
 
@@ -100,11 +102,14 @@ class Publisher:
             share: let it stand in one entry of the stream with what else waits for that, in order.
             counted: fields that are looked for in the same round trip; the receipt's `online` then
                 says how many are there.
+            noted: what is written in the same step; not for an entry that is shared.
 
         Raises:
             ChannelUnavailable: when Redis did not take it in time.
         """
-        pending = _Pending(stream, data, max_entries, create, share, counted, self._deadline())
+        pending = _Pending(
+            stream, data, max_entries, create, share, counted, noted, self._deadline()
+        )
         self._waiting.append(pending)
         with self._writing:
             while not pending.receipt.done:
@@ -121,9 +126,12 @@ class Publisher:
         create: bool = True,
         share: bool = False,
         counted: Counted | None = None,
+        noted: Noted | None = None,
     ) -> Receipt:
         """Queue one entry, without blocking. Arguments as for `publish`."""
-        pending = _Pending(stream, data, max_entries, create, share, counted, self._deadline())
+        pending = _Pending(
+            stream, data, max_entries, create, share, counted, noted, self._deadline()
+        )
         self._waiting.append(pending)
         if self._thread is None:
             self._start_thread()
@@ -257,6 +265,7 @@ class _Pending:
         "data",
         "deadline",
         "max_entries",
+        "noted",
         "receipt",
         "share",
         "stream",
@@ -270,6 +279,7 @@ class _Pending:
         create: bool,
         share: bool,
         counted: Counted | None,
+        noted: Noted | None,
         deadline: float,
     ) -> None:
         self.stream = stream
@@ -278,6 +288,7 @@ class _Pending:
         self.create = create
         self.share = share
         self.counted = counted
+        self.noted = noted
         self.deadline = deadline
         self.receipt = Receipt()
 
@@ -310,7 +321,8 @@ class _Write:
         if fence is not None:
             command += [FIELD, fence]
         cut = () if self.cut is None else (self.cut,)
-        return [*self.questions, command, *cut]
+        append = command if first.noted is None else first.noted.command(command)
+        return [*self.questions, append, *cut]
 
     def take_answers(self, answers: list[Any]) -> None:
         """Count what was found; a question that failed is no failure to write."""

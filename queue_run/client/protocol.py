@@ -103,6 +103,8 @@ class Protocol:
     def __init__(self) -> None:
         self.user: str | None = None
         self.session: str | None = None
+        #: The last one, after its end.
+        self._ended: str | None = None
         self.offset: str | None = None
         self.epoch: str | None = None
         #: Seconds; a server that is well is heard at least this often.
@@ -201,7 +203,8 @@ class Protocol:
         """End a session that the server does not remember any more."""
         if self.up or self.session is None or now - self._heard <= self._resume:
             return []
-        self.session = None
+        # The server is told of it all the same: it knows whether messages to rooms were missed.
+        self._ended, self.session = self.session, None
         return self._unknown()
 
     # Frames.
@@ -291,7 +294,7 @@ class Protocol:
             self.session, self.offset, self.epoch = welcome.session, welcome.offset, welcome.epoch
             return [*events, *self._up(now, same_session=False)]
         self._phase = _Phase.RESUMING
-        session = self.session if self.session is not None else msgspec.UNSET
+        session = self.session or self._ended or msgspec.UNSET
         resume = ClientFrame(type="resume", session=session, offset=self.offset, epoch=self.epoch)
         self._outgoing.append(encode(resume))
         return events
@@ -309,6 +312,7 @@ class Protocol:
         assert self._welcome is not None
         self._resume = self._welcome.resume / 1000
         same_session = session == self.session and session != self._welcome.session
+        self._ended = None
         self.session = session
         return self._up(now, same_session=same_session)
 

@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Iterable
 
+from queue_run.channel.memberships import Noted
 from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt, finished
 from queue_run.envelopes import (
@@ -153,6 +154,7 @@ class DeliveringPublisher(Publisher):
         create: bool = True,
         share: bool = False,
         counted: Counted | None = None,
+        noted: Noted | None = None,
     ) -> Receipt:
         return self.submit(stream, data, max_entries=max_entries, create=create, counted=counted)
 
@@ -165,6 +167,7 @@ class DeliveringPublisher(Publisher):
         create: bool = True,
         share: bool = False,
         counted: Counted | None = None,
+        noted: Noted | None = None,
     ) -> Receipt:
         online = None
         if counted is not None:

@@ -3,16 +3,23 @@
 import asyncio
 import contextlib
 import hashlib
+import json
+import re
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
+from websockets.exceptions import InvalidStatus
 
 from queue_run import socket
+from queue_run.envelopes import ToUsers, encode
+from queue_run.ids import UserId
 from queue_run.keys import Keys
+from queue_run.messages import Form, Message
 from queue_run.runtime import Runtime, using
 from queue_run.settings import Settings
 from tests.clients import Client, connected
@@ -166,6 +173,95 @@ async def test_a_place_that_is_none_is_a_gap(stack: Stack, change: dict[str, str
         with sending(stack) as send:
             send("lost", 1)
         assert data_of([await client.next()]) == [1]
+
+
+BEYOND = [
+    "{next}",
+    "{later}-0",
+    "9999999999999-0",
+    "18446744073709551615-18446744073709551615",
+]
+NONE = ["-1-0", "1--1", "1_0-0", "1", "", "99999999999999999999-0", "9" * 5000 + "-0", "\u0663-0"]
+
+
+@pytest.mark.parametrize("server", [0, 1])
+@pytest.mark.parametrize("offset", BEYOND + NONE, ids=range(len(BEYOND + NONE)))
+async def test_an_offset_that_was_never_given_out_is_a_gap_and_hides_nothing(
+    stack: Stack, offset: str, server: int
+) -> None:
+    user = f"future-{server}-{hash(offset)}"
+    with sending(stack) as send:
+        async with enveloped(stack, user=user) as before:
+            send(user, 0)
+            last = (await before.next())["offset"]
+            before.drop()
+        milliseconds, _, number = last.partition("-")
+        asked = offset.format(
+            next=f"{milliseconds}-{int(number) + 1000}", later=int(milliseconds) + 3_600_000
+        )
+        async with enveloped(stack, server, user=user) as after:
+            await after.resume({**before.place, "offset": asked})
+            answer = (await after.until("gap"))[-1]
+            assert answer["session"] == before.place["session"]
+            send(user, 1)
+            assert data_of([await after.next()]) == [1]
+
+
+async def test_a_client_that_was_further_on_another_push_server_is_told_of_no_gap(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(redis_server, APP)
+    stack.push_server()
+    slow = stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    with sending(stack) as send:
+        async with enveloped(stack, user="ann") as before:
+            await before.client.send({"type": "start"})
+            slow.send(signal.SIGSTOP)
+            try:
+                send("ann", *range(500))
+                frames = [await before.next() for _ in range(500)]
+            finally:
+                slow.send(signal.SIGCONT)
+            before.drop()
+        async with enveloped(stack, 1, user="ann") as after:
+            await after.resume({**before.place, "offset": frames[399]["offset"]})
+            missed = await after.until("resumed")
+            send("ann", "new")
+            missed.append(await after.next())
+    assert data_of(missed) == [*range(400, 500), "new"]
+
+
+async def test_when_offsets_begin_anew_everybody_is_told_and_nothing_is_hidden(
+    own_redis: RedisServer, new_stack: NewStack
+) -> None:
+    """A replica was promoted that lacks the last entries, or its clock is behind: no link breaks,
+    and the epoch is the same."""
+    stack = new_stack(own_redis, APP, QUEUE_RUN_HEARTBEAT_INTERVAL="0.5")
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    broadcast = Keys(stack.namespace).broadcast
+    ahead = encode(ToUsers(users=[UserId("ann")], message=Message(Form.JSON, b'"ahead"')))
+    with sending(stack) as send, own_redis.client() as admin:
+        async with enveloped(stack, user="ann") as ann, enveloped(stack, user="ann") as gone:
+            await ann.client.send({"type": "start"})
+            await gone.client.send({"type": "start"})
+            admin.xadd(broadcast, {"e": ahead}, id=f"{int(time.time() * 1000) + 3_600_000}-0")
+            for each in (ann, gone):
+                assert data_of([await each.next()]) == ["ahead"]
+            gone.drop()
+            admin.delete(broadcast)
+            send("ann", "after")
+            frames = await ann.until("gap")
+            while "after" not in data_of(frames):
+                frames.append(await ann.next())
+            async with enveloped(stack, user="ann") as back:
+                await back.resume(gone.place)
+                assert (await back.next())["type"] == "gap"
+                send("ann", "more")
+                assert data_of([await back.next()]) == ["more"]
 
 
 async def test_a_client_that_hears_nothing_but_pings_stays_up_to_date(
@@ -326,10 +422,21 @@ async def test_sessions_go_on_when_redis_has_lost_the_secret(
             )
         place = {name: gap[name] for name in ("session", "offset", "epoch")}
         before.drop()
-    await asyncio.to_thread(stack.wait_until_ready)
-    async with enveloped(stack, 1, user="ann") as after:
-        await after.resume(place)
-        assert (await after.until("resumed"))[-1]["session"] == place["session"]
+    async with asyncio.timeout(DEADLINE):
+        # A push server may still think of the workers as they were before, and then of none.
+        answer: dict[str, Any] = {}
+        while not answer:
+            answer = await resumed_if_let_in(stack, place)
+    assert answer["session"] == place["session"]
+
+
+async def resumed_if_let_in(stack: Stack, place: dict[str, str]) -> dict[str, Any]:
+    try:
+        async with enveloped(stack, 1, user="ann") as after:
+            await after.resume(place)
+            return (await after.until("resumed"))[-1]
+    except InvalidStatus:
+        return {}
 
 
 async def test_push_servers_with_the_same_secret_need_none_in_redis(
@@ -386,6 +493,141 @@ async def test_what_a_handler_sends_to_a_client_without_a_user_waits_for_it(stac
         frames = await after.until("reply")
     assert data_of(frames) == [{"sent": "late"}]
     assert frames[-1] == {"type": "reply", "id": 1, "data": "nobody"}
+
+
+# Rooms that are joined and left while a client is away
+
+
+@pytest.fixture(scope="module")
+def forgetful(redis_server: RedisServer) -> Iterator[Stack]:
+    """Two push servers that hardly remember messages, so that a client that was away gets a gap."""
+    stack = Stack(redis_server.url, APP, new_namespace())
+    for _ in range(2):
+        stack.push_server(QUEUE_RUN_WINDOW_BYTES="2000")
+    stack.worker("-P", "solo")
+    stack.wait_until_ready()
+    yield stack
+    print(stack.logs())  # noqa: T201
+    stack.end()
+
+
+#: What happens while the client is away, and the rooms that it is in after that: it was in the hall
+#: and in the cellar.
+LEAVES, JOINS_AGAIN, JOINS = {"leave": "hall"}, {"join": "hall"}, {"join": "garden"}
+ROOMS: dict[str, tuple[list[dict[str, Any]], list[str]]] = {
+    "handler leaves": ([LEAVES], ["cellar"]),
+    "handler joins": ([JOINS], ["hall", "cellar", "garden"]),
+    "handler leaves and joins": ([LEAVES, JOINS_AGAIN], ["hall", "cellar"]),
+    "job leaves": ([{"job": [LEAVES]}], ["cellar"]),
+    "job leaves and joins": ([{"job": [LEAVES, JOINS_AGAIN]}], ["hall", "cellar"]),
+    "job leaves, handler joins": ([{"job": [LEAVES]}, JOINS_AGAIN], ["hall", "cellar"]),
+    "handler joins, job leaves": ([JOINS, {"job": [{"leave": "garden"}]}], ["hall", "cellar"]),
+    "all in turn": ([LEAVES, JOINS_AGAIN, {"job": [LEAVES]}, JOINS], ["cellar", "garden"]),
+}
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "forgotten"])
+@pytest.mark.parametrize("case", ROOMS)
+async def test_changes_of_rooms_while_a_client_is_away_are_in_force_when_it_is_back(
+    stack: Stack, forgetful: Stack, case: str, held: bool
+) -> None:
+    stack = stack if held else forgetful
+    steps, rooms = ROOMS[case]
+    name = f"away-{list(ROOMS).index(case)}"
+    steps = json.loads(re.sub("(hall|garden)", rf"\1-{name}", json.dumps(steps)))
+    async with enveloped(stack, user=name) as before:
+        for number, room in enumerate(("hall", "cellar")):
+            await before.ask(number, name="joins", join=f"{room}-{name}")
+            await before.next()
+        await before.ask(2, name=name, steps=steps)
+        await eventually_async(lambda: runs(stack, name), what="the handler to run")
+        before.drop()
+        await away(stack, before)
+        with redis.Redis.from_url(stack.redis_url) as admin:
+            admin.rpush(f"{stack.namespace}:go:{name}", "go")
+            done = f"{stack.namespace}:done:{name}"
+            await eventually_async(lambda: admin.llen(done), what="the changes of rooms")
+    if not held:
+        await forget(stack)
+    async with enveloped(stack, 1, user=name) as after:
+        await after.resume(before.place)
+        answer = (await after.until("resumed" if held else "gap"))[-1]
+        assert answer["session"] == before.place["session"]
+        assert await hears(stack, after, name) == rooms
+
+
+async def away(stack: Stack, client: Enveloped) -> None:
+    """Wait until the push server has seen that a client has gone."""
+    key = Keys(stack.namespace).session(client.place["session"])
+    with redis.Redis.from_url(stack.redis_url) as admin:
+        # It is renewed while the client is here.
+        await eventually_async(lambda: 0 < admin.pttl(key) <= 60_000, what="the end of its socket")
+
+
+async def forget(stack: Stack) -> None:
+    """Send to others until the window holds nothing of before."""
+    async with enveloped(stack, 0, user="fill") as first, enveloped(stack, 1, user="fill") as other:
+        for each in (first, other):
+            await each.client.send({"type": "start"})
+        with sending(stack) as send:
+            send("fill", *(["x" * 500] * 20))
+        for each in (first, other):
+            assert len(data_of([await each.next() for _ in range(20)])) == 20
+
+
+async def hears(stack: Stack, client: Enveloped, name: str) -> list[str]:
+    """Of which rooms it gets the messages."""
+    with sending(stack) as send:
+
+        def send_to_rooms(*_: Any) -> None:
+            for room in ("hall", "cellar", "garden"):
+                socket.room(f"{room}-{name}").send(room)
+
+        _in_thread(send_to_rooms, name)
+        send(name, "end")
+    heard: list[str] = []
+    while heard[-1:] != ["end"]:
+        heard += data_of([await client.next()])
+    return heard[:-1]
+
+
+async def test_after_its_time_a_session_is_another_one(
+    redis_server: RedisServer, new_stack: NewStack
+) -> None:
+    stack = new_stack(redis_server, APP, QUEUE_RUN_SESSION_TIME="1")
+    stack.push_server()
+    stack.push_server()
+    stack.worker("-P", "solo")
+    await asyncio.to_thread(stack.wait_until_ready)
+    keys = Keys(stack.namespace)
+    async with (
+        enveloped(stack, user="in") as inside,
+        enveloped(stack, user="out") as outside,
+        enveloped(stack, user="in") as stays,
+    ):
+        await inside.ask(1, name="joins", join="hall-in")
+        await inside.next()
+        for each in (outside, stays):
+            await each.ask(1, name="asks")
+            await each.next()
+        for each in (inside, outside):
+            each.drop()
+        with redis.Redis.from_url(stack.redis_url) as admin:
+            ended = [keys.session(each.place["session"]) for each in (inside, outside)]
+            await eventually_async(lambda: not admin.exists(*ended), what="the end of the sessions")
+            # What it was in is still known, and no reason to be in it again.
+            assert admin.exists(keys.session_rooms(inside.place["session"]))
+            # Its client is here.
+            assert admin.exists(keys.session(stays.place["session"]))
+        async with enveloped(stack, 1, user="in") as late, enveloped(stack, user="out") as other:
+            await late.resume(inside.place)
+            answer = (await late.until("gap"))[-1]
+            assert answer["session"] == late.place["session"] != inside.place["session"]
+            assert await hears(stack, late, "in") == []
+            # It was in no room: it has missed nothing.
+            await other.resume(outside.place)
+            answer = (await other.until("resumed"))[-1]
+            assert answer["session"] == other.place["session"] != outside.place["session"]
 
 
 # Redis

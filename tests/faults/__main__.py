@@ -15,7 +15,7 @@ from typing import TypeAlias
 from tests.faults import report
 from tests.faults.planted import KINDS
 from tests.faults.report import Row
-from tests.faults.scenarios import clocks, crowds, pushes, requests, soak
+from tests.faults.scenarios import clocks, crowds, pushes, requests, sessions, soak
 from tests.faults.scenarios.size import LONG, SHORT, Size
 from tests.faults.stage import end_children
 
@@ -34,6 +34,8 @@ SCENARIOS: dict[str, Scenario] = {
     "window_outlived": crowds.window_outlived,
     "presence": crowds.presence,
     "stalled_readers": crowds.stalled_readers,
+    "rooms_left": sessions.rooms_left,
+    "offsets_anew": sessions.offsets_anew,
     "soak": soak.soak,
 }
 

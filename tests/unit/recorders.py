@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from queue_run.channel.memberships import Noted
 from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt
 from queue_run.dispatch import Dispatcher
@@ -40,6 +41,7 @@ class RecordingPublisher(Publisher):
         create: bool = True,
         share: bool = False,
         counted: Counted | None = None,
+        noted: Noted | None = None,
     ) -> Receipt:
         return self._take(Published(stream, decode(data), max_entries, create, counted, "publish"))
 
@@ -52,6 +54,7 @@ class RecordingPublisher(Publisher):
         create: bool = True,
         share: bool = False,
         counted: Counted | None = None,
+        noted: Noted | None = None,
     ) -> Receipt:
         return self._take(Published(stream, decode(data), max_entries, create, counted, "submit"))
 

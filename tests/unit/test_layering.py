@@ -70,6 +70,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "protocols.*",
             "lag",
             "lanes",
+            "position",
             "sessions",
             "epoch",
             "event_loop",

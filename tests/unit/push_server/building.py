@@ -14,15 +14,17 @@ from push_server.forwarder import Forwarder
 from push_server.lanes import Lane
 from push_server.late_outcomes import LateOutcomes, Wanted
 from push_server.liveness import Liveness
+from push_server.position import Position
 from push_server.protocols.envelope import Envelope
 from push_server.protocols.plain import PLAIN
 from push_server.pushes import Pushes
-from push_server.resume import Position, Resumption
+from push_server.resume import Resumption
 from push_server.services import Services
-from push_server.session_rooms import SessionRooms
+from push_server.session_rooms import Recalled, SessionRooms
 from push_server.sessions import Seals
 from push_server.trimming import Trimming
 from push_server.window import Window
+from queue_run.channel.listener import Offset
 from queue_run.clock import Clock
 from queue_run.ids import RequestId, ServerId, UserId
 from queue_run.jobs.envelopes import JobEnvelope
@@ -110,7 +112,7 @@ class PushServerParts:
         self.window = Window(
             max_age=self.settings.window_time, max_bytes=self.settings.window_bytes
         )
-        self.session_rooms = RecordingSessionRooms()
+        self.session_rooms = RecordingSessionRooms(self.position)
         self.trimming = new_trimming(self.redis, self.clock)
         self.resumption = Resumption(
             self.window, self.position, self.connections, self.session_rooms, SEALS
@@ -164,20 +166,34 @@ class RecordingLateOutcomes(LateOutcomes):
 class RecordingSessionRooms(SessionRooms):
     """The rooms of sessions, without Redis."""
 
-    def __init__(self) -> None:
+    def __init__(self, position: Position) -> None:
         self.rooms: dict[str, set[str]] = {}
         #: How many times to come Redis does not answer.
         self.failures = 0
 
-    def changed(self, session: str, room: str, *, joins: bool) -> None:
+        #: Sessions that are over.
+        self.over: set[str] = set()
+        #: Of the stream; None: as far as this server is.
+        self.end: Offset | None = None
+        self.position = position
+
+    def opened(self, session: str) -> None:
+        self.over.discard(session)
+
+    def closed(self, connection: Connection) -> None:
+        """Sessions last."""
+
+    def changed(self, session: str, room: str, *, joins: bool, offset: Offset) -> None:
         rooms = self.rooms.setdefault(session, set())
         (rooms.add if joins else rooms.discard)(room)
 
-    async def of(self, session: str) -> list[str] | None:
+    async def of(self, session: str, user: UserId | None) -> Recalled | None:
         if self.failures:
             self.failures -= 1
             return None
-        return sorted(self.rooms.get(session, ()))
+        end = self.end or self.position.offset
+        rooms = sorted(self.rooms.get(session, ()))
+        return Recalled(session not in self.over, rooms, end, end)
 
 
 class RecordingPusher(JobPusher):

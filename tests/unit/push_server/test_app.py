@@ -295,7 +295,7 @@ async def test_rooms_are_written_anew_when_redis_has_lost_them(settings: Setting
         with redis.Redis.from_url(settings.redis_url) as admin:
             await asyncio.to_thread(admin.delete, keys.epoch)
             await eventually_async(
-                lambda: admin.smembers(keys.session_rooms(session)) == {b"hall"},
+                lambda: admin.hkeys(keys.session_rooms(session)) == [b"hall"],
                 what="the rooms in Redis",
             )
 

@@ -60,3 +60,19 @@ async def test_the_end_of_one_that_is_gone_makes_none(
 
 def test_epochs_are_never_the_same() -> None:
     assert len({epoch.new_epoch() for _ in range(1000)}) == 1000
+
+
+async def test_what_is_written_now_stands_behind_the_last_offset_and_the_clock(
+    client: redis.asyncio.Redis, keys: Keys
+) -> None:
+    seconds, _ = await client.time()
+    milliseconds, _ = await epoch.not_before(client, keys)
+    assert seconds * 1000 <= milliseconds < (seconds + 60) * 1000
+    ahead = milliseconds + 3_600_000
+    await client.xadd(keys.broadcast, {"e": b"x"}, id=f"{ahead}-7")
+    assert await epoch.not_before(client, keys) == (ahead, 7)
+    # What was there counts: Redis goes on behind it.
+    await client.xtrim(keys.broadcast, maxlen=0, approximate=False)
+    assert await epoch.not_before(client, keys) == (ahead, 7)
+    await client.delete(keys.broadcast)
+    assert await epoch.not_before(client, keys) < (ahead, 7)

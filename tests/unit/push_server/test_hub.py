@@ -666,7 +666,7 @@ async def test_nobody_who_is_not_live_gets_what_is_sent(
     server.resumption.start(client.connection)
     if phase is Phase.HELD:
         assert told(client) == ["a", "b", "c", "d"]
-    server.resumption.forget(client.connection)
+    server.resumption.closed(client.connection)
 
 
 async def test_a_message_to_a_session_reaches_whoever_has_it(

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from push_server.liveness import PINGS_AT_ONCE, Liveness
+from push_server.position import Position
 from push_server.protocols.envelope import Envelope
-from push_server.resume import Position
 from tests.unit.push_server.building import Client, PushServerParts, push_server
 from tests.waiting import eventually_async
 

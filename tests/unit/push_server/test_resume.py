@@ -75,7 +75,7 @@ async def server() -> AsyncIterator[Server]:
     made = Server(await push_server())
     yield made
     for connection in made.parts.connections:
-        made.parts.resumption.forget(connection)
+        made.parts.resumption.closed(connection)
 
 
 def state(client: Client) -> Envelope:
@@ -138,7 +138,7 @@ async def test_a_client_that_says_nothing_is_held_for_a_while_only(
 
 async def test_one_that_leaves_while_it_is_held_is_forgotten(server: Server) -> None:
     client = server.parts.connect_enveloped(user="ann", live=False)
-    server.parts.resumption.forget(client.connection)
+    server.parts.resumption.closed(client.connection)
     server.parts.resumption.start(client.connection)
     assert state(client).phase is Phase.HELD
 
@@ -180,9 +180,10 @@ async def test_what_is_for_others_is_not_replayed(server: Server) -> None:
 async def test_a_client_that_was_further_elsewhere_gets_nothing_twice(server: Server) -> None:
     await server.send(to_ann(1))
     client = server.parts.connect_enveloped(user="ann", live=False)
+    server.parts.session_rooms.end = (2, 0)
     server.resume(client, "2-0")
-    await answered(client)
     await server.send(to_ann(2), to_ann(3))
+    await answered(client)
     assert messages(client) == [3]
 
 
@@ -301,7 +302,7 @@ async def test_what_is_being_written_is_not_written_to_one_that_has_just_had_it(
 async def test_one_that_cannot_be_resumed_is_dropped(
     server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def explode(session: str) -> list[str]:
+    async def explode(session: str, user: UserId) -> list[str]:
         raise LookupError("a defect")
 
     monkeypatch.setattr(server.parts.session_rooms, "of", explode)
@@ -364,6 +365,7 @@ async def test_what_is_held_no_more_is_a_gap(server: Server) -> None:
 async def test_a_resume_that_is_not_the_first_frame_is_a_gap(server: Server) -> None:
     client = server.parts.connect_enveloped(user="ann")
     server.resume(client, "0-0")
+    await answered(client)
     assert [each["type"] for each in client.told] == ["gap"]
 
 
@@ -445,6 +447,98 @@ async def test_a_gap_tells_the_offset_that_some_may_have_had(server: Server) -> 
     assert client.told[0]["offset"] == "6-0"
 
 
+@pytest.mark.parametrize(
+    "offset", ["3-0", "2-1", "99999999999999-0", "18446744073709551615-18446744073709551615"]
+)
+async def test_an_offset_beyond_the_end_is_a_gap(server: Server, offset: str) -> None:
+    await server.send(to_ann(1), to_ann(2))
+    client = server.parts.connect_enveloped(user="ann", live=False)
+    server.resume(client, offset)
+    await answered(client)
+    await server.send(to_ann(3))
+    assert [each["type"] for each in client.told] == ["gap", "message"]
+    assert client.told[0]["offset"] == "2-0"
+
+
+async def test_an_offset_beyond_the_end_is_a_gap_without_a_session_too(server: Server) -> None:
+    await server.send(to_ann(1))
+    client = server.parts.connect_enveloped(user="ann", live=False)
+    server.parts.resumption.resume(client.connection, Resume(None, "2-0", "e1"))
+    await answered(client)
+    assert [each["type"] for each in client.told] == ["gap"]
+
+
+async def test_who_is_further_than_a_stream_that_was_cut_short_is_told(server: Server) -> None:
+    """Nobody has told this server yet that it was."""
+    await server.send(to_ann(1), to_ann(2))
+    client = server.parts.connect_enveloped(user="ann", live=False)
+    server.parts.session_rooms.end = (1, 0)
+    server.resume(client, "2-0")
+    await answered(client)
+    assert [each["type"] for each in client.told] == ["gap"]
+
+
+# Sessions that are over
+
+
+async def test_a_session_that_is_over_is_not_gone_on_with(server: Server) -> None:
+    session = SEALS.new(ANN)
+    server.parts.session_rooms.over.add(session)
+    await server.send(to_ann(1), to_ann(2))
+    client = server.parts.connect_enveloped(user="ann", live=False)
+    own = state(client).session
+    server.resume(client, "1-0", session=session)
+    await answered(client)
+    # It was in no room: nothing is missing.
+    assert [each["type"] for each in client.told] == ["message", "resumed"]
+    assert client.told[1]["session"] == own == state(client).session
+
+
+async def test_who_was_in_rooms_of_a_session_that_is_over_is_told_of_a_gap(server: Server) -> None:
+    session = SEALS.new(ANN)
+    server.parts.session_rooms.over.add(session)
+    server.parts.session_rooms.rooms[session] = {"hall"}
+    await server.send(to_ann(1), ToRoom(room="hall", message=number(2)), to_ann(3))
+    client = server.parts.connect_enveloped(user="ann", live=False)
+    own = state(client).session
+    server.resume(client, "0-0", session=session)
+    await answered(client)
+    assert messages(client) == [1, 3]
+    assert client.told[-1] == {"type": "gap", "session": own, "offset": "3-0", "epoch": "e1"}
+    assert not client.connection.rooms
+    await server.send(ToRoom(room="hall", message=number(4)), to_ann(5))
+    assert messages(client) == [1, 3, 5]
+
+
+async def test_a_session_that_is_still_here_is_not_over(server: Server) -> None:
+    old = server.parts.connect_enveloped(user="ann")
+    session = state(old).session
+    server.parts.session_rooms.over.add(session)
+    client = server.parts.connect_enveloped(user="ann", live=False)
+    server.resume(client, "0-0", session=session)
+    await answered(client)
+    assert client.told[-1]["session"] == session
+
+
+async def test_until_it_is_known_whose_session_it_is_nothing_more_is_read(server: Server) -> None:
+    client = server.parts.connect_enveloped(user="ann", live=False)
+    waiting = server.parts.resumption.resume(client.connection, Resume(SEALS.new(ANN), "0-0", "e1"))
+    assert waiting is not None
+    assert client.connection.paused
+    await waiting
+    assert not client.connection.paused
+
+
+async def test_a_late_resume_goes_on_with_its_session_and_its_rooms(server: Server) -> None:
+    session = SEALS.new(ANN)
+    server.parts.session_rooms.rooms[session] = {"hall"}
+    client = server.parts.connect_enveloped(user="ann")
+    server.resume(client, "0-0", session=session)
+    await answered(client)
+    assert (client.told[-1]["type"], client.told[-1]["session"]) == ("gap", session)
+    assert client.connection.rooms == {"hall"}
+
+
 # Much
 
 
@@ -503,7 +597,7 @@ async def test_whenever_clients_come_back_each_gets_everything_once_and_in_order
         client = clients.pop(user)
         client.connection.closing = True
         server.parts.connections.remove(client.connection)
-        server.parts.resumption.forget(client.connection)
+        server.parts.resumption.closed(client.connection)
         for each in client.told:
             if each["type"] == "message":
                 got[user].append(each["data"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from typing import cast
@@ -12,14 +13,15 @@ import redis.asyncio
 
 from push_server import session_rooms
 from push_server.connections import Connection, Connections
+from push_server.position import Position
 from push_server.protocols.envelope import Envelope
 from push_server.session_rooms import ASKED_AT_ONCE, PIPELINE_SIZE, SessionRooms
-from queue_run.ids import ServerId
+from queue_run.ids import ServerId, UserId
 from queue_run.keys import Keys
 from tests.processes import RedisServer
 from tests.unit.push_server.building import new_connection
 from tests.unit.recorders import RecordingTransport
-from tests.waiting import eventually_async
+from tests.waiting import DEADLINE, eventually_async
 
 LONG = 600.0
 
@@ -32,7 +34,25 @@ class Kept:
         # Without a time limit of redis-py's, as in the push server: that loses a cancellation now
         # and then (see the listener).
         self.client = redis.asyncio.Redis.from_url(url, socket_timeout=None)
-        self.rooms = SessionRooms(self.client, keys, self.connections, session_time=session_time)
+        self.position = Position()
+        self.rooms = SessionRooms(
+            self.client,
+            keys,
+            self.connections,
+            self.position,
+            session_time=session_time,
+            window_time=300,
+        )
+        self.offsets = itertools.count(1)
+
+    def changed(self, session: str, room: str, *, joins: bool) -> None:
+        """The next entry of the stream has it."""
+        offset = (next(self.offsets), 0)
+        self.rooms.changed(session, room, joins=joins, offset=offset)
+
+    async def rooms_of(self, session: str, user: UserId | None = None) -> list[str] | None:
+        recalled = await self.rooms.of(session, user)
+        return None if recalled is None else recalled.rooms
 
     def connect(self, session: str, *rooms: str) -> Connection:
         connection = new_connection(self.connections, RecordingTransport())
@@ -49,7 +69,7 @@ class Kept:
         async def look() -> None:
             nonlocal found
             while found != sorted(rooms):
-                found = await self.rooms.of(session)
+                found = await self.rooms_of(session)
                 found = None if found is None else sorted(found)
                 await asyncio.sleep(0.01)
 
@@ -79,12 +99,12 @@ async def test_joins_and_leaves_are_found_by_another_push_server(
 ) -> None:
     async with keeping(redis_url, keys) as here, keeping(redis_url, keys) as there:
         for room in ("hall", "küche", "a b"):
-            here.rooms.changed("s", room, joins=True)
-        here.rooms.changed("other", "cellar", joins=True)
-        here.rooms.changed("s", "hall", joins=False)
+            here.changed("s", room, joins=True)
+        here.changed("other", "cellar", joins=True)
+        here.changed("s", "hall", joins=False)
         await there.until("s", "a b", "küche")
         await there.until("other", "cellar")
-        assert await there.rooms.of("nobody") == []
+        assert await there.rooms_of("nobody") == []
 
 
 class CountingClient:
@@ -105,24 +125,24 @@ async def test_many_who_ask_at_once_share_round_trips_and_each_gets_its_own_room
     async with keeping(redis_url, keys) as kept:
         count = 3 * ASKED_AT_ONCE
         for number in range(count):
-            kept.rooms.changed(f"s{number}", f"room {number}", joins=True)
+            kept.changed(f"s{number}", f"room {number}", joins=True)
         await kept.until(f"s{count - 1}", f"room {count - 1}")
         counting = CountingClient(kept.client)
         kept.rooms._client = cast("redis.asyncio.Redis", counting)
-        answers = await asyncio.gather(*(kept.rooms.of(f"s{number}") for number in range(count)))
+        answers = await asyncio.gather(*(kept.rooms_of(f"s{number}") for number in range(count)))
         assert answers == [[f"room {number}"] for number in range(count)]
         assert counting.pipelines == 3
-        assert await kept.rooms.of("s1") == ["room 1"]
+        assert await kept.rooms_of("s1") == ["room 1"]
 
 
 async def test_one_who_waits_no_more_takes_nothing_from_the_others(
     redis_url: str, keys: Keys
 ) -> None:
     async with keeping(redis_url, keys) as kept:
-        kept.rooms.changed("s", "hall", joins=True)
+        kept.changed("s", "hall", joins=True)
         await kept.until("s", "hall")
-        leaves = asyncio.create_task(kept.rooms.of("other"))
-        stays = asyncio.create_task(kept.rooms.of("s"))
+        leaves = asyncio.create_task(kept.rooms_of("other"))
+        stays = asyncio.create_task(kept.rooms_of("s"))
         asyncio.get_running_loop().call_soon(leaves.cancel)
         assert await stays == ["hall"]
         assert leaves.cancelled()
@@ -133,17 +153,17 @@ async def test_changes_are_written_in_order_however_many_they_are(
 ) -> None:
     async with keeping(redis_url, keys) as kept:
         for number in range(PIPELINE_SIZE * 2 + 1):
-            kept.rooms.changed("s", "hall", joins=number % 2 == 0)
-        kept.rooms.changed("s", "last", joins=True)
+            kept.changed("s", "hall", joins=number % 2 == 0)
+        kept.changed("s", "last", joins=True)
         await kept.until("s", "hall", "last")
 
 
 async def test_what_a_session_leaves_behind_ends_by_itself(redis_url: str, keys: Keys) -> None:
     async with keeping(redis_url, keys, session_time=100) as kept:
-        kept.rooms.changed("s", "hall", joins=True)
+        kept.changed("s", "hall", joins=True)
         await kept.until("s", "hall")
         left = await kept.client.pttl(keys.session_rooms("s"))
-        assert 240_000 < left <= 300_000
+        assert 440_000 < left <= 500_000
 
 
 async def test_rooms_of_those_who_are_here_are_renewed(redis_url: str, keys: Keys) -> None:
@@ -160,7 +180,7 @@ async def test_rooms_are_renewed_however_much_changes(redis_url: str, keys: Keys
 
         async def change() -> None:
             while True:
-                kept.rooms.changed("other", "cellar", joins=True)
+                kept.changed("other", "cellar", joins=True)
                 await asyncio.sleep(0.01)
 
         changing = asyncio.create_task(change())
@@ -177,6 +197,121 @@ async def test_after_a_loss_rooms_are_written_at_once(redis_url: str, keys: Keys
         await kept.until("s", "hall")
 
 
+# Whether sessions live
+
+
+async def alive(kept: Kept, session: str) -> bool:
+    recalled = await kept.rooms.of(session, None)
+    assert recalled is not None
+    return recalled.alive
+
+
+async def test_a_session_lives_from_when_its_client_came(redis_url: str, keys: Keys) -> None:
+    async with keeping(redis_url, keys, session_time=100) as here, keeping(redis_url, keys) as away:
+        assert not await alive(away, "s")
+        here.connect("s")
+        here.rooms.opened("s")
+        # What has just been noted here is known here.
+        assert await alive(here, "s")
+        assert await alive(away, "s")
+        assert 190_000 < await here.client.pttl(keys.session("s")) <= 200_000
+
+
+async def test_a_session_outlives_its_client_by_its_time(redis_url: str, keys: Keys) -> None:
+    async with keeping(redis_url, keys, session_time=100) as kept:
+        connection = kept.connect("s", "hall")
+        kept.rooms.opened("s")
+        kept.rooms.closed(connection)
+        kept.connections.remove(connection)
+        assert await alive(kept, "s")
+        assert 90_000 < await kept.client.pttl(keys.session("s")) <= 100_000
+
+
+async def test_one_whose_client_stays_is_renewed_and_ends_after_it_went(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys, session_time=0.2) as kept:
+        connection = kept.connect("s", "hall")
+        kept.rooms.opened("s")
+        until = asyncio.get_running_loop().time() + 1
+        while asyncio.get_running_loop().time() < until:
+            assert await alive(kept, "s")
+            await asyncio.sleep(0.02)
+        kept.rooms.closed(connection)
+        kept.connections.remove(connection)
+        async with asyncio.timeout(DEADLINE):
+            while await alive(kept, "s"):
+                await kept.client.ping()
+        # That it was in rooms is still known.
+        assert await kept.rooms_of("s") == ["hall"]
+
+
+async def test_the_end_of_a_connection_whose_session_has_gone_on_is_none(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys, session_time=100) as kept:
+        old, new = kept.connect("s"), kept.connect("t")
+        kept.rooms.opened("s")
+        kept.connections.take_over(new, "s")
+        kept.rooms.closed(old)
+        kept.connections.remove(old)
+        assert await alive(kept, "s")
+        assert 190_000 < await kept.client.pttl(keys.session("s")) <= 200_000
+
+
+async def test_a_room_that_was_left_elsewhere_comes_not_back_by_an_older_join(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys) as fast, keeping(redis_url, keys) as slow:
+        fast.rooms.changed("s", "hall", joins=True, offset=(30, 0))
+        await fast.until("s", "hall")
+        # A push server that is behind: what it says is older than what Redis has.
+        slow.rooms.changed("s", "hall", joins=False, offset=(20, 0))
+        slow.rooms.changed("s", "hall", joins=True, offset=(10, 0))
+        slow.rooms.changed("s", "garden", joins=True, offset=(21, 0))
+        await slow.until("s", "garden", "hall")
+        fast.rooms.changed("s", "hall", joins=False, offset=(31, 0))
+        await fast.until("s", "garden")
+
+
+async def test_a_leave_of_its_user_counts_unless_it_has_joined_again(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys) as kept:
+        kept.rooms.changed("s", "hall", joins=True, offset=(9, 3))
+        kept.rooms.changed("s", "garden", joins=True, offset=(11, 0))
+        for room in ("hall", "garden"):
+            await kept.client.set(keys.left_room("ann", room), "10-1")
+        assert await kept.rooms_of("s", UserId("ann")) == ["garden"]
+        assert sorted(await kept.rooms_of("s", UserId("bob")) or []) == ["garden", "hall"]
+
+
+async def test_the_end_of_the_stream_is_told_also_where_it_was_cut(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys) as kept:
+        recalled = await kept.rooms.of("s", None)
+        assert recalled is not None
+        assert (recalled.last, recalled.generated) == ((0, 0), (0, 0))
+        for number in (1, 2):
+            await kept.client.xadd(keys.broadcast, {"e": b"x"}, id=f"{number}-7")
+        await kept.client.xdel(keys.broadcast, "2-7")
+        recalled = await kept.rooms.of("s", None)
+        assert recalled is not None
+        assert (recalled.last, recalled.generated) == ((1, 7), (2, 7))
+
+
+async def test_what_waits_at_the_end_is_written(redis_url: str, keys: Keys) -> None:
+    async with keeping(redis_url, keys) as reading:
+        kept = Kept(redis_url, keys, LONG)
+        kept.rooms.opened("s")
+        kept.changed("s", "hall", joins=True)
+        await kept.rooms.close()
+        await kept.client.aclose()
+        assert await alive(reading, "s")
+        assert await reading.rooms_of("s") == ["hall"]
+
+
 async def test_while_redis_is_away_nothing_is_known_and_nothing_forgotten(
     own_redis: RedisServer,
     keys: Keys,
@@ -186,12 +321,12 @@ async def test_while_redis_is_away_nothing_is_known_and_nothing_forgotten(
     monkeypatch.setattr(session_rooms, "PAUSE", 0.02)
     caplog.set_level(logging.WARNING)
     async with keeping(own_redis.url, keys) as kept:
-        kept.rooms.changed("s", "hall", joins=True)
+        kept.changed("s", "hall", joins=True)
         await kept.until("s", "hall")
         await asyncio.to_thread(own_redis.kill)
-        kept.rooms.changed("s", "hall", joins=False)
-        kept.rooms.changed("s", "kitchen", joins=True)
+        kept.changed("s", "hall", joins=False)
+        kept.changed("s", "kitchen", joins=True)
         await eventually_async(lambda: "wait for Redis" in caplog.text, what="the warning")
-        assert await kept.rooms.of("s") is None
+        assert await kept.rooms_of("s") is None
         await asyncio.to_thread(own_redis.start)
         await kept.until("s", "kitchen")

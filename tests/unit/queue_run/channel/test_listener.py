@@ -342,3 +342,18 @@ async def test_after_a_standstill_it_asks_whether_its_place_is_held(when: str) -
     assert gaps == [Gap("a", went_back=False)]
     place = "1-0" if before else "2-0"
     assert ("xrange", ("a", place)) in server.asked
+
+
+async def test_a_doubt_is_looked_into_though_nothing_stood_still() -> None:
+    server = ScriptedRedis(
+        xrevrange=[[entry(b"9-0", b"w")], [entry(b"2-0", b"x")]],
+        xread=[[(b"a", [raw(b"2-0", b"x")])]],
+        xrange=[[], [entry(b"2-0", b"x")]],
+    )
+    gaps: list[Gap] = []
+    reader = listener(server, "a", gaps=gaps)
+    await reader.open()
+    reader.doubt()
+    async with running(reader):
+        await eventually_async(lambda: gaps, what="the gap")
+    assert gaps == [Gap("a", went_back=True)]

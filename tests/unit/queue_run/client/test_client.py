@@ -453,7 +453,7 @@ async def test_who_was_away_for_too_long_resumes_messages_only(server: FakeServe
             await request
         await server.start()
         _, resume = await again(server)
-        assert resume == {"type": "resume", "offset": "1-0", "epoch": "e1"}
+        assert resume == {"type": "resume", "session": "s1", "offset": "1-0", "epoch": "e1"}
 
 
 async def test_a_server_that_is_about_to_end_is_left_in_time(server: FakeServer) -> None:

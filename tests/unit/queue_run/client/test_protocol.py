@@ -307,13 +307,15 @@ def test_a_session_that_equals_the_new_one_was_not_taken_over() -> None:
     assert failures(protocol.receive(RESUMED, 1.0)) == [(1, OutcomeUnknown)]
 
 
-def test_who_was_away_for_too_long_names_no_session_and_repeats_nothing() -> None:
+def test_who_was_away_for_too_long_names_the_session_that_ended_and_repeats_nothing() -> None:
     protocol = started(now=100.0)
     protocol.request("written")
     written(protocol)
     protocol.request("not written")
     assert failures(reconnected(protocol, now=160.1)) == [(1, OutcomeUnknown)]
-    assert written(protocol) == [{"type": "resume", "offset": "5-0", "epoch": "e1"}]
+    # The server knows whether messages to the rooms of that session were missed.
+    resume = {"type": "resume", "session": "s1", "offset": "5-0", "epoch": "e1"}
+    assert written(protocol) == [resume]
     protocol.receive(RESUMED.replace("s1", "s2"), 161.0)
     assert written(protocol) == [{"id": 2, "data": "not written"}]
     assert protocol.session == "s2"

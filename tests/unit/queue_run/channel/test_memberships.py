@@ -1,0 +1,79 @@
+"""Changes of rooms, written with what Redis keeps of sessions."""
+
+import pytest
+import redis
+
+from queue_run.channel.links import Command
+from queue_run.channel.memberships import Noted, noted
+from queue_run.envelopes import Membership
+from queue_run.ids import ConnectionId, UserId
+from queue_run.keys import Keys
+
+ANN, BOB = UserId("ann"), UserId("bob")
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    return Keys(namespace)
+
+
+def note(change: Membership, keys: Keys) -> Noted:
+    made = noted(change, keys, session_time=60, window_time=300)
+    assert made is not None
+    return made
+
+
+def of_session(room: str, *, joins: bool) -> Membership:
+    return Membership(room=room, joins=joins, connection=ConnectionId("s1-1"), session="s")
+
+
+def write(client: redis.Redis, keys: Keys, change: Membership) -> str:
+    """The offset of the entry."""
+    append: Command = ["XADD", keys.broadcast, "MAXLEN", "~", 100, "*", "e", b"entry"]
+    offset = client.execute_command(  # type: ignore[no-untyped-call]
+        *note(change, keys).command(append)
+    )
+    assert isinstance(offset, bytes)
+    return offset.decode()
+
+
+def test_a_session_that_lives_joins_and_leaves(redis_url: str, keys: Keys) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(keys.session("s"), "")
+        offset = write(client, keys, of_session("a b", joins=True))
+        assert client.hgetall(keys.session_rooms("s")) == {b"a b": offset.encode()}
+        assert 400_000 < client.pttl(keys.session_rooms("s")) <= 420_000
+        write(client, keys, of_session("a b", joins=False))
+        assert client.hgetall(keys.session_rooms("s")) == {}
+        assert client.xlen(keys.broadcast) == 2
+
+
+def test_of_a_session_that_is_over_nothing_is_kept(redis_url: str, keys: Keys) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        write(client, keys, of_session("hall", joins=True))
+        write(client, keys, of_session("hall", joins=False))
+        assert not client.exists(keys.session_rooms("s"))
+        assert client.xlen(keys.broadcast) == 2
+
+
+def test_a_leave_of_users_says_when_it_was_until_they_join_again(
+    redis_url: str, keys: Keys
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        users = [ANN, BOB]
+        offset = write(client, keys, Membership(room="hall", joins=False, users=users))
+        for user in users:
+            assert client.get(keys.left_room(user, "hall")) == offset.encode()
+            assert 400_000 < client.pttl(keys.left_room(user, "hall")) <= 420_000
+        write(client, keys, Membership(room="hall", joins=True, users=[ANN]))
+        assert client.get(keys.left_room(ANN, "hall")) is None
+        assert client.get(keys.left_room(BOB, "hall")) == offset.encode()
+
+
+def test_of_a_connection_without_a_session_nothing_is_noted(keys: Keys) -> None:
+    change = Membership(room="hall", joins=True, connection=ConnectionId("s1-1"))
+    assert noted(change, keys, session_time=60, window_time=300) is None
+
+
+def test_names_with_colons_are_told_apart(keys: Keys) -> None:
+    assert keys.left_room("a:b", "c") != keys.left_room("a", "b:c")
