@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from queue_run import schedules
-from queue_run.keys import RESERVED
+from queue_run.keys import JOBS, RESERVED
 
 #: Seconds that a request may take unless its file says otherwise.
 REQUEST_TIMEOUT = 10.0
@@ -40,8 +40,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         schedule: queues only: when Celery beat pushes a job: cron text, words like "daily" and
             "every 15 minutes", or a timedelta (`queue_run.schedules`).
         celery_queue: queues only: a Celery queue of its own, `<namespace>.<celery_queue>`, which
-            workers of their own may serve. Names that queue-run or Celery uses itself ("sockets",
-            "jobs", "unacked", …) are refused.
+            workers of their own may serve; "jobs" is the usual one. Names that queue-run or Celery
+            uses itself ("sockets", "unacked", …) are refused.
         notify: queues only: tell the user of a job when it has finished, failed or was cancelled.
         http: queues only: "user" lets every logged-in user push by `POST /_/queues/<name>`;
             without it only programs with an API key may.
@@ -75,10 +75,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 "celery_queue is a name of letters, digits, '_' and '-', at most "
                 f"{LONGEST_NAME}, not {self.celery_queue!r}"
             )
-        if self.celery_queue in RESERVED:
-            taken = _TAKEN.get(self.celery_queue, "queue-run and Celery use that name themselves")
+        # To name the usual one changes nothing.
+        if self.celery_queue in RESERVED - {JOBS}:
             raise ValueError(
-                f'celery_queue is not "{self.celery_queue}": {taken}; choose another name'
+                f'celery_queue is not "{self.celery_queue}": queue-run and Celery use that name '
+                "themselves; choose another name"
             )
         if self.http not in (None, "user"):
             raise ValueError(f'http is "user" or is left out, not {self.http!r}')
@@ -88,11 +89,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("schedule and fifo exclude each other: a scheduled job has no group")
 
 
-#: What some names that are reserved stand for.
-_TAKEN = {
-    "sockets": "that one carries requests",
-    "jobs": "that one carries all jobs whose file names none",
-}
 #: Options that only a file in `sockets/` may set.
 SOCKET_ONLY = ("type", "ordered")
 #: Options that only a file in `queues/` may set.

@@ -8,6 +8,8 @@ REQUESTS_TASK = "queue_run.requests"
 JOB_TASK_PREFIX = "queues."
 #: The Celery task that runs the jobs of one FIFO group.
 DRAIN_TASK = "queue_run.drain"
+#: The Celery queue of jobs whose file names none, behind `<namespace>.`.
+JOBS = "jobs"
 #: What follows the name of a Celery queue in that of its bell (`queue_run.redis_taking`).
 BELL = "bell"
 
@@ -44,7 +46,7 @@ class Keys:
         #: Celery queue of requests.
         self.sockets_queue = f"{namespace}.sockets"
         #: Celery queue of jobs.
-        self.jobs_queue = f"{namespace}.jobs"
+        self.jobs_queue = f"{namespace}.{JOBS}"
         #: With Redis as the broker: messages that were taken and not acknowledged, by tag; their
         #: tags by time; who looks for those of dead workers.
         self.unacked = f"{namespace}.unacked"

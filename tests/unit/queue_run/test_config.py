@@ -9,7 +9,7 @@ import pytest
 
 from queue_run import Config
 from queue_run.config import JOB_ONLY, SOCKET_ONLY
-from queue_run.keys import RESERVED
+from queue_run.keys import JOBS, RESERVED
 
 
 def test_nothing_is_said_by_default() -> None:
@@ -72,10 +72,14 @@ def test_jobs_stay_away_from_the_celery_queue_of_requests() -> None:
         Config(celery_queue="sockets")
 
 
-@pytest.mark.parametrize("name", sorted(RESERVED))
+@pytest.mark.parametrize("name", sorted(RESERVED - {JOBS}))
 def test_a_celery_queue_has_no_name_of_ours_or_of_celerys(name: str) -> None:
     with pytest.raises(ValueError, match=f'celery_queue is not "{name}": .*; choose another name'):
         Config(celery_queue=name)
+
+
+def test_a_file_may_name_the_usual_celery_queue() -> None:
+    assert Config(celery_queue="jobs").celery_queue == "jobs"
 
 
 @pytest.mark.parametrize("schedule", ["daily", "*/15 * * * *", timedelta(minutes=5)])
