@@ -75,6 +75,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
                 "celery_queue is a name of letters, digits, '_' and '-', at most "
                 f"{LONGEST_NAME}, not {self.celery_queue!r}"
             )
+        if self.celery_queue == "sockets":
+            raise ValueError(
+                'celery_queue is not "sockets": that one carries requests; choose another name'
+            )
         # To name the usual one changes nothing.
         if self.celery_queue in RESERVED - {JOBS}:
             raise ValueError(
