@@ -5,6 +5,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from queue_run.amqp_transport import HEARTBEAT, Control
 from queue_run.keys import REQUESTS_TASK, Keys
 from queue_run.links import (
     KEEPALIVE,
@@ -25,6 +26,7 @@ def create_celery(settings: Settings) -> Celery:
         "queue_run",
         broker=settings.broker,
         amqp=AMQP,
+        control=Control if is_rabbitmq(settings) else None,
         set_as_current=False,
         # Celery's own care for Django ends each task with its connections closed, and knows no
         # requests: workers have one of their own (`worker.django_care`).
@@ -69,6 +71,7 @@ def create_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
+        broker_heartbeat=HEARTBEAT,
         broker_connection_max_retries=None,
         # A job that runs when the broker goes away runs on.
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -96,10 +99,19 @@ def is_redis(settings: Settings) -> bool:
     return settings.broker.startswith("redis")
 
 
+def is_rabbitmq(settings: Settings) -> bool:
+    """Whether the broker is RabbitMQ."""
+    return settings.broker.startswith(("amqp", "pyamqp"))
+
+
 def _transport_options(settings: Settings) -> dict[str, Any]:
-    if settings.broker.startswith(("amqp", "pyamqp")):
+    if is_rabbitmq(settings):
         # A job is with the broker when it lies on the broker's disk.
-        return {"confirm_publish": True}
+        return {
+            "confirm_publish": True,
+            "answer_time": longest_answer(settings.publish_timeout),
+            "socket_settings": KEEPALIVE,
+        }
     if not is_redis(settings):
         return {}
     keys = Keys(settings.namespace)

@@ -34,13 +34,14 @@ from typing import Any
 import kombu
 from celery.app.amqp import AMQP as CeleryAMQP
 from kombu.connection import ConnectionPool as KombuConnectionPool
+from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
 from kombu.utils.json import dumps
 from redis import ConnectionError as RedisConnectionError
 from redis import RedisError
 from redis import TimeoutError as RedisTimeoutError
 
+from queue_run import amqp_transport
 from queue_run.apart import ApartConsumer
 from queue_run.links import watched
 from queue_run.redis_taking import TakingChannel
@@ -357,12 +358,20 @@ class Transport(kombu_redis.Transport):
         self.close_connection(connection)
 
 
+#: The transports that are used in the place of kombu's own.
+OURS: dict[Any, Any] = {
+    kombu_redis.Transport: Transport,
+    pyamqp.Transport: amqp_transport.Transport,
+    pyamqp.SSLTransport: amqp_transport.SSLTransport,
+}
+
+
 class Connection(kombu.Connection):
-    """A connection to a broker that uses this transport where kombu would use its own."""
+    """A connection to a broker that uses our transports where kombu would use its own."""
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()
-        return Transport if found is kombu_redis.Transport else found
+        return OURS.get(found, found)
 
     def Pool(self, limit: int | None = None, **kwargs: Any) -> "ConnectionPool":
         return ConnectionPool(self, limit, **kwargs)

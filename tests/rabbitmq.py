@@ -23,15 +23,15 @@ class RabbitMQ:
         assert names is not None
         self._folder = tempfile.TemporaryDirectory(prefix="queue-run-test-rabbitmq-")
         folder = Path(self._folder.name)
-        self._port, names_port = free_port(), free_port()
-        self.url = f"amqp://guest:guest@127.0.0.1:{self._port}//"
+        self.port, names_port = free_port(), free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         self._environ = environment(
             ERL_EPMD_PORT=str(names_port),
             ERL_EPMD_ADDRESS="127.0.0.1",
             HOME=str(folder),
-            RABBITMQ_NODENAME=f"test{self._port}@localhost",
+            RABBITMQ_NODENAME=f"test{self.port}@localhost",
             RABBITMQ_NODE_IP_ADDRESS="127.0.0.1",
-            RABBITMQ_NODE_PORT=str(self._port),
+            RABBITMQ_NODE_PORT=str(self.port),
             RABBITMQ_DIST_PORT=str(free_port()),
             RABBITMQ_MNESIA_BASE=str(folder / "data"),
             RABBITMQ_LOG_BASE=str(folder / "log"),
@@ -58,7 +58,7 @@ class RabbitMQ:
 
     def _answers(self) -> bool:
         assert self.process.running, self.process.output
-        return _listens(self._port)
+        return _listens(self.port)
 
 
 def _listens(port: int) -> bool:

@@ -131,7 +131,9 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
         except OSError:
-            writer.transport.abort()
+            # Of a silent link neither side learns how the other one has ended.
+            if not link.half_open:
+                writer.transport.abort()
         else:
             if not link.half_open:
                 writer.close()

@@ -51,7 +51,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "clock_reports",
         ],
         ["unreadable"],
-        ["redis_taking", "apart", "client", "client.*"],
+        ["redis_taking", "amqp_transport", "apart", "client", "client.*"],
         ["redis_transport"],
         ["channel", "channel.*", "celery_app", "dispatch", "known_queues", "middleware"],
         ["jobs", "jobs.*"],

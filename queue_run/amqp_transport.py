@@ -1,0 +1,240 @@
+"""RabbitMQ as Celery's broker, over links that may fall silent.
+
+py-amqp waits for an answer for ever. Here the rule of `queue_run.links` holds: nobody waits longer
+than an answer may take, and a link that gave none is shut down, so that whoever uses it next
+connects again.
+
+A worker that consumes has negotiated heartbeats: either side gives the other up when it hears
+nothing. A thread sends those of this process, since a solo worker does nothing else while it runs a
+job, and its link would be closed meanwhile.
+"""
+
+import contextlib
+import functools
+import os
+import socket
+import ssl
+import threading
+import time
+import uuid
+import weakref
+from copy import copy
+from typing import Any
+
+from amqp import ConnectionForced
+from amqp import transport as amqp_transport
+from celery.app.control import Control as CeleryControl
+from kombu import Queue
+from kombu.pidbox import Mailbox as KombuMailbox
+from kombu.transport import pyamqp
+
+from queue_run.links import LONGEST_ANSWER, standstills
+
+#: Seconds after which, and up to as many again, a silent side of a link is given up; RabbitMQ waits
+#: for three times as many, at most.
+HEARTBEAT = 3.0
+#: Seconds between two heartbeats that this process sends.
+PULSE = HEARTBEAT / 2
+#: Type 8, channel 0, nothing in it.
+_HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+
+class _Sending:
+    """What this process writes, frame by frame, from any thread."""
+
+    sock: socket.socket | None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._writing = threading.Lock()
+
+    def write(self, data: bytes) -> None:
+        with self._writing:
+            try:
+                super().write(data)  # type: ignore[misc]
+            except TimeoutError:
+                # A part of a frame may be out: what follows would be read as its rest.
+                self.shut_down()
+                raise
+
+    def shut_down(self) -> None:
+        """End the link in both directions. Its socket stays: event loops know it."""
+        if self.sock is not None:
+            try:
+                # Not that of TLS, which would forget its state and raise other errors.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            except OSError:
+                return
+
+
+class _TCPTransport(_Sending, amqp_transport.TCPTransport):
+    pass
+
+
+class _SSLTransport(_Sending, amqp_transport.SSLTransport):
+    pass
+
+
+class Connection(pyamqp.Connection):
+    """A link to RabbitMQ."""
+
+    # Of py-amqp's, and not in its stubs.
+    _transport: Any
+    blocking_read: Any
+    host: str
+    bytes_recv: int
+    #: Frames that had come when it was looked last, and when that was.
+    _heard = -1
+    _heard_at = 0.0
+
+    def __init__(
+        self, *arguments: Any, answer_time: float = LONGEST_ANSWER, **options: Any
+    ) -> None:
+        """
+        Args:
+            answer_time: seconds that an answer may take.
+        """
+        super().__init__(*arguments, **options)
+        self._answer_time = answer_time
+
+    def Transport(  # type: ignore[override]
+        self,
+        host: str,
+        connect_timeout: float | None,
+        ssl: Any = False,
+        read_timeout: float | None = None,
+        write_timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        # py-amqp's own limits do not hold over TLS.
+        kind = _SSLTransport if ssl else _TCPTransport
+        return kind(host, connect_timeout=connect_timeout, ssl=ssl, **options)
+
+    def connect(self, callback: Any = None) -> Any:
+        connected = super().connect(callback)
+        # Of what is written.
+        self._transport.sock.settimeout(self._answer_time)
+        if self.heartbeat:
+            pulse_of(os.getpid()).keep(self)
+        return connected
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        if timeout is not None:
+            super().drain_events(timeout)
+            return
+        # Somebody waits for the answer to what was asked.
+        until = time.monotonic() + self._answer_time
+        try:
+            while not self.blocking_read(max(0.001, until - time.monotonic())):
+                pass
+        except TimeoutError:
+            standstills.note(f"a link to RabbitMQ at {self.host}", self._answer_time)
+            self._transport.shut_down()
+            raise
+
+    def heartbeat_tick(self, rate: int = 2) -> None:
+        """Look whether the other side lives; `beat` says that this one does.
+
+        Raises:
+            ConnectionForced: when nothing has been heard for too long.
+        """
+        now = time.monotonic()
+        if self.bytes_recv != self._heard or self._has_news():
+            # What has come while this process was busy is still to be read.
+            self._heard, self._heard_at = self.bytes_recv, now
+        elif self.heartbeat and now - self._heard_at > 2 * self.heartbeat:
+            standstills.note(f"a link to RabbitMQ at {self.host}", now - self._heard_at)
+            self._transport.shut_down()
+            raise ConnectionForced("too many heartbeats missed")
+
+    def beat(self) -> None:
+        """Send a heartbeat, from any thread."""
+        transport = self._transport
+        if transport is not None and transport.connected:
+            transport.write(_HEARTBEAT_FRAME)
+
+    def _has_news(self) -> bool:
+        sock = self._transport.sock if self._transport is not None else None
+        if sock is None:
+            return False
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        try:
+            return bool(socket.socket.recv(sock, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
+
+
+class Transport(pyamqp.Transport):
+    """kombu's transport for RabbitMQ."""
+
+    Connection = Connection
+
+
+class SSLTransport(pyamqp.SSLTransport):
+    """The same over TLS."""
+
+    Connection = Connection
+
+
+class Pulse:
+    """Sends the heartbeats of a process."""
+
+    def __init__(self) -> None:
+        self._links: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._run, name="queue-run-heartbeats", daemon=True).start()
+
+    def keep(self, link: Connection) -> None:
+        """Send heartbeats over this link as long as it is open."""
+        with self._lock:
+            self._links.add(link)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(PULSE)
+            with self._lock:
+                links = list(self._links)
+            while links:
+                # Whoever reads from a link learns that it is lost, too.
+                with contextlib.suppress(OSError):
+                    links.pop().beat()
+
+
+@functools.cache
+def pulse_of(process: int) -> Pulse:
+    """Of the process with this id: a fork copies no thread."""
+    return Pulse()
+
+
+class Mailbox(KombuMailbox):
+    """Remote control through queues that have another name for each link.
+
+    They belong to their link alone. RabbitMQ does not know for some seconds that a link is dead,
+    and until then a queue of the same name is locked for everybody: a worker that connected again
+    ended with that error.
+    """
+
+    def __call__(self, connection: Any) -> "Mailbox":  # type: ignore[override]
+        bound: Mailbox = copy(self)
+        bound.connection = connection
+        # Made when it is first used, for the link that it is used with.
+        bound.__dict__.pop("reply_queue", None)
+        return bound
+
+    def get_queue(self, hostname: str) -> Queue:
+        return _renamed(super().get_queue(hostname))
+
+    def get_reply_queue(self) -> Queue:
+        return _renamed(super().get_reply_queue())
+
+
+def _renamed(queue: Queue) -> Queue:
+    queue.name = f"{queue.name}.{uuid.uuid4().hex[:12]}"
+    return queue
+
+
+class Control(CeleryControl):
+    """Celery's remote control."""
+
+    Mailbox = Mailbox
