@@ -17,12 +17,13 @@ from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import SettingsError, UsageError
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.links import LONGEST_ANSWER, redis_options
-from queue_run.settings import Settings, without_password
+from queue_run.settings import PROCESS_VARIABLE, Settings, without_password
 from worker import loader
 from worker.announcer import Announcer
 from worker.around import Around
 from worker.celery_repairs import repair_celery
 from worker.consumer import has_time_for_requests
+from worker.own_logging import OwnLogging
 from worker.presence import PresenceWatcher
 from worker.routes import Routes
 from worker.sweeper import Sweeper
@@ -53,12 +54,13 @@ def create_app() -> Celery:
         app.set_current()
         app.set_default()
         runtime.configure(settings, celery=app)
+        own_logging = OwnLogging(_quiet_celery)
         routes = loader.load(settings.app_path)
         _check_visibility(settings, routes)
     except UsageError as error:
         _exit(str(error))
     app.conf.update(
-        worker_hijack_root_logger=True,
+        worker_hijack_root_logger=False,
         worker_consumer="worker.consumer:Consumer",
         worker_log_format=LOG_FORMAT,
         worker_task_log_format=LOG_FORMAT,
@@ -71,6 +73,8 @@ def create_app() -> Celery:
     if not routes.around.idle:
         _care_for_plain_tasks(app, routes.around)
     _connect_signals(app, settings, routes, process)
+    if own_logging.settle():
+        _connect_readiness()
     repair_celery()
     return app
 
@@ -125,6 +129,30 @@ def _care_for_plain_tasks(app: Celery, around: Around) -> None:
     signals.task_postrun.connect(look_after, weak=False)
 
 
+def _quiet_celery() -> None:
+    # Celery's two lines for every task would be two lines for every batch of requests.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
+
+
+def _connect_readiness() -> None:
+    """Under `queue-run start`, which reads in the output when a process is ready: tell it in its
+    own words, whatever the application's logging makes of them."""
+    if PROCESS_VARIABLE not in os.environ:
+        return
+
+    def worker_ready(sender: Any, **_: Any) -> None:
+        sys.stderr.write(f"{sender.hostname} ready.\n")
+
+    def beat_starts(**_: Any) -> None:
+        sys.stderr.write("beat: Starting...\n")
+
+    signals.worker_ready.connect(worker_ready, weak=False)
+    signals.beat_init.connect(beat_starts, weak=False)
+
+
 def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: Process) -> None:
     """Tie the life of our parts to the worker's. Signals hold functions weakly, hence `weak`."""
     announcers: list[Announcer] = []
@@ -133,11 +161,6 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
 
     def check_redis(**_: Any) -> None:
         _require_redis(settings)
-
-    def quiet_celery(**_: Any) -> None:
-        # Celery's two lines for every task would be two lines for every batch of requests.
-        for name in ("celery.worker.strategy", "celery.app.trace"):
-            logging.getLogger(name).setLevel(logging.WARNING)
 
     def quiet_beat(**_: Any) -> None:
         # In development it runs within a worker, also where nothing is scheduled.
@@ -196,7 +219,6 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     signals.worker_init.connect(check_redis, weak=False)
     signals.worker_init.connect(quiet_beat, weak=False)
     signals.beat_init.connect(keep_time_of_beat, weak=False)
-    signals.after_setup_logger.connect(quiet_celery, weak=False)
     signals.worker_ready.connect(announce, weak=False)
     signals.worker_shutting_down.connect(stop_soon, weak=False)
     signals.worker_shutdown.connect(shut_down, weak=False)

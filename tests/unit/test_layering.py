@@ -100,7 +100,7 @@ LAYERS: dict[str, list[list[str]]] = {
     "worker": [
         ["around"],
         ["middleware", "time_limits", "timekeeper", "threads"],
-        ["routes", "django_care"],
+        ["routes", "django_care", "own_logging"],
         [
             "loader",
             "listing",
