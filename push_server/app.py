@@ -174,6 +174,7 @@ class PushServer:
             session_rooms=self._session_rooms,
             trimming=self._trimming,
             on_application_changed=self._refresh_application,
+            max_rooms=settings.max_rooms,
         )
         self._services = Services(
             settings,

@@ -21,6 +21,10 @@ from queue_run.ids import ConnectionId, RequestId, ServerId, UserId
 class Transport(Protocol):
     """What a connection needs of the socket it stands for."""
 
+    @property
+    def address(self) -> str:
+        """Where its client is."""
+
     def write(self, frame: bytes) -> None:
         """Send a whole frame, or drop the connection when its client is too far behind."""
 

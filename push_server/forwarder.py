@@ -16,6 +16,7 @@ from push_server.connections import Connection, Connections
 from push_server.late_outcomes import LateOutcomes, Wanted
 from push_server.protocols import envelope, plain
 from push_server.protocols.envelope import Asked
+from push_server.quotas import Tally
 from queue_run.clock import Clock
 from queue_run.complaints import Complaints
 from queue_run.dispatch import Dispatcher
@@ -27,6 +28,8 @@ from queue_run.settings import Settings
 log = logging.getLogger(__name__)
 
 NOT_AVAILABLE = "not available"
+TOO_MANY_OF_USER = "too many requests of this user have no answer yet"
+TOO_MANY_OF_SESSION = "too many requests of this session: slow down"
 NO_ANSWER = "no answer in time"
 SHUTTING_DOWN = "the server is shutting down"
 
@@ -52,6 +55,7 @@ class Forwarder:
         self._clock = clock
         self._deadlines: dict[RequestId, asyncio.TimerHandle] = {}
         self._handshakes: dict[RequestId, asyncio.Future[Authenticated]] = {}
+        self._requests = Tally(settings.max_user_requests)
         self._draining = False
 
     # From clients to workers.
@@ -73,9 +77,19 @@ class Forwarder:
             return None
         request = envelope.inbound(connection.next_request_id(), asked)
         state.accept(request.id, asked.id)
+        if not self._may_claim(connection, state):
+            connection.answer(connection.protocol.error(request.id, TOO_MANY_OF_SESSION))
+            return None
         return self._take_on(connection, request)
 
     def _take_on(self, connection: Connection, request: Inbound) -> Awaitable[None] | None:
+        if self._requests.full(connection.user_id) and connection.user_id is not None:
+            self._complaints.tell(
+                f"requests of {connection.user_id}", "%s: %s", connection, TOO_MANY_OF_USER
+            )
+            connection.answer(connection.protocol.error(request.id, TOO_MANY_OF_USER))
+            return None
+        self._requests.take(connection.user_id)
         route = self._application.route(connection.path)
         if route is None:
             self._fail(connection, [request.id], NOT_AVAILABLE)
@@ -86,6 +100,17 @@ class Forwarder:
             connection.lane.add(request)
             self._next_turn(connection, route)
         return connection.pause() if self._is_full(connection) else None
+
+    def _may_claim(self, connection: Connection, state: envelope.Envelope) -> bool:
+        """Whether Redis may remember one more request of a session."""
+        limit = self._settings.max_session_requests
+        remembered = 2 * self._settings.session_time
+        if not limit or state.counted(time.monotonic(), remembered) <= limit:
+            return True
+        self._complaints.tell(
+            f"session of {connection.id}", "%s: %s", connection, TOO_MANY_OF_SESSION
+        )
+        return False
 
     async def authenticate(self, handshake: Authenticate) -> Authenticated:
         """Ask a worker whether a connection may be opened.
@@ -154,6 +179,7 @@ class Forwarder:
             log.info("%s: an outcome that nobody waits for", outcome.request)
             return
         self._disarm(outcome.request)
+        self._requests.give_back(connection.user_id)
         frame = connection.protocol.outcome(outcome)
         if frame is not None:
             connection.answer(frame)
@@ -220,6 +246,7 @@ class Forwarder:
         self._go_on(connection)
 
     def _fail(self, connection: Connection, requests: list[RequestId], text: str) -> None:
+        self._requests.give_back(connection.user_id, len(requests))
         for request in requests:
             self._disarm(request)
             connection.answer(connection.protocol.error(request, text))
@@ -228,7 +255,9 @@ class Forwarder:
 
     def forget(self, connection: Connection) -> None:
         """The connection is gone: nobody waits for its outcomes."""
-        for request in (*connection.lane.drain(), *connection.unordered):
+        given_up = [*connection.lane.drain(), *connection.unordered]
+        self._requests.give_back(connection.user_id, len(given_up))
+        for request in given_up:
             self._disarm(request)
         connection.unordered.clear()
         connection.read_on()

@@ -21,6 +21,9 @@ from queue_run.envelopes import Authenticated
 
 log = logging.getLogger(__name__)
 
+#: Seconds after which a client that has come too fast, or too often, may try again.
+RETRY_AFTER = 5
+
 
 class SocketHandler(web.RequestHandler):
     """The opening handshake of a WebSocket, and the last that Tornado sees of it."""
@@ -42,6 +45,7 @@ class SocketHandler(web.RequestHandler):
         self._services.check_origin(request)
         if self._services.closing:
             raise Refused(503, SHUTTING_DOWN)
+        self._services.check_address(request, comes=True)
         application = self._services.application
         if not application.known:
             # Nobody has said yet whether connections need authentication.
@@ -52,6 +56,9 @@ class SocketHandler(web.RequestHandler):
             self._answer = await self._services.authenticate(request, self._id)
             if self._answer.status not in (HTTPStatus.OK, HTTPStatus.CONTINUE):
                 raise Refused(self._answer.status, self._answer.reason or "not authorized")
+            # Others may have come meanwhile.
+            self._services.check_address(request)
+            self._services.check_user(self._answer)
 
     def get(self) -> None:
         """Open the WebSocket, on a wire of its own: handler, request and stream end here."""
@@ -97,6 +104,8 @@ class SocketHandler(web.RequestHandler):
         error = kwargs.get("exc_info", (None, None, None))[1]
         text = error.text if isinstance(error, Refused) else responses.get(status_code, "refused")
         self.set_header("Content-Type", "text/plain; charset=utf-8")
+        if status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            self.set_header("Retry-After", str(RETRY_AFTER))
         if status_code == HTTPStatus.UPGRADE_REQUIRED:
             self.set_header("Upgrade", "websocket")
             self.set_header("Sec-WebSocket-Version", opening.VERSION)

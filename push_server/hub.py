@@ -15,6 +15,7 @@ from push_server.session_rooms import SessionRooms
 from push_server.trimming import Trimming
 from push_server.window import Window
 from queue_run.channel.listener import Entry, Offset, parse_offset
+from queue_run.complaints import Complaints
 from queue_run.envelopes import (
     ApplicationChanged,
     Authenticated,
@@ -66,6 +67,7 @@ class Hub:
         session_rooms: SessionRooms,
         trimming: Trimming,
         on_application_changed: Callable[[], Awaitable[None]],
+        max_rooms: int = 1_000,
     ) -> None:
         self._connections = connections
         self._forwarder = forwarder
@@ -73,6 +75,8 @@ class Hub:
         self._position = position
         self._window = window
         self._session_rooms = session_rooms
+        self._max_rooms = max_rooms
+        self._complaints = Complaints(log)
         self._trimming = trimming
         self._on_application_changed = on_application_changed
         self._held: collections.deque[ChannelEnvelope] = collections.deque()
@@ -260,12 +264,23 @@ class Hub:
             one = self._connections.get(envelope.connection)
         changed += [one] if one is not None else []
         for connection in changed:
+            if envelope.joins and self._is_full(connection, envelope.room):
+                continue
             change(connection, envelope.room)
             if connection.envelope is not None:
                 session = connection.envelope.session
                 self._session_rooms.changed(
                     session, envelope.room, joins=envelope.joins, offset=offset
                 )
+
+    def _is_full(self, connection: Connection, room: str) -> bool:
+        """Whether a connection may join no other room; it is told."""
+        if len(connection.rooms) < self._max_rooms or room in connection.rooms:
+            return False
+        text = f"a connection may be in {self._max_rooms} rooms at most"
+        self._complaints.tell(f"rooms of {connection.id}", "%s: %s", connection, text)
+        connection.answer(connection.protocol.refusal(text))
+        return True
 
     def _fan_out(
         self, offset: Offset, message: Message, receivers: list[Connection]

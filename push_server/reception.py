@@ -92,6 +92,7 @@ class Reception:
             envelope=envelope,
         )
         wire.belong_to(self, connection)
+        services.addresses.take(wire.address)
         services.connections.add(connection)
         services.liveness.add(connection)
         if envelope is not None:
@@ -119,6 +120,7 @@ class Reception:
         services.resumption.closed(owner)
         services.connections.remove(owner)
         services.liveness.remove(owner)
+        services.addresses.give_back(owner.transport.address)
         services.forwarder.forget(owner)
         log.debug("%s: closed (%s)", owner, code or "no close frame")
 
@@ -186,6 +188,7 @@ class Guest:
         """Wait for the first message, not for long."""
         seconds = self._reception.services.settings.authenticate_timeout
         self._wire.belong_to(self, self._id)
+        self._reception.services.addresses.take(self._wire.address)
         self._wire.limit(seconds, self._wire.close, UNAUTHORIZED, "no token came in time")
 
     def message(self, owner: ConnectionId, message: str | bytes) -> Awaitable[None]:
@@ -197,6 +200,7 @@ class Guest:
         """Who it is says its token."""
 
     def closed(self, owner: ConnectionId, code: int | None) -> None:
+        self._reception.services.addresses.give_back(self._wire.address)
         log.debug("%s: closed (%s) without a token", owner, code or "no close frame")
 
     async def _take_token(self, message: str | bytes) -> None:
@@ -211,6 +215,14 @@ class Guest:
             self._reception.services.tell_refusal(request, reason)
             self._wire.close(UNAUTHORIZED, reason)
         elif not self._wire.over:
+            try:
+                self._reception.services.check_user(answer)
+            except Refused as refusal:
+                self._reception.services.tell_refusal(request, refusal.text)
+                self._wire.close(TRY_AGAIN_LATER, refusal.text)
+                return
+            # As a connection, it is counted once more.
+            self._reception.services.addresses.give_back(self._wire.address)
             self._reception.enter(
                 self._wire,
                 self._id,

@@ -1,6 +1,7 @@
 """What the handlers of HTTP requests and WebSockets share."""
 
 import logging
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -16,6 +17,7 @@ from push_server.liveness import Liveness
 from push_server.position import Position
 from push_server.protocols import plain
 from push_server.pushes import Pushes
+from push_server.quotas import Rates, Tally
 from push_server.resume import Resumption
 from queue_run.clock import Clock
 from queue_run.complaints import Complaints
@@ -61,6 +63,8 @@ class Services:
         self.hosts = Hosts(settings.allowed_hosts)
         self.proxies = Proxies(settings.trusted_proxies)
         self.api_keys = ApiKeys(settings.api_keys)
+        self.addresses = Tally(settings.max_address_connections)
+        self.handshakes = Rates(settings.max_address_handshakes)
         self.collector = Collector()
         #: Of requests that were refused, by address.
         self.refusals = Complaints(log, first=20)
@@ -93,6 +97,34 @@ class Services:
         address = self.address_of(request)
         path = excerpt(request.path)
         self.refusals.tell(f"refusals of {address}", "%s from %s: %s", path, address, why)
+
+    def check_address(self, request: HTTPServerRequest, *, comes: bool = False) -> None:
+        """
+        Args:
+            comes: it has just come: that counts.
+
+        Raises:
+            Refused: for an address that has too many connections, or opens them too fast.
+        """
+        if not self.settings.max_address_connections and not self.settings.max_address_handshakes:
+            return
+        address = self.address_of(request)
+        if self.addresses.full(address):
+            raise Refused(429, "too many connections from this address")
+        if comes and not self.handshakes.admits(address, time.monotonic()):
+            raise Refused(429, "too many handshakes from this address: slow down")
+
+    def check_user(self, answer: Authenticated | None) -> None:
+        """
+        Raises:
+            Refused: for a user who has too many connections.
+        """
+        limit = self.settings.max_user_connections
+        if answer is None or not answer.user or not limit:
+            return
+        user = id_of_user(msgspec.json.decode(answer.user))
+        if user is not None and len(self.connections.of_user(user)) >= limit:
+            raise Refused(429, "too many connections of this user")
 
     def check_origin(self, request: HTTPServerRequest) -> None:
         """

@@ -46,6 +46,9 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 PerSecond = Annotated[float, msgspec.Meta(gt=0)]
 Bytes = Annotated[int, msgspec.Meta(ge=1024)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+#: 0 is no limit.
+Limit = Annotated[int, msgspec.Meta(ge=0)]
+RateLimit = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +92,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_lane_requests: Count = 32
     #: The same in bytes.
     max_lane_bytes: Bytes = 256 * 1024
+    #: Connections of one user on one push server.
+    max_user_connections: Limit = 10_000
+    #: Requests of one user on one push server that have no outcome yet.
+    max_user_requests: Limit = 10_000
+    #: Requests of one session that Redis remembers.
+    max_session_requests: Limit = 20_000
+    #: Connections from one address on one push server. Behind a proxy that is not among the trusted
+    #: ones, all clients have one address: so there is no limit unless somebody sets it.
+    max_address_connections: Limit = 0
+    #: Handshakes per second from one address, for long.
+    max_address_handshakes: RateLimit = 0.0
+    #: Rooms that one connection may be in.
+    max_rooms: Count = 1_000
+    #: Bytes of a room's name.
+    max_room_bytes: Count = 512
 
     #: Beyond a handler's own timeout, how long the push server waits for the outcome.
     deadline_grace: Seconds = 5.0

@@ -336,16 +336,23 @@ def _change_membership(verb: str, room: str) -> Receipt:
         assert call.user_id is not None
         change = msgspec.structs.replace(change, users=[call.user_id])
     here = runtime.current()
-    times = {
-        "session_time": here.settings.session_time,
-        "window_time": here.settings.window_time,
-    }
-    return _broadcast(change, also=noted(change, here.keys, **times))
+    also = noted(
+        change,
+        here.keys,
+        session_time=here.settings.session_time,
+        window_time=here.settings.window_time,
+        max_rooms=here.settings.max_rooms,
+    )
+    return _broadcast(change, also=also)
 
 
 def _checked_room(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise ValueError(f"a room has a name, not {name!r}")
+    limit = runtime.current().settings.max_room_bytes
+    size = len(name.encode(errors="surrogatepass"))
+    if size > limit:
+        raise ValueError(f"the name of a room has {limit} bytes at most, not {size:,}")
     return name
 
 

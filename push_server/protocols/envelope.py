@@ -5,6 +5,7 @@ becomes frames.
 """
 
 import enum
+import hashlib
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import msgspec
@@ -19,6 +20,10 @@ from queue_run.messages import Form, Message
 
 #: Characters of what is wrong with a frame: a part of it may be quoted.
 MAX_ERROR = 200
+
+
+#: Bytes of the name by which Redis knows a request; longer ones are made shorter.
+MAX_CLAIM_NAME = 64
 
 
 class Phase(enum.Enum):
@@ -74,7 +79,16 @@ Event: TypeAlias = Asked | Resume | Start | Pinged | Ponged | Misunderstood
 class Envelope:
     """One connection's side of the protocol."""
 
-    __slots__ = ("_names", "held_frames", "offset", "open", "phase", "session")
+    __slots__ = (
+        "_asked",
+        "_asked_since",
+        "_names",
+        "held_frames",
+        "offset",
+        "open",
+        "phase",
+        "session",
+    )
 
     def __init__(self, session: str, offset: Offset) -> None:
         #: Outlives the connection: another one may take it over.
@@ -84,6 +98,9 @@ class Envelope:
         self.phase = Phase.HELD
         #: Ids of requests without an outcome.
         self.open: set[ClientId] = set()
+        #: Requests, and since when they are counted.
+        self._asked = 0
+        self._asked_since = 0.0
         self._names: dict[RequestId, ClientId] = {}
         #: Answers that came while the client got what it missed: they follow that.
         self.held_frames: list[bytes] = []
@@ -117,7 +134,18 @@ class Envelope:
 
     def claim_name(self, request: RequestId) -> str:
         """The client's id of an open request, as JSON: texts and numbers stay apart."""
-        return msgspec.json.encode(self._names[request]).decode()
+        name = msgspec.json.encode(self._names[request])
+        if len(name) <= MAX_CLAIM_NAME:
+            return name.decode()
+        # A letter outside of quotes: no other name begins so.
+        return f"h{hashlib.blake2b(name, digest_size=16).hexdigest()}"
+
+    def counted(self, now: float, period: float) -> int:
+        """Count a request; how many there were in the period that runs."""
+        if now - self._asked_since > period:
+            self._asked, self._asked_since = 0, now
+        self._asked += 1
+        return self._asked
 
     # To the client.
 
@@ -133,6 +161,10 @@ class Envelope:
         if outcome.reply is None:
             return _encoded(frames.Reply(id=answered))
         return _encoded(_filled(frames.Reply(id=answered), outcome.reply))
+
+    def refusal(self, text: str) -> bytes:
+        """What the client is told that belongs to no request."""
+        return _encoded(frames.ErrorFrame(id=None, error=text))
 
     def error(self, request: RequestId, text: str) -> bytes:
         """How a client learns that its request has failed."""

@@ -31,6 +31,10 @@ class Plain:
             return self.error(outcome.request, outcome.error)
         return message_frame(outcome.reply) if outcome.reply is not None else None
 
+    def refusal(self, text: str) -> bytes:
+        """What the client is told that belongs to no request."""
+        return message_frame(error_message(text))
+
     def error(self, request: RequestId, text: str) -> bytes:
         """How a client learns that its request has failed."""
         return message_frame(error_message(text))

@@ -22,13 +22,15 @@ end
 """
 
 # The stream first: where Redis is full, it is refused whole. KEYS: the stream; of a session, its
-# key and that of its rooms. ARGV: whether it joins, the room, how long its rooms are kept; then
-# what appends to the stream.
+# key and that of its rooms. ARGV: whether it joins, the room, how long its rooms are kept, how many
+# there may be; then what appends to the stream.
 SESSION_CHANGE = """
-local offset = redis.call(unpack(ARGV, 4))
+local offset = redis.call(unpack(ARGV, 5))
 if offset and redis.call('EXISTS', KEYS[2]) == 1 then
   if ARGV[1] == '1' then
-    redis.call('HSET', KEYS[3], ARGV[2], offset)
+    if redis.call('HLEN', KEYS[3]) < tonumber(ARGV[4]) then
+      redis.call('HSET', KEYS[3], ARGV[2], offset)
+    end
     redis.call('PEXPIRE', KEYS[3], ARGV[3])
   else
     redis.call('HDEL', KEYS[3], ARGV[2])
@@ -66,7 +68,12 @@ class Noted(NamedTuple):
 
 
 def noted(
-    change: Membership, keys: Keys, *, session_time: float, window_time: float
+    change: Membership,
+    keys: Keys,
+    *,
+    session_time: float,
+    window_time: float,
+    max_rooms: int,
 ) -> Noted | None:
     """What is noted of a change; None for a connection without a session, which nobody resumes."""
     joins = "1" if change.joins else "0"
@@ -74,7 +81,7 @@ def noted(
     lasts = round(1000 * (2 * session_time + window_time))
     if change.session is not None:
         names = (keys.session(change.session), keys.session_rooms(change.session))
-        return Noted(SESSION_CHANGE, names, (joins, change.room, max(1, lasts)))
+        return Noted(SESSION_CHANGE, names, (joins, change.room, max(1, lasts), max_rooms))
     if change.users:
         lefts = tuple(keys.left_room(user, change.room) for user in change.users)
         return Noted(USERS_CHANGE, lefts, (joins, max(1, lasts)))

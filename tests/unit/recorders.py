@@ -86,6 +86,8 @@ class RecordingPublisher(Publisher):
 class RecordingTransport:
     """A socket that keeps its frames."""
 
+    address = "192.0.2.1"
+
     def __init__(self) -> None:
         self.frames: list[bytes] = []
         self.pings = 0

@@ -71,6 +71,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "lag",
             "lanes",
             "position",
+            "quotas",
             "sessions",
             "epoch",
             "event_loop",

@@ -18,7 +18,7 @@ def keys(namespace: str) -> Keys:
 
 
 def note(change: Membership, keys: Keys) -> Noted:
-    made = noted(change, keys, session_time=60, window_time=300)
+    made = noted(change, keys, session_time=60, window_time=300, max_rooms=3)
     assert made is not None
     return made
 
@@ -72,8 +72,17 @@ def test_a_leave_of_users_says_when_it_was_until_they_join_again(
 
 def test_of_a_connection_without_a_session_nothing_is_noted(keys: Keys) -> None:
     change = Membership(room="hall", joins=True, connection=ConnectionId("s1-1"))
-    assert noted(change, keys, session_time=60, window_time=300) is None
+    assert noted(change, keys, session_time=60, window_time=300, max_rooms=3) is None
 
 
 def test_names_with_colons_are_told_apart(keys: Keys) -> None:
     assert keys.left_room("a:b", "c") != keys.left_room("a", "b:c")
+
+
+def test_a_session_has_no_more_rooms_than_it_may_have(redis_url: str, keys: Keys) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.set(keys.session("s"), "")
+        for number in range(9):
+            write(client, keys, of_session(f"room {number}", joins=True))
+        assert len(client.hgetall(keys.session_rooms("s"))) == 3
+        assert client.xlen(keys.broadcast) == 9
