@@ -34,8 +34,9 @@ AHEAD = 30
 #: Groups, jobs in each, and workers that are killed meanwhile.
 GROUPS, GROUP_JOBS, GROUP_KILLS = (200, 50, 3) if FULL else (20, 20, 3)
 
-#: Seconds that each job takes.
-SECONDS = 0.05
+#: Seconds that each job takes, but every so many-th, which is long enough to be killed with its
+#: worker.
+SECONDS, LONG_SECONDS, LONG_EVERY = 0.05, 1.5, 20
 #: Seconds after which Redis hands out again what a killed worker held.
 VISIBILITY = 5.0
 #: Seconds from the kill of a worker to the next run of its jobs; a busy machine takes longer.
@@ -64,15 +65,23 @@ class Fleet:
         #: Name and time of each that was killed.
         self.killed: dict[str, float] = {}
 
-    def kill_one(self, *, alone: bool = False) -> None:
+    def kill_one(
+        self, *, alone: bool = False, holds: Callable[[str], bool] = lambda name: True
+    ) -> None:
         """SIGKILL one at random, and start another in its place.
 
         Args:
             alone: leave its children, if it has any, to themselves.
+            holds: whether the one of this name has what it is killed for.
         """
-        place = self._random.randrange(len(self.running))
+        for _, process in self.running:
+            process.wait_for_output("ready.")
+        places = eventually(
+            lambda: [place for place, (name, _) in enumerate(self.running) if holds(name)],
+            what="a worker to kill",
+        )
+        place = self._random.choice(places)
         name, process = self.running[place]
-        process.wait_for_output("ready.")
         if alone:
             process.send(signal.SIGKILL)
             process.wait()
@@ -127,12 +136,16 @@ def test_no_job_is_lost_when_workers_are_killed(stack: Stack) -> None:
     stack.wait_until_ready()
     record = JobRecord(stack)
     queue = queues.get("work")
-    pushed = {str(queue.push({"n": n, "seconds": SECONDS})) for n in range(JOBS)}
+    seconds = [LONG_SECONDS if n % LONG_EVERY == 0 else SECONDS for n in range(JOBS)]
+    ids = [str(queue.push({"n": n, "seconds": each})) for n, each in enumerate(seconds)]
+    pushed, long = set(ids), set(ids[::LONG_EVERY])
     kill_along(
         *(JOBS, KILLS),
         done=lambda: len(ended(record)),
         # Every third time, the children of the worker are left to themselves.
-        kill=lambda number: fleet.kill_one(alone=number % 3 == 0),
+        kill=lambda number: fleet.kill_one(
+            alone=number % 3 == 0, holds=lambda name: bool(held_by(name, record) & long)
+        ),
     )
     eventually(lambda: ended(record) >= pushed, what="all jobs", deadline=ALL_DONE)
     assert ended(record) == pushed
@@ -145,6 +158,11 @@ def test_no_job_is_lost_when_workers_are_killed(stack: Stack) -> None:
     )
     assert waits
     assert max(waits) < BACK_WITHIN + SLACK
+
+
+def held_by(worker: str, record: JobRecord) -> set[Any]:
+    """The jobs that a worker has begun and not ended."""
+    return {entry["job"] for entry in record.all("begin", worker=worker)} - ended(record)
 
 
 def back_after_kills(entries: list[Entry], killed: dict[str, float]) -> list[float]:
@@ -225,7 +243,7 @@ def assert_in_order(entries: list[Entry]) -> int:
         for entry in events:
             if entry["what"] == "end":
                 done.add(entry["n"])
-            else:
+            elif entry["what"] == "begin":
                 assert done >= set(range(entry["n"]))
     return again
 
@@ -236,7 +254,7 @@ def is_beside(begin: Entry, fleet: Fleet, record: JobRecord) -> bool:
     if holder is None:
         return False
     job, attempt = holder.split()
-    [held] = record.all("begin", job=job, attempt=int(attempt))
+    [held] = record.all("about to hold", job=job, attempt=int(attempt))
     killed_at = fleet.killed.get(held["worker"])
     return killed_at is None or killed_at > begin["at"]
 

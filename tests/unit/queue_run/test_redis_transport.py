@@ -16,7 +16,7 @@ from kombu.transport import redis as kombu_redis
 
 from queue_run import amqp_transport
 from queue_run.celery_app import create_celery
-from queue_run.redis_transport import Channel, Connection, Transport
+from queue_run.redis_transport import FAILURES, Channel, Connection, Transport
 from queue_run.settings import Settings
 from tests.processes import ROOT, RedisServer, environment
 from tests.waiting import eventually
@@ -74,6 +74,9 @@ class Broker:
         return count
 
     def close(self) -> None:
+        with suppress(*FAILURES):
+            # What is owed for messages that the test has left would be told of at the end.
+            self.worker().stop()
         for connection in self._connections:
             connection.release()
         self.client.close()

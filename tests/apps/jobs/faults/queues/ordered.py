@@ -14,6 +14,8 @@ def handler(
 ) -> None:
     facts = {"job": job_id, "n": job["n"], "attempt": attempt, "group": group_id}
     lock, me = key(f"lock:{group_id}"), f"{job_id} {attempt}"
+    # Before it holds the lock: a worker that is killed in between is the holder all the same.
+    note("about to hold", **facts)
     holder = client().set(lock, me, nx=True, get=True)
     note("begin", sequence=sequence_number, beside=holder, **facts)
     client().set(lock, me)
