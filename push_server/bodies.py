@@ -4,13 +4,17 @@ Pure: headers and bytes in, a payload out. What the payload means is the applica
 only must be one that reaches a worker unchanged.
 """
 
+import codecs
 from collections.abc import Iterable
 from email.message import Message
 from typing import Any
 from urllib.parse import parse_qsl
 
-import msgspec
 from tornado.httputil import HTTPFile, HTTPInputError, parse_body_arguments
+
+from queue_run.json_values import MAX_DEPTH as MAX_DEPTH
+from queue_run.json_values import deeper_than
+from queue_run.messages import TOO_DEEP, decode_json
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -19,8 +23,6 @@ TAKEN = f"send {JSON}, {FORM}, {MULTIPART} without files, or text/* in UTF-8"
 
 #: Texts by name that one form may have.
 MAX_FIELDS = 1000
-#: Arrays and objects within each other. What is deeper is read by some parsers and not by others.
-MAX_DEPTH = 100
 
 
 class UnreadableBody(Exception):
@@ -65,32 +67,17 @@ def payload_of(content_type: str, body: bytes, *, content_encoding: str = "") ->
 
 def _json(body: bytes) -> Any:
     try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableBody(400, f"the body is not JSON: {error}") from None
-    except RecursionError:
-        raise UnreadableBody(400, _TOO_DEEP) from None
-    _check_depth(value)
+        # Some programs begin every text with a mark of its encoding.
+        value = decode_json(body.removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
+        text = _TOO_DEEP if str(error) == TOO_DEEP else f"the body is not JSON: {error}"
+        raise UnreadableBody(400, text) from None
+    if deeper_than(value, MAX_DEPTH):
+        raise UnreadableBody(400, _TOO_DEEP)
     return value
 
 
 _TOO_DEEP = f"the JSON is nested more than {MAX_DEPTH} levels deep"
-
-
-def _check_depth(value: Any) -> None:
-    """Refuse what would be taken here, and would fail where a worker reads it."""
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        below: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                below.extend(each.values())
-            elif isinstance(each, list):
-                below.extend(each)
-        if not below:
-            return
-        level = below
-    raise UnreadableBody(400, _TOO_DEEP)
 
 
 def _form(body: bytes) -> dict[str, str]:

@@ -156,7 +156,7 @@ class Services:
             server=self.server,
             path=request.path,
             query=request.query,
-            headers=[(name, value) for name, value in headers.get_all()],
+            headers=[(name, _readable(value)) for name, value in headers.get_all()],
             remote_ip=self.address_of(request),
             message=None if message is None else plain.inbound(request_id, message),
             expires=self.clock.now() + self.settings.authenticate_timeout,
@@ -186,6 +186,16 @@ def tell_refusal(handler: web.RequestHandler, why: object) -> None:
         tell(request, why)
     else:
         log.info("%s from %s: %s", excerpt(request.path), request.remote_ip, why)
+
+
+def _readable(value: str) -> str:
+    """A header's value as UTF-8 where it is that: Tornado gives its bytes as Latin-1."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 def _usable(answer: Authenticated) -> Authenticated:

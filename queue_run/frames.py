@@ -4,9 +4,11 @@ Push servers and `queue_run.client` share them. Pure. Times are in milliseconds 
 browsers take them.
 """
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar, cast
 
 import msgspec
+
+from queue_run import json_values
 
 #: The WebSocket subprotocol that asks for it.
 SUBPROTOCOL = "queue-run.v1"
@@ -136,6 +138,8 @@ class _AnyFields(ClientFrame, frozen=True, forbid_unknown_fields=False):
     """A frame that is in order, but for fields that the protocol does not have."""
 
 
+T = TypeVar("T")
+
 _encoder = msgspec.json.Encoder()
 _any_fields_decoder = msgspec.json.Decoder(_AnyFields)
 _client_decoder = msgspec.json.Decoder(ClientFrame)
@@ -154,8 +158,8 @@ def decode_client(text: str) -> ClientFrame:
         NotUnderstood: for what is none.
     """
     try:
-        frame = _client_decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        frame = _decode(text, _client_decoder)
+    except (ValueError, RecursionError) as error:
         raise NotUnderstood(_id_of(text), str(error)) from None
     if frame.type is not msgspec.UNSET or _has_place(frame):
         _check_fields(frame)
@@ -201,6 +205,26 @@ def decode_server(text: str | bytes) -> ServerFrame:
         ValueError: for what is none.
     """
     try:
-        return _server_decoder.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        return _decode(text, _server_decoder)
+    except (ValueError, RecursionError) as error:
         raise ValueError(str(error)) from None
+
+
+def _decode(text: str | bytes, decoder: "msgspec.json.Decoder[T]") -> T:
+    """
+    Raises:
+        ValueError, RecursionError: for what is none.
+    """
+    try:
+        return decoder.decode(text)
+    except msgspec.DecodeError as error:
+        shown = text.decode() if isinstance(text, bytes) else text
+        if not json_values.may_hold_half_characters(shown):
+            raise
+        whole = json_values.loads(shown)
+        if not isinstance(whole, dict) or "data" not in whole:
+            raise error
+    # msgspec takes no half characters, not even in what it is to leave as it is.
+    data = msgspec.Raw(json_values.dumps(whole["data"]))
+    frame = decoder.decode(_encoder.encode({**whole, "data": 0}))
+    return cast("T", msgspec.structs.replace(cast("msgspec.Struct", frame), data=data))

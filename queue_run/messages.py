@@ -1,10 +1,12 @@
 """What clients get: a value is encoded once, in the form in which every client receives it."""
 
 import enum
+import re
 from typing import Any
 
 import msgspec
 
+from queue_run import json_values
 from queue_run.errors import MessageTooLarge, NotEncodable
 
 
@@ -59,17 +61,75 @@ def encode(value: object, *, limit: int) -> Message:
 
 
 def encode_json(value: object) -> bytes:
-    """The value as a JSON document.
+    """The value as a JSON document. Subclasses of texts and numbers, scalars of numpy, keys that
+    are no texts, and half characters are written as `json.dumps` would.
 
     Raises:
-        NotEncodable: when it has none.
+        NotEncodable: when it has none; NaN and Infinity have none.
     """
     try:
-        return _json.encode(value)
+        encoded = _json.encode(value)
+        if b"null" not in encoded:
+            return encoded
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return _encode_slowly(value)
+    # Of a None; or of NaN, which must not become one in silence.
+    _check_numbers(value)
+    return encoded
+
+
+def _encode_slowly(value: object) -> bytes:
+    try:
+        return json_values.dumps(json_values.plain(value))
     except RecursionError:
         raise NotEncodable(value, "it is nested too deeply, or contains itself") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise NotEncodable(value, str(error)) from None
+
+
+def _check_numbers(value: object) -> None:
+    try:
+        # msgpack keeps them as they are, and is written and searched in no time.
+        if not _NO_NUMBER.search(_packed.encode(value)):
+            return
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # Of what only JSON has a form for.
+        pass
+    _check_slowly(value)
+
+
+def _check_slowly(value: object) -> None:
+    try:
+        json_values.plain(value)
+    except json_values.NoNumber as error:
+        raise NotEncodable(value, str(error)) from None
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # It has been written, and so can be.
+        return
+
+
+def decode_json(data: str | bytes) -> Any:
+    """What a JSON document means. Half characters are taken: JSON can say them (`"\\ud83d"`).
+
+    Raises:
+        ValueError: for what is no JSON, or nested too deeply.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    except ValueError as error:
+        try:
+            text = data.decode() if isinstance(data, bytes) else data
+            if json_values.may_hold_half_characters(text):
+                return json_values.loads(text)
+        except RecursionError:
+            raise ValueError(TOO_DEEP) from None
+        raise error
+
+
+#: What is wrong with JSON that no parser takes.
+TOO_DEEP = "the JSON is nested too deeply"
 
 
 def error_message(text: str) -> Message:
@@ -89,9 +149,10 @@ def utf8(text: str) -> bytes:
 
 
 def _encode_other(value: Any) -> Any:
-    # Texts of other classes: what `push` gives, Django's safe strings.
-    if isinstance(value, str):
-        return str(value)
+    # Of other classes: what `push` gives, Django's safe strings, numbers of numpy.
+    found = json_values.number_of(value)
+    if found is not NotImplemented:
+        return found
     # Pydantic models by their shape: the package is never required.
     dump = getattr(value, "model_dump_json", None)
     if callable(dump):
@@ -99,4 +160,15 @@ def _encode_other(value: Any) -> Any:
     raise TypeError(f"objects of type {type(value).__name__} have no JSON form")
 
 
+def _pack_other(value: Any) -> Any:
+    found = json_values.number_of(value)
+    if found is not NotImplemented:
+        return found
+    dump = getattr(value, "model_dump", None)
+    return dump() if callable(dump) else None
+
+
 _json = msgspec.json.Encoder(enc_hook=_encode_other)
+_packed = msgspec.msgpack.Encoder(enc_hook=_pack_other)
+#: A float of msgpack whose exponent is that of NaN and the infinities (IEEE 754).
+_NO_NUMBER = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")

@@ -20,11 +20,12 @@ import msgspec
 from queue_run import context, runtime
 from queue_run.config import Config
 from queue_run.done import Done, done, in_the_background
-from queue_run.errors import ClientError, InvalidPush, UsageError
+from queue_run.errors import ClientError, InvalidPush, NotEncodable, UsageError
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
+from queue_run.json_values import MAX_DEPTH, deeper_than
 from queue_run.manifest import QueueFacts
-from queue_run.messages import encode_json, utf8
+from queue_run.messages import decode_json, encode_json, utf8
 from queue_run.payloads import payload_validator
 from queue_run.runtime import LocalQueue
 
@@ -192,7 +193,10 @@ def as_argument(payload: object) -> Any:
         return _valid(payload)
     if isinstance(payload, bytes | bytearray | memoryview):
         return bytes(payload)
-    return msgspec.json.decode(encode_json(payload))
+    value = decode_json(encode_json(payload))
+    if deeper_than(value, MAX_DEPTH):
+        raise NotEncodable(payload, f"it is nested more than {MAX_DEPTH} levels deep")
+    return value
 
 
 def _publish(

@@ -25,7 +25,7 @@ from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, T
 from queue_run.errors import AskToken, ClientError, HandlerTimeout, Refuse
 from queue_run.ids import id_of_user
 from queue_run.logs import excerpt
-from queue_run.messages import Message, encode_json
+from queue_run.messages import TOO_DEEP, Message, decode_json, encode_json
 from queue_run.messages import encode as encode_message
 from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal, parse_query
 from worker.middleware import Middleware, ends_the_process
@@ -262,9 +262,11 @@ def decode_data(inbound: Inbound, wanted: DataType) -> Any:
     if wanted == "text" and not inbound.json:
         return data
     try:
-        decoded = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        if wanted == "json" or inbound.json:
+        decoded = decode_json(data)
+    except ValueError as error:
+        # What is only nested too deeply is JSON, and no text.
+        deep = str(error) == TOO_DEEP and data.rstrip().endswith(("]", "}"))
+        if wanted == "json" or inbound.json or deep:
             raise ClientError(f"this path takes JSON: {error}") from None
         return data
     if wanted == "text" and not isinstance(decoded, str):

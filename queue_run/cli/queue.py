@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from queue_run import as_user, dead_letters, logs, queues, runtime
 from queue_run.cli.dead import dead
 from queue_run.cli.errors import CommandError, CommandFailed
 from queue_run.cli.text import printable
 from queue_run.errors import UnknownDeadLetter
+from queue_run.messages import decode_json
 from queue_run.settings import Settings
 
 
@@ -154,8 +154,8 @@ def _payload(argument: str | None, *, as_text: bool) -> Any:
     if as_text:
         return text
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return decode_json(text)
+    except ValueError as error:
         problem = str(error).removeprefix("JSON is malformed: ") if text.strip() else "it is empty"
         hint = "quote a text as JSON does, '\"text\"', or add --text"
         raise CommandError(f"{source} is not JSON ({problem}): {hint}") from None

@@ -27,7 +27,7 @@ from queue_run.frames import (
     decode_server,
     encode,
 )
-from queue_run.messages import encode_json
+from queue_run.messages import decode_json, encode_json
 
 log = logging.getLogger(__name__)
 
@@ -342,4 +342,4 @@ def _content(frame: MessageFrame | Reply) -> Any:
     """A JSON value, text or bytes; None when there is neither."""
     if isinstance(frame.binary, bytes):
         return frame.binary
-    return msgspec.json.decode(frame.data) if isinstance(frame.data, msgspec.Raw) else None
+    return decode_json(bytes(frame.data)) if isinstance(frame.data, msgspec.Raw) else None

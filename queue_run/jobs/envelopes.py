@@ -3,15 +3,19 @@
 Pure: frozen structs, and their bytes in Redis.
 """
 
+import json
 from typing import Any, TypeVar
 
 import msgspec
 
+from queue_run import json_values
 from queue_run.errors import InvalidEnvelope
 
 VERSION = 1
 #: Kind of msgpack extension: an integer that msgpack has no form for, in digits.
 BIG_INTEGER = 1
+#: The same of a payload with half characters, which JSON has and UTF-8 has not: as JSON.
+DOCUMENT = 2
 _VERSION_BYTE = bytes([VERSION])
 
 #: Header of the Celery message that carries a job's facts.
@@ -95,6 +99,9 @@ def _in_msgpack(value: Any) -> Any:
         return value.encode(errors="replace").decode()
     if isinstance(value, int) and value.bit_length() > 63:
         return msgspec.msgpack.Ext(BIG_INTEGER, str(value).encode())
+    if isinstance(value, JobEnvelope):
+        fields = msgspec.structs.asdict(msgspec.structs.replace(value, payload=None))
+        return {**_in_msgpack(fields), "payload": _payload_in_msgpack(value.payload)}
     if isinstance(value, msgspec.Struct):
         return _in_msgpack(msgspec.structs.asdict(value))
     if isinstance(value, dict):
@@ -104,7 +111,21 @@ def _in_msgpack(value: Any) -> Any:
     return value
 
 
+def _payload_in_msgpack(payload: Any) -> Any:
+    """A payload such that it comes back as it was."""
+    try:
+        json.dumps(payload, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return msgspec.msgpack.Ext(DOCUMENT, json_values.dumps(payload))
+    except (TypeError, ValueError, RecursionError):
+        # A plain Celery task may carry more than JSON has.
+        pass
+    return _in_msgpack(payload)
+
+
 def _extension(kind: int, data: memoryview) -> object:
+    if kind == DOCUMENT:
+        return json_values.loads(bytes(data).decode())
     return int(bytes(data)) if kind == BIG_INTEGER else msgspec.msgpack.Ext(kind, bytes(data))
 
 

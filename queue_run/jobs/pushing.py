@@ -1,6 +1,7 @@
 """Handing jobs to the broker, from any process: as a Celery task, or through a FIFO lane."""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -161,8 +162,16 @@ def _fingerprint(job: JobEnvelope) -> str:
     payload = job.payload
     kind = type(payload).__name__ if isinstance(payload, str | bytes) else "json"
     # The order of an object's fields is no part of its value.
-    data = payload if isinstance(payload, bytes) else _sorted_json.encode(payload)
+    data = payload if isinstance(payload, bytes) else _sorted(payload)
     return hashlib.blake2b(kind.encode() + b":" + data, digest_size=16).hexdigest()
+
+
+def _sorted(payload: object) -> bytes:
+    try:
+        return _sorted_json.encode(payload)
+    except UnicodeEncodeError:
+        # Half characters, which JSON escapes.
+        return json.dumps(payload, sort_keys=True).encode()
 
 
 _sorted_json = msgspec.json.Encoder(order="deterministic")

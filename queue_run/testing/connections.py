@@ -5,12 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from queue_run.envelopes import Inbound
 from queue_run.errors import QueueRunError
 from queue_run.ids import ConnectionId, RequestId, UserId, id_of_user
-from queue_run.messages import Form, Message, encode_json
+from queue_run.messages import Form, Message, decode_json, encode_json
 
 
 class Disconnected(QueueRunError):
@@ -129,7 +127,7 @@ def decoded(message: Message) -> Any:
     """The message as a client reads it."""
     match message.form:
         case Form.JSON:
-            return msgspec.json.decode(message.data)
+            return decode_json(message.data)
         case Form.TEXT:
             return message.data.decode()
         case Form.BINARY:

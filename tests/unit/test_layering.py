@@ -40,6 +40,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "links",
         ],
         [
+            "json_values",
             "messages",
             "envelopes",
             "frames",

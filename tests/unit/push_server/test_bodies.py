@@ -6,6 +6,17 @@ import pytest
 
 from push_server.bodies import MAX_DEPTH, MAX_FIELDS, UnreadableBody, payload_of
 
+
+def test_json_may_begin_with_the_mark_of_its_encoding() -> None:
+    assert payload_of("application/json", b"\xef\xbb\xbf{}") == {}
+
+
+def test_json_may_hold_half_characters() -> None:
+    assert payload_of("application/json", b'{"text":"\\ud83d"}') == {"text": "\ud83d"}
+    status, text = refused("application/json", b'["\\ud83d", NaN]')
+    assert (status, text.partition(":")[0]) == (400, "the body is not JSON")
+
+
 BOUNDARY = "multipart/form-data; boundary=xx"
 
 
@@ -51,7 +62,7 @@ def test_the_content_type_is_read_without_its_case_and_parameters(content_type: 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"{'a': 1}", b"1 2", b"NaN", b'"\xff"', rb'"\ud800"', b"1e999"]
+    "body", [b"", b"{", b"{'a': 1}", b"1 2", b"NaN", b'"\xff"', rb'["\ud800", 1e999]', b"1e999"]
 )
 def test_what_is_no_json_is_malformed(body: bytes) -> None:
     status, text = refused("application/json", body)

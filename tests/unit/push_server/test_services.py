@@ -70,6 +70,26 @@ async def test_a_worker_is_asked_with_all_that_the_request_has() -> None:
     assert await asyncio.wait_for(asking, DEADLINE) == answer
 
 
+@pytest.mark.parametrize(
+    ("sent", "given"),
+    [
+        ("grüße 🎉".encode(), "grüße 🎉"),
+        (b"gr\xfc\xdfe", "grüße"),
+        (b"\xff\xc3\xbc", "ÿÃ¼"),
+        (b"plain", "plain"),
+    ],
+)
+async def test_header_values_are_utf8_where_they_can_be(sent: bytes, given: str) -> None:
+    parts, here = made()
+    # As Tornado gives the bytes.
+    asked = request("/chat", X_Name=sent.decode("latin-1"))
+    asking = asyncio.create_task(here.authenticate(asked, CONNECTION))
+    found = await question(parts)
+    assert ("X-Name", given) in found.headers
+    parts.forwarder.authenticated(Authenticated(request=found.id, status=200))
+    await asyncio.wait_for(asking, DEADLINE)
+
+
 async def test_a_first_message_goes_along() -> None:
     parts, here = made()
     asking = asyncio.create_task(here.authenticate(request(), CONNECTION, "the token"))

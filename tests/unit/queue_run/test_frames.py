@@ -4,11 +4,14 @@ What a push server makes of them is in tests/unit/push_server/protocols, what a 
 them in tests/unit/queue_run/client.
 """
 
+import json
+
 import msgspec
 import pytest
 
 from queue_run import frames
 from queue_run.frames import ClientFrame, ServerFrame
+from queue_run.messages import decode_json
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,24 @@ def test_frames_of_the_server(frame: ServerFrame, text: str) -> None:
     assert frames.encode(frame) == text.encode()
     assert type(frames.decode_server(text)) is type(frame)
     assert frames.encode(frames.decode_server(text)) == text.encode()
+
+
+HALF = '{"text": "\\ud83d", "whole": "\\ud83d\\ude00", "n": 1}'
+
+
+def test_half_characters_come_through_in_both_directions() -> None:
+    request = frames.decode_client(f'{{"id": 7, "data": {HALF}}}')
+    assert isinstance(request.data, msgspec.Raw)
+    assert decode_json(bytes(request.data)) == json.loads(HALF)
+    reply = frames.decode_server(f'{{"type": "reply", "id": 7, "data": {HALF}}}')
+    assert isinstance(reply, frames.Reply)
+    assert isinstance(reply.data, msgspec.Raw)
+    assert decode_json(bytes(reply.data)) == json.loads(HALF)
+
+
+def test_a_frame_with_half_characters_is_checked_all_the_same() -> None:
+    with pytest.raises(frames.NotUnderstood, match="unknown field `path`"):
+        frames.decode_client(f'{{"id": 7, "path": "/", "data": {HALF}}}')
 
 
 def test_a_client_passes_over_what_a_later_server_adds() -> None:

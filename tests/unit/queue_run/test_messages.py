@@ -1,6 +1,7 @@
 """A value is encoded once, in the form that clients get."""
 
 import enum
+import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from queue_run.errors import MessageTooLarge, NotEncodable
-from queue_run.messages import Form, Message, encode, encode_json, error_message
+from queue_run.messages import Form, Message, decode_json, encode, encode_json, error_message
 from queue_run.queues import PushedJob
 
 LIMIT = 1024
@@ -83,7 +84,6 @@ def test_bytes_become_a_binary_frame(value: object) -> None:
         (Model(), b'{"n":1}'),
         ({"list": [Model(), Point(0, 0)]}, b'{"list":[{"n":1},{"x":0,"y":0}]}'),
         ({"bytes": b"x"}, b'{"bytes":"eA=="}'),
-        (math.nan, b"null"),
     ],
     ids=repr,
 )
@@ -124,10 +124,142 @@ def test_a_value_that_contains_itself_is_refused() -> None:
         encode(value, limit=LIMIT)
 
 
-@pytest.mark.parametrize("value", ["\ud800", ["\ud800"], {"\ud800": 1}], ids=ascii)
-def test_half_a_character_is_refused(value: object) -> None:
+def test_a_text_with_half_a_character_is_refused() -> None:
     with pytest.raises(NotEncodable, match="surrogates not allowed"):
-        encode(value, limit=LIMIT)
+        encode("\ud800", limit=LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (["\ud83d"], b'["\\ud83d"]'),
+        ({"\udc00": [{"a": "x\ud83dy"}]}, b'{"\\udc00":[{"a":"x\\ud83dy"}]}'),
+        (
+            {"whole": "\U0001f600", "half": "\ud83d"},
+            '{"whole":"\U0001f600","half":"\\ud83d"}'.encode(),
+        ),
+    ],
+)
+def test_half_a_character_is_escaped_in_json(value: object, data: bytes) -> None:
+    assert encode_json(value) == data
+    assert decode_json(data) == value == json.loads(data)
+
+
+class Price(float):
+    """A float of a class of its own."""
+
+
+class Count(int):
+    """The same of an int."""
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Scalar:
+    """Has the shape of a scalar of numpy."""
+
+    shape = ()
+
+    def __init__(self, value: float | bool) -> None:
+        self.value = value
+
+    def item(self) -> float | bool:
+        return self.value
+
+
+class Bag(dict[str, Any]):
+    """A dict of a class of its own."""
+
+
+@pytest.mark.parametrize(
+    ("value", "data"),
+    [
+        (Price(1.5), b"1.5"),
+        ({"a": [Count(2), Level.HIGH, Price(0)]}, b'{"a":[2,3,0.0]}'),
+        ([Scalar(1.5), Scalar(2), Scalar(True)], b"[1.5,2,true]"),
+        (Bag(a=(Price(1.0),)), b'{"a":[1.0]}'),
+        ({True: 1, False: 2, None: 3}, b'{"true":1,"false":2,"null":3}'),
+        ({1.5: 1, Count(2): 2, Price(4): 4, Level.HIGH: 3}, b'{"1.5":1,"2":2,"4.0":4,"3":3}'),
+        (
+            {"a": {None: {"b": Decimal("1.5"), "c": date(2024, 1, 2)}}},
+            b'{"a":{"null":{"b":"1.5","c":"2024-01-02"}}}',
+        ),
+        ({None: Room("lobby", ["\ud83d"])}, b'{"null":{"name":"lobby","members":["\\ud83d"]}}'),
+        (
+            {None: Model(), "p": Point(1, 2), "e": Color.RED},
+            b'{"null":{"n":1},"p":{"x":1,"y":2},"e":"red"}',
+        ),
+        ({"null": None, "b": b"x"}, b'{"null":null,"b":"eA=="}'),
+    ],
+)
+def test_what_json_dumps_would_write_is_written_so(value: object, data: bytes) -> None:
+    assert encode_json(value) == data
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (math.nan, ""),
+        (-math.inf, ""),
+        ([1, math.nan], " - at `$[1]`"),
+        ([2**70, -math.nan], " - at `$[1]`"),
+        ({"s": [Room("lobby", []), Room(math.inf, [])]}, " - at `$.s[1].name`"),  # type: ignore[arg-type]
+        ({"items": [{}, {"price": math.inf}]}, " - at `$.items[1].price`"),
+        ({"a b": {1: Price(math.nan)}}, " - at `$['a b']['1']`"),
+        ({"n": Scalar(math.nan)}, " - at `$.n`"),
+        ({"p": Point(1, math.nan)}, " - at `$.p.y`"),  # type: ignore[arg-type]
+        ({"none": None, "\ud83d": [math.nan]}, r" - at `$['\ud83d'][0]`"),
+        ((None, {"x": (1, math.nan)}), " - at `$[1].x[1]`"),
+    ],
+    ids=ascii,
+)
+def test_what_is_no_number_is_an_error_that_names_the_field(value: object, path: str) -> None:
+    with pytest.raises(NotEncodable) as caught:
+        encode_json(value)
+    assert str(caught.value).endswith(f"is no number of JSON{path}")
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (
+            {"items": [1, 2, 3, {"price": 1j}]},
+            "objects of type complex have no JSON form - at `$.items[3].price`",
+        ),
+        ({"a": {(1, 2): 1}}, "tuple is no key of a JSON object - at `$.a['(1, 2)']`"),
+        ({"a": [{None: object()}]}, "objects of type object have no JSON form - at `$.a[0].None`"),
+    ],
+    ids=ascii,
+)
+def test_what_cannot_be_sent_is_named_with_its_place(value: object, path: str) -> None:
+    with pytest.raises(NotEncodable) as caught:
+        encode_json(value)
+    assert str(caught.value).endswith(path)
+
+
+def test_what_is_deep_and_has_a_null_is_sent() -> None:
+    value: Any = None
+    for _ in range(700):
+        value = [value]
+    assert encode_json(value) == b"[" * 700 + b"null" + b"]" * 700
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[NaN]", '["\\ud83d", NaN]', '{"a":"\\ud83d"', "x\\ud83d"]
+)
+def test_what_is_no_json_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode_json(text)
+    with pytest.raises(ValueError, match=r"."):
+        decode_json(text.encode())
+
+
+@pytest.mark.parametrize("start", ["", '["\\ud83d",'])
+def test_json_that_is_nested_too_deeply_says_so(start: str) -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decode_json(start + "[" * 100_000 + "]" * 100_000)
 
 
 @pytest.mark.parametrize("value", ["x" * 101, b"x" * 101, ["x" * 97]], ids=FORMS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 import threading
 import time
@@ -276,7 +277,6 @@ def test_the_id_of_a_job_may_be_the_payload_of_another(celery: RecordingCelery) 
     "push",
     [
         lambda: queues.get("mail").push("\ud800"),
-        lambda: queues.get("mail").push({"a": "\ud800"}),
         lambda: queues.get("mail").push(1, params={"a": "\ud800"}),
         lambda: queues.get("mail").push(1, params={"\ud800": "a"}),
         lambda: queues.get("mail").group("\ud800").push(1),
@@ -288,6 +288,40 @@ def test_what_is_no_unicode_is_refused_at_once(
 ) -> None:
     with pytest.raises(NotEncodable):
         push()
+    assert celery.sent == []
+
+
+def test_half_characters_in_a_payload_are_pushed_as_json_has_them(celery: RecordingCelery) -> None:
+    queues.get("mail").push({"text": "\ud83d"})
+    assert celery.payloads == [{"text": "\ud83d"}]
+
+
+@pytest.mark.parametrize("levels", [101, 500, 5000])
+def test_a_payload_that_is_nested_too_deeply_is_refused_at_once(
+    celery: RecordingCelery, levels: int
+) -> None:
+    payload: Any = 1
+    for _ in range(levels):
+        payload = {"a": payload} if levels == 101 else [payload]
+    with pytest.raises(NotEncodable, match="nested"):
+        queues.get("mail").push(payload)
+    assert celery.sent == []
+
+
+def test_a_payload_is_pushed_up_to_the_deepest_level(celery: RecordingCelery) -> None:
+    payload: Any = 1
+    for _ in range(100):
+        payload = [payload]
+    queues.get("mail").push(payload)
+    assert celery.payloads == [payload]
+
+
+@pytest.mark.parametrize("payload", [math.nan, {"a": [1, math.inf]}])
+def test_a_payload_with_what_is_no_number_is_refused(
+    celery: RecordingCelery, payload: object
+) -> None:
+    with pytest.raises(NotEncodable, match="is no number of JSON"):
+        queues.get("mail").push(payload)
     assert celery.sent == []
 
 

@@ -303,6 +303,10 @@ def test_what_is_json_for_certain_must_fit_too(data: str, wanted: Any, text: str
         ("", "auto", ""),
         ("[" * 100_000, "auto", "[" * 100_000),
         ("NaN", "auto", "NaN"),
+        (r'{"text":"\ud83d"}', "auto", {"text": "\ud83d"}),
+        (r'{"text":"\ud83d"}', "json", {"text": "\ud83d"}),
+        (r'{"text":"\ud83d"}', "text", r'{"text":"\ud83d"}'),
+        (r'{"text":"\ud83d"', "auto", r'{"text":"\ud83d"'),
         (b'{"a": 1}', "auto", b'{"a": 1}'),
         ('{"a": 1}', "json", {"a": 1}),
         ('{"a": 1}', "text", '{"a": 1}'),
@@ -311,6 +315,12 @@ def test_what_is_json_for_certain_must_fit_too(data: str, wanted: Any, text: str
 )
 def test_a_frame_becomes_what_the_route_wants(data: str | bytes, wanted: Any, value: Any) -> None:
     assert decode_data(framed(data), wanted) == value
+
+
+@pytest.mark.parametrize("wanted", ["auto", "json"])
+def test_json_that_is_nested_too_deeply_is_no_text(wanted: Any) -> None:
+    with pytest.raises(ClientError, match="this path takes JSON: the JSON is nested too deeply"):
+        decode_data(framed("[" * 20_000 + "]" * 20_000), wanted)
 
 
 @pytest.mark.parametrize(

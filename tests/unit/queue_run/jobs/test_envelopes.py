@@ -76,7 +76,7 @@ def test_what_is_no_unicode_does_not_keep_a_job_from_its_end() -> None:
     letter = DeadLetter(job=job, attempts=1, failed_at=0.0, error="no \udcff")
     found = decode_dead_letter(encode(letter))
     assert found.error == "no ?"
-    assert found.job.payload == {"?": ["a?", 2**64]}
+    assert found.job.payload == job.payload
 
 
 @pytest.mark.parametrize(
