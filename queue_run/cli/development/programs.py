@@ -15,10 +15,36 @@ JOB_POOL = ("-P", "threads", "-c", "10")
 ROOT_IS_FINE = ("-W", "ignore:You're running the worker with superuser privileges")
 
 
-def application_programs(
+def push_server(settings: Settings, environ: Mapping[str, str]) -> Program:
+    return Program(
+        name="web",
+        command=(sys.executable, "-m", "push_server"),
+        environ=environ,
+        cwd=settings.app_path,
+        # It drains: the workers have to answer what it has read.
+        stops=StopStage.FIRST,
+    )
+
+
+def sockets_worker(
+    settings: Settings, environ: Mapping[str, str], ready: Path, beside: bool
+) -> Program:
+    """The worker of messages.
+
+    Args:
+        ready: a file that it makes when it is ready.
+        beside: another one runs, which has the usual name.
+    """
+    name = ("-n", "sockets2@%h") if beside else ()
+    return _worker(
+        "sockets", settings, environ, *name, module=(_module("sockets_worker"), str(ready))
+    )
+
+
+def jobs_worker(
     settings: Settings, environ: Mapping[str, str], *, folder: Path, own_broker: bool
-) -> list[Program]:
-    """The push server and the two workers, of which the one of jobs has beat as its child.
+) -> Program:
+    """The worker of jobs, which has beat as its child.
 
     Args:
         folder: for files of the session.
@@ -26,25 +52,12 @@ def application_programs(
     """
     # So beat starts anew with the files; what it has in its own file keeps their last runs.
     beat = ("-B", "-s", str(folder / "beat-schedule"))
-    return [
-        Program(
-            name="web",
-            command=(sys.executable, "-m", "push_server"),
-            environ=environ,
-            cwd=settings.app_path,
-            # It drains: the workers have to answer what it has read.
-            stops=StopStage.FIRST,
-        ),
-        _worker("sockets", settings, environ),
-        _worker(
-            "jobs",
-            settings,
-            environ,
-            *beat,
-            pool=JOB_POOL,
-            module="queue_run.cli.development.jobs_worker" if own_broker else "celery",
-        ),
-    ]
+    module = _module("jobs_worker") if own_broker else "celery"
+    return _worker("jobs", settings, environ, *beat, pool=JOB_POOL, module=(module,))
+
+
+def _module(name: str) -> str:
+    return f"queue_run.cli.development.{name}"
 
 
 def _worker(
@@ -53,13 +66,13 @@ def _worker(
     environ: Mapping[str, str],
     *options: str,
     pool: tuple[str, ...] | None = None,
-    module: str = "celery",
+    module: tuple[str, ...],
 ) -> Program:
     arguments = worker_arguments(serve, settings, pool)
     return Program(
         name=serve,
         # Without Celery's banner of thirty lines, which every change of a file would repeat.
-        command=(sys.executable, *ROOT_IS_FINE, "-m", module, "--quiet", *arguments, *options),
+        command=(sys.executable, *ROOT_IS_FINE, "-m", *module, "--quiet", *arguments, *options),
         environ=environ,
         cwd=settings.app_path,
         reloads=True,

@@ -3,12 +3,14 @@
 import asyncio
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from queue_run.cli.development import banner, embedded_redis
 from queue_run.cli.development.console import Console
-from queue_run.cli.development.programs import application_programs
+from queue_run.cli.development.programs import jobs_worker, push_server, sockets_worker
 from queue_run.cli.development.readiness import reachable_host, wait_until_ready
+from queue_run.cli.development.reloading import Reloader
 from queue_run.cli.development.stop_signals import StopSignals
 from queue_run.cli.development.watch import changes, describe
 from queue_run.cli.environment import for_development, is_set
@@ -37,6 +39,7 @@ class Session:
         self._port = port
         self._console = console
         self._signals = StopSignals()
+        self._reloader: Reloader | None = None
 
     async def run(self) -> None:
         """Run until stopped.
@@ -60,7 +63,7 @@ class Session:
     async def _work(self, supervisor: Supervisor, groups: ProcessGroups, folder: Path) -> None:
         # Watching begins first: a change while the workers load the application is seen.
         await asyncio.gather(
-            self._reload_on_change(supervisor), self._run_programs(supervisor, groups, folder)
+            self._reload_on_change(), self._run_programs(supervisor, groups, folder)
         )
 
     async def _run_programs(
@@ -73,11 +76,19 @@ class Session:
         own_broker = not is_set(self._environ, "redis_url") and not is_set(
             self._environ, "broker_url"
         )
-        for program in application_programs(
-            self._settings, environ, folder=folder, own_broker=own_broker
-        ):
-            supervisor.add(program)
-        await asyncio.gather(supervisor.watch(), self._announce(supervisor, redis_url))
+        supervisor.add(push_server(self._settings, environ))
+        self._reloader = reloader = Reloader(
+            partial(sockets_worker, self._settings, environ),
+            jobs_worker(self._settings, environ, folder=folder, own_broker=own_broker),
+            folder=folder,
+            supervisor=supervisor,
+            groups=groups,
+            console=self._console,
+        )
+        reloader.start()
+        await asyncio.gather(
+            supervisor.watch(), reloader.run(), self._announce(supervisor, redis_url)
+        )
 
     async def _start_redis(
         self, supervisor: Supervisor, groups: ProcessGroups, folder: Path
@@ -109,11 +120,13 @@ class Session:
             )
         )
 
-    async def _reload_on_change(self, supervisor: Supervisor) -> None:
+    async def _reload_on_change(self) -> None:
         try:
             async for names in changes(self._settings.app_path):
                 self._console.say(f"{describe(names)} changed: the workers restart")
-                supervisor.reload()
+                # Without workers yet there is nothing to reload: they will load what is there.
+                if self._reloader is not None:
+                    self._reloader.ask()
         except OSError as error:
             self._console.say(f"warning: files are not watched: {error}")
 

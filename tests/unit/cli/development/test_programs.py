@@ -3,13 +3,23 @@
 from pathlib import Path
 
 from queue_run.cli.development import banner
-from queue_run.cli.development.programs import application_programs
+from queue_run.cli.development.programs import jobs_worker, push_server, sockets_worker
 from queue_run.cli.supervision.reporter import Program
 from queue_run.settings import Settings
 
 
 def programs_of(settings: Settings, *, own_broker: bool = False) -> list[Program]:
-    return application_programs(settings, {}, folder=Path("/session"), own_broker=own_broker)
+    folder = Path("/session")
+    return [
+        push_server(settings, {}),
+        sockets_worker(settings, {}, folder / "ready", False),
+        jobs_worker(settings, {}, folder=folder, own_broker=own_broker),
+    ]
+
+
+def test_a_worker_beside_another_one_has_a_name_of_its_own() -> None:
+    beside = " ".join(sockets_worker(Settings(), {}, Path("/session/ready"), True).command)
+    assert beside.endswith(" -n sockets2@%h")
 
 
 def test_only_the_workers_restart_on_a_change(tmp_path: Path) -> None:
@@ -30,7 +40,8 @@ def test_the_push_server_stops_before_the_workers() -> None:
 def test_each_worker_serves_its_queue_of_the_namespace() -> None:
     settings = Settings(namespace="shop", log_level="DEBUG")
     _, sockets, jobs = (" ".join(each.command) for each in programs_of(settings))
-    assert "-m celery --quiet -A worker worker -P solo -Q shop.sockets " in sockets
+    own = "-m queue_run.cli.development.sockets_worker /session/ready"
+    assert f"{own} --quiet -A worker worker -P solo -Q shop.sockets " in sockets
     assert sockets.endswith("-n sockets@%h -l DEBUG")
     assert "-m celery --quiet -A worker worker -P threads -c 10 -X shop.sockets " in jobs
     for command in (sockets, jobs):
