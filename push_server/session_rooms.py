@@ -15,13 +15,14 @@ import logging
 from typing import Any, NamedTuple
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from push_server.connections import Connection, Connections
 from push_server.epoch import END
 from push_server.position import Position
 from queue_run.channel.listener import ANSWER_TIMEOUT, Offset, format_offset, parse_offset
 from queue_run.channel.memberships import LATER
+from queue_run.complaints import Complaints
 from queue_run.ids import UserId
 from queue_run.keys import Keys
 
@@ -123,6 +124,7 @@ class SessionRooms:
         self._waiting: collections.deque[Change] = collections.deque()
         #: Sessions of which Redis is to be told that they are here, or have just ended.
         self._told: dict[str, bool] = {}
+        self._complaints = Complaints(log)
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         #: Those that are asked for next.
@@ -180,14 +182,28 @@ class SessionRooms:
         self._asked = None
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                # First what this server knows better.
-                for _ in range(1 + max(len(self._told), len(self._waiting)) // PIPELINE_SIZE):
-                    await self._write_some()
+                # First what this server knows better. A Redis that is full takes none of it.
+                with contextlib.suppress(OutOfMemoryError):
+                    for _ in range(1 + max(len(self._told), len(self._waiting)) // PIPELINE_SIZE):
+                        await self._write_some()
                 *found, end = await self._pipeline_of(sessions).execute()
         except (RedisError, OSError) as error:
             log.error("sessions cannot be read: %s", str(error) or type(error))
             return [None] * len(sessions)
-        return [_recalled(each, end) for each in found]
+        recalled = [_recalled(each, end) for each in found]
+        if self._told or self._waiting:
+            pairs = zip(sessions, recalled, strict=True)
+            return [self._with_what_waits(session, each) for (session, _), each in pairs]
+        return list(recalled)
+
+    def _with_what_waits(self, session: str, recalled: Recalled) -> Recalled:
+        """What is known here, and Redis has not taken."""
+        rooms = set(recalled.rooms)
+        for change in self._waiting:
+            if change.session == session:
+                (rooms.add if change.joins else rooms.discard)(change.room)
+        alive = recalled.alive or session in self._told
+        return recalled._replace(alive=alive, rooms=list(rooms))
 
     def _pipeline_of(self, sessions: list[tuple[str, UserId | None]]) -> Any:
         keys = self._keys
@@ -217,7 +233,13 @@ class SessionRooms:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     await self._write_some()
             except (RedisError, OSError) as error:
-                log.warning("the rooms of sessions wait for Redis: %s", str(error) or type(error))
+                why = str(error) or type(error)
+                self._complaints.tell(
+                    "sessions",
+                    "the rooms of sessions wait for Redis: %s",
+                    why,
+                    level=logging.WARNING,
+                )
                 await asyncio.sleep(PAUSE)
 
     async def close(self) -> None:

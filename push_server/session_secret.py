@@ -26,12 +26,12 @@ async def agree(client: redis.asyncio.Redis, keys: Keys, seals: Seals) -> None:
     Raises:
         redis.exceptions.RedisError: when Redis does not answer.
     """
-    async with client.pipeline(transaction=False) as pipeline:
-        pipeline.set(keys.session_secret, seals.secret, nx=True)
-        pipeline.get(keys.session_secret)
-        given, found = await pipeline.execute()
-    secret = cast("bytes | None", found)
-    if given or secret is None or secret == seals.secret:
+    secret = cast("bytes | None", await client.get(keys.session_secret))
+    if secret is None:
+        # Only then: a Redis that is full takes nothing.
+        await client.set(keys.session_secret, seals.secret, nx=True)
+        secret = cast("bytes | None", await client.get(keys.session_secret))
+    if secret is None or secret == seals.secret:
         return
     if len(secret) < _TOO_FEW:
         # Whoever wrote it: with it, anybody could make sessions.

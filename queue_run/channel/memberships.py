@@ -28,7 +28,8 @@ SESSION_CHANGE = """
 local offset = redis.call(unpack(ARGV, 5))
 if offset and redis.call('EXISTS', KEYS[2]) == 1 then
   if ARGV[1] == '1' then
-    if redis.call('HLEN', KEYS[3]) < tonumber(ARGV[4]) then
+    local rooms, known = redis.call('HLEN', KEYS[3]), redis.call('HEXISTS', KEYS[3], ARGV[2])
+    if known == 1 or rooms < tonumber(ARGV[4]) then
       redis.call('HSET', KEYS[3], ARGV[2], offset)
     end
     redis.call('PEXPIRE', KEYS[3], ARGV[3])

@@ -312,6 +312,29 @@ async def test_what_waits_at_the_end_is_written(redis_url: str, keys: Keys) -> N
         assert await reading.rooms_of("s") == ["hall"]
 
 
+async def test_a_redis_that_is_full_hides_nothing_that_is_known_here(
+    own_redis: RedisServer, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_rooms, "PAUSE", 0.02)
+    async with keeping(own_redis.url, keys) as kept, keeping(own_redis.url, keys) as other:
+        kept.rooms.opened("before")
+        kept.changed("before", "hall", joins=True)
+        assert await alive(kept, "before")
+        await kept.client.config_set("maxmemory", "1")
+        kept.rooms.opened("meanwhile")
+        kept.changed("meanwhile", "garden", joins=True)
+        kept.changed("before", "hall", joins=False)
+        assert await alive(kept, "before")
+        assert await alive(kept, "meanwhile")
+        assert await kept.rooms_of("meanwhile") == ["garden"]
+        assert await kept.rooms_of("before") == []
+        # Another one knows what Redis has taken.
+        assert await alive(other, "before")
+        await kept.client.config_set("maxmemory", "0")
+        await other.until("meanwhile", "garden")
+        await other.until("before")
+
+
 async def test_while_redis_is_away_nothing_is_known_and_nothing_forgotten(
     own_redis: RedisServer,
     keys: Keys,

@@ -86,3 +86,6 @@ def test_a_session_has_no_more_rooms_than_it_may_have(redis_url: str, keys: Keys
             write(client, keys, of_session(f"room {number}", joins=True))
         assert len(client.hgetall(keys.session_rooms("s"))) == 3
         assert client.xlen(keys.broadcast) == 9
+        # One of them may be joined anew.
+        offset = write(client, keys, of_session("room 1", joins=True))
+        assert client.hget(keys.session_rooms("s"), "room 1") == offset.encode()
