@@ -4,6 +4,7 @@ import logging
 from typing import cast
 
 import redis.asyncio
+from redis.exceptions import RedisError
 
 from queue_run.errors import InvalidEnvelope
 from queue_run.keys import Keys
@@ -50,6 +51,14 @@ class Application:
             len(manifest.queues),
             manifest.version,
         )
+
+    async def load_failure(self) -> str | None:
+        """Why workers cannot load the application, if a client may be told."""
+        try:
+            said = await self._client.get(self._keys.load_failure)
+        except (RedisError, OSError):
+            return None
+        return cast("bytes", said).decode(errors="replace") if said else None
 
     @property
     def known(self) -> bool:

@@ -39,6 +39,8 @@ class Keys:
         self.presence_lease = f"{namespace}:presence-lease"
         #: What the workers offer (`queue_run.manifest`).
         self.manifest = f"{namespace}:manifest"
+        #: Why workers cannot load the application, where clients may be told.
+        self.load_failure = f"{namespace}:load-failure"
         #: Expires unless a worker that serves requests renews it.
         self.socket_workers = f"{namespace}:workers:sockets"
         #: The processes whose machine's clock differs from Redis', by name.

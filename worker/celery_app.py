@@ -14,11 +14,11 @@ from redis.retry import Retry
 
 from queue_run import logs, runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
-from queue_run.errors import SettingsError, UsageError
+from queue_run.errors import ApplicationError, SettingsError, UsageError
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.links import LONGEST_ANSWER, redis_options
 from queue_run.settings import PROCESS_VARIABLE, Settings, without_password
-from worker import loader
+from worker import load_failures, loader
 from worker.announcer import Announcer
 from worker.around import Around
 from worker.celery_repairs import repair_celery
@@ -57,6 +57,9 @@ def create_app() -> Celery:
         own_logging = OwnLogging(_quiet_celery)
         routes = loader.load(settings.app_path)
         _check_visibility(settings, routes)
+    except ApplicationError as error:
+        load_failures.tell(settings, error)
+        _exit(str(error))
     except UsageError as error:
         _exit(str(error))
     app.conf.update(
@@ -181,6 +184,7 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
             clock=runtime.current().clock,
             name=f"worker {sender.hostname}",
         )
+        load_failures.forget(settings)
         announcer.start()
         announcers.append(announcer)
         if serves_sockets and routes.watches_users:

@@ -214,6 +214,15 @@ async def test_an_application_that_is_broken_from_the_start_can_be_mended(
     session = dev({"sockets/index.py": "import no_such_module\n"})
     session.wait_for_output("no_such_module")
     session.wait_for_output("sockets ended (exit code 2, see above)")
+    session.wait_for_output("listens on ")
+    url = session.output.partition("listens on http")[2].split()[0]
+    began = time.monotonic()
+    with pytest.raises(InvalidStatus) as refusal:
+        async with connect(f"ws{url}", open_timeout=DEADLINE):
+            pass
+    assert time.monotonic() - began < 5
+    assert refusal.value.response.status_code == 503
+    assert b"sockets/index.py: line 1: ModuleNotFoundError" in refusal.value.response.body
     write_files(session.app, {"sockets/index.py": ECHO})
     session.wait_until_ready()
     async with connect(session.ws) as client:

@@ -102,7 +102,7 @@ LAYERS: dict[str, list[list[str]]] = {
     "worker": [
         ["around"],
         ["middleware", "time_limits", "timekeeper", "threads"],
-        ["routes", "django_care", "own_logging"],
+        ["routes", "django_care", "own_logging", "load_failures"],
         [
             "loader",
             "listing",

@@ -13,6 +13,7 @@ def test_names_begin_with_the_namespace() -> None:
     assert keys.broadcast == "shop:broadcast"
     assert keys.manifest == "shop:manifest"
     assert keys.socket_workers == "shop:workers:sockets"
+    assert keys.load_failure == "shop:load-failure"
     assert keys.sockets_queue == "shop.sockets"
     assert keys.jobs_queue == "shop.jobs"
     assert keys.server(ServerId("ab12")) == "shop:server:ab12"
