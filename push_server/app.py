@@ -68,6 +68,9 @@ log = logging.getLogger(__name__)
 HANDSHAKE_TIMEOUT = 10
 #: Seconds in which a client must have sent the body of its request.
 BODY_TIMEOUT = 10
+#: Seconds without an answer after which the broker counts as away: two looks at it, and as long as
+#: an answer may take, and some more.
+BROKER_SILENCE = 8.0
 #: Seconds at the end of a shutdown in which close frames are answered.
 CLOSING_TIME = 1.0
 
@@ -189,6 +192,7 @@ class PushServer:
             clock=clock,
         )
         self._services.channel_connected = lambda: self._listener.connected
+        self._services.broker_reached = lambda: self._dispatcher.silence < BROKER_SILENCE
         self._services.notes = lambda: self._timekeeper.notes
         #: The epoch that was in force when offsets were seen to begin anew.
         self._ended_epoch: str | None = None

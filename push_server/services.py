@@ -72,6 +72,8 @@ class Services:
         self.closing = False
         #: Whether Redis answers.
         self.channel_connected: Callable[[], bool] = lambda: False
+        #: Whether the broker answers the dispatcher, over its own link.
+        self.broker_reached: Callable[[], bool] = lambda: True
         #: What an operator should know, though messages are answered.
         self.notes: Callable[[], list[str]] = list
 
@@ -82,6 +84,8 @@ class Services:
             found.append("shutting down")
         if not self.channel_connected():
             found.append("Redis")
+        if not self.broker_reached():
+            found.append("broker")
         if not self.application.available:
             found.append("workers")
         return found

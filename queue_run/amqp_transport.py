@@ -75,8 +75,25 @@ class _SSLTransport(_Sending, amqp_transport.SSLTransport):
     pass
 
 
+class Channel(pyamqp.Channel):
+    """A channel of a link."""
+
+    basic_qos: Any
+
+    def probe(self) -> None:
+        """Have RabbitMQ answer.
+
+        Raises:
+            OSError, AMQPError: when it does not.
+        """
+        # The cheapest question; it changes nothing for a channel that only sends.
+        self.basic_qos(0, 0, False)
+
+
 class Connection(pyamqp.Connection):
     """A link to RabbitMQ."""
+
+    Channel = Channel
 
     # Of py-amqp's, and not in its stubs.
     _transport: Any

@@ -8,6 +8,7 @@ loop only appends to a queue.
 
 import collections
 import logging
+import math
 import queue
 import random
 import threading
@@ -25,6 +26,7 @@ from queue_run.clock import Clock
 from queue_run.envelopes import Turn, Work, encode_batch
 from queue_run.errors import InfrastructureError
 from queue_run.keys import REQUESTS_TASK
+from queue_run.links import PROBE_INTERVAL
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +74,22 @@ class Dispatcher:
         self._woken = False
         self._thread = threading.Thread(target=self._run, name="queue-run-dispatch", daemon=True)
         self._closing = False
+        #: When the broker answered last, or this began to ask (monotonic).
+        self._reached_at = -math.inf
+        #: Whether it has answered over the connection that is there.
+        self._is_there = False
+        #: Whether it has failed since it answered.
+        self._lost = False
 
     def start(self) -> None:
+        self._reached_at = time.monotonic()
         self._thread.start()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the broker has answered over the link of this dispatcher, or since that
+        was started."""
+        return time.monotonic() - self._reached_at
 
     def submit(self, work: Work, names: Sequence[str] | None = None) -> None:
         """Queue a turn or an authentication; never blocks.
@@ -105,16 +120,27 @@ class Dispatcher:
                 self._publish_until_closed()
             except Exception as error:
                 # The thread serves every connection: no failure may end it.
-                if self._is_passing(error):
-                    log.warning("lost the broker, trying again: %s", str(error) or type(error))
-                else:
-                    log.exception("publishing to the broker failed unexpectedly")
-            if self._waiting:
+                if not self._lost:
+                    pause = FIRST_PAUSE
+                self._tell(error)
+                self._lost, self._is_there = True, False
                 time.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._drop_expired()
-            else:
-                pause = FIRST_PAUSE
+
+    def _tell(self, error: Exception) -> None:
+        if not self._is_passing(error):
+            log.exception("publishing to the broker failed unexpectedly")
+        elif self._waiting or not self._lost:
+            log.warning("lost the broker, trying again: %s", str(error) or type(error))
+
+    def _reached(self) -> None:
+        """The broker has answered."""
+        self._reached_at = time.monotonic()
+        self._is_there = True
+        if self._lost:
+            self._lost = False
+            log.warning("the broker is back")
 
     def _is_passing(self, error: Exception) -> bool:
         if isinstance(error, OSError | KombuError | InfrastructureError):
@@ -129,8 +155,10 @@ class Dispatcher:
             target = self._app.amqp.queues[self._queue_name]
             declared = False
             while not (self._closing and not self._waiting):
-                if not self._waiting:
-                    self._wake.get()
+                if not self._waiting and not self._is_woken():
+                    # So it is known before somebody waits for it.
+                    self._probe(producer)
+                    continue
                 self._woken = False
                 while self._waiting:
                     if not declared:
@@ -141,6 +169,22 @@ class Dispatcher:
                     if count >= BUSY_COUNT and len(self._waiting) < BATCH_SIZE:
                         time.sleep(BUSY_PAUSE)
 
+    def _is_woken(self) -> bool:
+        """Wait for work, for a while; at once before the broker was reached for the first time."""
+        try:
+            self._wake.get(timeout=PROBE_INTERVAL if self._is_there else 0.001)
+        except queue.Empty:
+            return False
+        return True
+
+    def _probe(self, producer: Producer) -> None:
+        """Have the broker answer."""
+        # Only our own channels can; all are opened by an answer.
+        probe = getattr(producer.channel, "probe", None)
+        if probe is not None:
+            probe()
+        self._reached()
+
     def _publish_batch(self, producer: Producer, target: Queue) -> int:
         """Publish the oldest work; how many pieces it was."""
         batch = self._next_batch()
@@ -148,6 +192,7 @@ class Dispatcher:
             batch = self._claimed(batch)
             if batch:
                 self._publish(producer, target, [item.work for item in batch])
+                self._reached()
         except BaseException:
             # It may have arrived all the same: push servers take only the first outcome.
             self._waiting.extendleft(reversed(batch))

@@ -62,6 +62,8 @@ class TakingChannel(kombu_redis.Channel):
     pool: Any
     qos: Any
     _flush_brpop_reauth: Callable[[], None]
+    _in_poll: Any
+    _brpop_sent_at: float | None
 
     #: The list of what cannot be read (`queue_run.unreadable`).
     unreadable_key = "unreadable"
@@ -240,6 +242,22 @@ class TakingChannel(kombu_redis.Channel):
     def _push(self, key: str, data: str) -> None:
         """Put a message on a list."""
         self._exchange(("LPUSH", self.global_keyprefix + key, data))
+
+    @property
+    def overdue(self) -> float:
+        """Seconds for which Redis has owed the answer to what was asked for messages."""
+        if not self._in_poll or self._brpop_sent_at is None:
+            return 0.0
+        waited: float = time.monotonic() - self._brpop_sent_at - self.brpop_timeout
+        return max(0.0, waited)
+
+    def probe(self) -> None:
+        """Have Redis answer over the link on which is sent.
+
+        Raises:
+            RedisError, OSError: when it does not.
+        """
+        self._exchange(("PING",))
 
     def _exchange(self, *commands: tuple[str, ...]) -> None:
         """Have Redis do something, over a link of this channel's own.

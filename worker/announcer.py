@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 import redis
 from redis.backoff import NoBackoff
@@ -31,15 +32,20 @@ class Announcer:
         serves_sockets: bool,
         clock: Clock,
         name: str,
+        takes: Callable[[], bool],
     ) -> None:
         """
         Args:
             name: of the worker, for people.
+            takes: whether the worker takes requests now. While it does not, it gives no sign of
+                life.
         """
         self._settings = settings
         self._keys = Keys(settings.namespace)
         self._manifest = manifest
         self._serves_sockets = serves_sockets
+        self._takes = takes
+        self._took = True
         self._redis = redis.Redis.from_url(
             settings.redis_url,
             **redis_options(
@@ -70,6 +76,9 @@ class Announcer:
                 self._timekeeper.renew()
             except (RedisError, OSError) as error:
                 log.warning("could not tell push servers of this worker: %s", error)
+            except Exception:
+                # Without this thread the worker would count as dead.
+                log.exception("telling push servers of this worker failed unexpectedly")
             if self._stopped.wait(self._settings.heartbeat_interval):
                 return
 
@@ -91,9 +100,21 @@ class Announcer:
             log.info("announced %d routes", len(self._manifest.routes))
         self._announced = True
 
+    def _is_taking(self) -> bool:
+        takes = self._takes()
+        if takes != self._took:
+            self._took = takes
+            log.warning(
+                "this worker takes requests again"
+                if takes
+                else "this worker takes no requests: its link to the broker gives no answer, or "
+                "its handlers hold it up. Push servers are not told that it lives"
+            )
+        return takes
+
     def _live(self) -> bool:
         """Renew the sign of life; whether there was one already."""
-        if not self._serves_sockets:
+        if not self._serves_sockets or not self._is_taking():
             return True
         expiry = self._settings.heartbeat_expiry
         return bool(self._redis.set(self._keys.socket_workers, "1", ex=expiry, get=True))

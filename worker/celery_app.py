@@ -183,6 +183,7 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
             serves_sockets=serves_sockets,
             clock=runtime.current().clock,
             name=f"worker {sender.hostname}",
+            takes=lambda: sender.takes and process.takes(),
         )
         load_failures.forget(settings)
         announcer.start()

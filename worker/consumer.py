@@ -5,6 +5,8 @@ its own has written. A message that it cannot use is set aside here (`queue_run.
 whatever it fails with: the worker goes on with the next one.
 """
 
+import math
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,18 +16,26 @@ from celery import Celery, signals
 from celery.concurrency import solo
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request
+from celery.worker.state import active_requests
 from kombu import Message
 from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from queue_run import runtime, unreadable
 from queue_run.keys import JOB_TASK_PREFIX, Keys
+from queue_run.links import LONGEST_ANSWER
 from queue_run.redis_taking import TakingChannel
 from queue_run.redis_transport import Channel
 from worker.drain_gate import DrainGate
 
 #: What says nothing about a message: a link is lost, or the broker did not do its part.
 PASSING = (OSError, RedisError)
+
+
+#: Seconds between two ticks of the loop.
+TICK = 1.0
+#: Seconds without one after which nothing is received here.
+SILENCE = 8.0
 
 
 class Consumer(CeleryConsumer):
@@ -38,6 +48,9 @@ class Consumer(CeleryConsumer):
     task_consumer: Any
     app: Celery
     pool: Any
+
+    #: When the loop came round last (monotonic).
+    _ticked_at = -math.inf
 
     def __init__(
         self, on_task_request: Callable[[Request], object], *arguments: Any, **named: Any
@@ -85,11 +98,33 @@ class Consumer(CeleryConsumer):
             set_aside(message, f"no file here has its task {name!r}")
 
     def on_ready(self) -> None:
+        self._ticked_at = time.monotonic()
         # All queues are consumed by now.
         apart = self.task_consumer.apart
         if apart is not None and isinstance(apart.channel, Channel):
             apart.channel.has_room = self._has_room
         super().on_ready()
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        hub.call_repeatedly(TICK, self._tick)
+
+    def _tick(self) -> None:
+        """The loop that receives messages has come round, and its links are not silent."""
+        apart = self.task_consumer.apart
+        channels = [each.channel for each in (self.task_consumer, apart) if each is not None]
+        if all(getattr(each, "overdue", 0.0) < LONGEST_ANSWER for each in channels):
+            self._ticked_at = time.monotonic()
+
+    @property
+    def takes(self) -> bool:
+        """Whether messages are received here; asked from another thread.
+
+        A job in a solo worker holds its loop, and is no fault: it has a time limit.
+        """
+        if time.monotonic() - self._ticked_at < SILENCE:
+            return True
+        return isinstance(self.pool, solo.TaskPool) and len(active_requests) > 0
 
     def on_close(self) -> None:
         self._drains.clear()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 
 from queue_run.envelopes import Authenticate, Authenticated, Outcome, Turn, Work, encode
 from queue_run.ids import ServerId, server_of
@@ -16,6 +17,8 @@ from worker.threads import HandlerThreads
 
 log = logging.getLogger(__name__)
 
+#: Seconds for which handlers may hold up their loop before the process counts as stuck.
+STALLED = 8.0
 #: Seconds that middleware has at the end of a process, after everything else has ended.
 MIDDLEWARE_TIME = 5.0
 
@@ -44,6 +47,8 @@ class Intake:
         self._max_in_flight = settings.max_in_flight
         self._open = 0
         self._changed = threading.Condition()
+        #: Since when the loop is waited for (monotonic).
+        self._asked_at: float | None = None
 
     def accept(self, batch: list[Work]) -> None:
         """Take requests over; blocks while `max_in_flight` of them run, so that Celery takes no
@@ -68,6 +73,21 @@ class Intake:
             if work.expires < now:
                 log.warning("%s came too late and is dropped", _name(work))
         return [work for work in batch if work.expires >= now]
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which the loop of the handlers has not come round, when last asked here.
+
+        The first call only begins to look.
+        """
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+            self.background.loop.call_soon_threadsafe(self._came_round)
+        return now - self._asked_at
+
+    def _came_round(self) -> None:
+        self._asked_at = None
 
     def drain(self, timeout: float) -> None:
         """Wait until everything accepted is answered and its outcome on the channel, then end.

@@ -23,7 +23,7 @@ from queue_run.jobs.envelopes import HEADER, JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK
 from queue_run.requests import SentMessage
-from worker.intake import Intake
+from worker.intake import STALLED, Intake
 from worker.jobs import DRAIN_TIME, SHARED_DRAIN_TIME, Jobs
 from worker.leases import OVERTIME
 from worker.requests_strategy import strategy_for
@@ -80,6 +80,11 @@ class Process:
     def stop_soon(self) -> None:
         """Tell the jobs of this process and its children, by their signal, to come to an end."""
         self._stopping[0] = 1
+
+    def takes(self) -> bool:
+        """Whether the handlers of this process let each other run; asked from another thread."""
+        intake = self._intake
+        return intake is None or intake.stalled < STALLED
 
     def drain(self) -> None:
         """Finish what this process has accepted, and send what waits."""

@@ -6,8 +6,9 @@ its Redis, or RabbitMQ, and lets all links through it fall silent at once.
 
 import asyncio
 import contextlib
+import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.conftest import new_namespace, write_files
 from tests.faults.proxy import Proxy
 from tests.processes import RedisServer, Stack
 from tests.rabbitmq import RabbitMQ
+from tests.waiting import eventually
 
 APP = {
     "sockets/index.py": """
@@ -208,3 +210,64 @@ async def test_requests_and_jobs_are_back_when_all_links_to_rabbitmq_have_fallen
             took = await break_and_measure(stack, proxy)
     print(took)  # noqa: T201
     assert max(took["requests"], took["jobs"]) <= BACK_WITHIN
+
+
+#: Seconds of a handler that lets no other one run.
+HELD_UP = {
+    "sockets/index.py": """
+import time
+
+async def handler(data):
+    if data.get("hold"):
+        time.sleep(60)
+    return data
+""",
+}
+
+
+def missing(stack: Stack) -> list[str]:
+    """What `/readyz` of the push server says is missing."""
+    status, body = stack.push_servers[0].get("/readyz")
+    found: list[str] = json.loads(body)["missing"]
+    assert (status == 200) == (found == [])
+    return found
+
+
+async def test_readiness_tells_when_the_broker_does_not_answer_and_when_it_is_back(
+    redis_server: RedisServer, own_redis: RedisServer, tmp_path: Path
+) -> None:
+    """Redis answers, and another one is the broker; nobody asks anything meanwhile."""
+    app = write_files(tmp_path / "app", APP)
+    async with Proxy(own_redis.port) as proxy:
+        broker = f"redis://127.0.0.1:{proxy.port}/0"
+        stack = Stack(redis_server.url, app, new_namespace(), BROKER_URL=broker)
+        async with running(stack, "-P", "solo"):
+            proxy.refusing = True
+            proxy.half_open()
+            await eventually_in_thread(
+                lambda: missing(stack) == ["broker", "workers"], "what is missing to be told"
+            )
+            assert "lost the broker" in stack.push_servers[0].output
+            proxy.refusing = False
+            await eventually_in_thread(lambda: missing(stack) == [], "a push server that is ready")
+            assert "the broker is back" in stack.push_servers[0].output
+            async with connected(stack.ws("/?user=ann")) as client:
+                assert await client.ask({"n": 1}) == {"n": 1}
+
+
+@pytest.mark.parametrize("pool", [POOLS[0], POOLS[2]])
+async def test_readiness_tells_when_the_only_worker_is_stuck(
+    redis_server: RedisServer, tmp_path: Path, pool: tuple[str, ...]
+) -> None:
+    app = write_files(tmp_path / "app", HELD_UP)
+    stack = Stack(redis_server.url, app, new_namespace())
+    async with running(stack, *pool):
+        async with connected(stack.ws("/")) as client:
+            await client.send({"hold": True})
+            await eventually_in_thread(lambda: missing(stack) == ["workers"], "a stuck worker")
+            assert "this worker takes no requests" in stack.workers[0].output
+        stack.workers[0].kill()
+
+
+async def eventually_in_thread(check: Callable[[], bool], what: str) -> None:
+    await asyncio.to_thread(eventually, check, what=what)

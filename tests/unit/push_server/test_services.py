@@ -125,5 +125,8 @@ async def test_what_is_missing_is_named() -> None:
     await parts.application.refresh()
     here.channel_connected = lambda: True
     assert here.missing() == []
+    here.broker_reached = lambda: False
+    assert here.missing() == ["broker"]
+    here.broker_reached = lambda: True
     here.closing = True
     assert here.missing() == ["shutting down"]

@@ -1,6 +1,7 @@
 """The dispatcher, on a broker in memory. What it promises on real ones is in
 tests/contract/test_dispatch.py."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -322,3 +323,24 @@ def test_what_was_claimed_is_not_claimed_once_more_when_the_broker_fails(
     assert requests_of(broker) == [["1-0"], ["3-0"]]
     assert failures == []
     assert claimer.asked == [[("s-1", ["a", "b", "c"]), ("s-2", ["d"])]]
+
+
+def test_the_broker_is_asked_while_nobody_asks_anything(broker: Broker) -> None:
+    dispatcher = broker.dispatcher
+    assert dispatcher.silence == math.inf
+    dispatcher.start()
+    eventually(lambda: dispatcher._is_there, what="the first answer")
+    first = dispatcher._reached_at
+    eventually(lambda: dispatcher._reached_at > first, what="another one")
+
+
+def test_it_is_told_once_when_an_idle_dispatcher_loses_the_broker_and_has_it_back(
+    broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    failures: list[Exception] = [OSError("away")] * 4
+    dispatcher = BreakingDispatcher(broker.app, broker.queue, failures)
+    dispatcher.start()
+    eventually(lambda: dispatcher._is_there, what="an answer")
+    assert caplog.text.count("lost the broker") == 1
+    assert caplog.text.count("the broker is back") == 1
+    dispatcher.close(DEADLINE)

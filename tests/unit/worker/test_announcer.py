@@ -1,7 +1,7 @@
 """What workers leave in Redis for push servers."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -55,10 +55,14 @@ def held(fake_redis_url: str, namespace: str) -> Iterator[Redis]:
 
 @contextlib.contextmanager
 def announcing(
-    settings: Settings, manifest: Manifest = MANIFEST, *, serves_sockets: bool = True
+    settings: Settings,
+    manifest: Manifest = MANIFEST,
+    *,
+    serves_sockets: bool = True,
+    takes: Callable[[], bool] = lambda: True,
 ) -> Iterator[None]:
     announcer = Announcer(
-        settings, manifest, serves_sockets=serves_sockets, clock=Clock(), name="one"
+        settings, manifest, serves_sockets=serves_sockets, clock=Clock(), name="one", takes=takes
     )
     announcer.start()
     try:
@@ -131,3 +135,21 @@ def test_without_redis_it_goes_on_trying(
             lambda: caplog.text.count("could not tell push servers") >= 2, what="two attempts"
         )
     assert held.manifest is None
+
+
+def test_a_worker_that_takes_nothing_gives_no_sign_of_life(
+    settings: Settings, held: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    takes = True
+    with announcing(settings, takes=lambda: takes):
+        eventually(lambda: held.alive, what="a sign of life")
+        takes = False
+        eventually(lambda: "takes no requests" in caplog.text, what="a line in the log")
+        held.client.delete(held.keys.socket_workers)
+        # The manifest is renewed all the same.
+        held.client.delete(held.keys.manifest)
+        eventually(lambda: held.manifest, what="the manifest")
+        assert not held.alive
+        takes = True
+        eventually(lambda: held.alive, what="a sign of life")
+    assert "takes requests again" in caplog.text

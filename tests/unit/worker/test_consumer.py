@@ -7,11 +7,12 @@ import pytest
 from celery import Celery
 from celery.concurrency import prefork, solo, thread
 from celery.concurrency.base import BasePool
+from celery.worker.state import active_requests
 from kombu import Message
 
 from queue_run.celery_app import create_celery
 from queue_run.settings import Settings
-from worker.consumer import check_task, has_time_for_requests, serves_requests
+from worker.consumer import SILENCE, Consumer, check_task, has_time_for_requests, serves_requests
 
 GOOD: list[Any] = [[], {}, {}]
 
@@ -102,3 +103,41 @@ def test_drains_share_the_only_place_with_requests(
     worker = SimpleNamespace(pool_cls=pool, concurrency=places)
     assert has_time_for_requests(app_of(), worker) is has_time
     assert has_time_for_requests(app_of("shop.jobs"), worker)
+
+
+class Job:
+    """A request that Celery runs, as far as it counts here."""
+
+
+def consumer_of(pool: object, overdue: float = 0.0) -> Consumer:
+    """A consumer without a worker: what its loop does is done by the test."""
+    made = Consumer.__new__(Consumer)
+    made.pool = pool
+    channel = SimpleNamespace(overdue=overdue)
+    made.task_consumer = SimpleNamespace(channel=channel, apart=SimpleNamespace(channel=channel))
+    return made
+
+
+def test_a_worker_takes_messages_while_its_loop_comes_round() -> None:
+    here = consumer_of(object())
+    found = [here.takes]
+    here._tick()
+    found.append(here.takes)
+    here._ticked_at -= 2 * SILENCE
+    found.append(here.takes)
+    assert found == [False, True, False]
+
+
+def test_a_silent_link_is_no_sign_of_life() -> None:
+    here = consumer_of(object(), overdue=60.0)
+    here._tick()
+    assert not here.takes
+
+
+def test_a_job_that_holds_the_loop_of_a_solo_worker_is_no_fault() -> None:
+    here = consumer_of(solo.TaskPool.__new__(solo.TaskPool))
+    job: Any = Job()
+    active_requests.add(job)
+    while_it_runs = here.takes
+    active_requests.discard(job)
+    assert (while_it_runs, here.takes) == (True, False)

@@ -311,3 +311,18 @@ def test_an_asynchronous_handler_that_does_not_end_is_cancelled(worker: NewWorke
     here.drain(0.01)
     assert events == ["started", "cleaned up"]
     assert here.publisher.published == []
+
+
+def test_a_handler_that_holds_up_the_others_is_noticed(worker: NewWorker) -> None:
+    gate = threading.Event()
+
+    async def hold(data: object) -> None:
+        gate.wait(DEADLINE)
+
+    here = worker(hold)
+    eventually(lambda: here.intake.stalled == 0, what="a loop that comes round")
+    here.intake.accept([turn(inbound("1"))])
+    eventually(lambda: here.intake.stalled > 0.3, what="a loop that stands still")
+    gate.set()
+    here.outcomes(1)
+    eventually(lambda: here.intake.stalled == 0, what="a loop that comes round")
