@@ -9,31 +9,36 @@ import click
 
 from queue_run import logs
 from queue_run.cli.development.console import Console
-from queue_run.cli.production import formation, procfile
+from queue_run.cli.production.folder import working_folder
+from queue_run.cli.production.formation import Formation, for_production
+from queue_run.cli.production.procfile import ProcfileSource
 from queue_run.cli.production.session import ProductionSession
 from queue_run.settings import Settings
 
 
 @click.command("start")
-@click.argument("path", metavar="[PROCFILE]", default="Procfile", type=click.Path(path_type=Path))
+@click.argument("path", metavar="[PROCFILE]", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--processes",
     metavar="NAME=N,...",
     default="",
     help="How many processes of each line; 0 for none [one of each].",
 )
-def command(path: Path, processes: str) -> None:
+def command(path: Path | None, processes: str) -> None:
     """Run the processes of a Procfile on this host, in production.
 
-    Each line 'name: command' is run by /bin/sh, in this folder. A process that ends is started
-    again. Several push servers of one line share their port. What all of them write is one log, its
-    lines marked web.1, worker.1 and so on; each process has its number in QUEUE_RUN_PROCESS.
+    Without PROCFILE, the one in this folder; where there is none, one that comes with queue-run:
+    web, worker, jobs, beat. Each line 'name: command' is run by /bin/sh, in this folder. A process
+    that ends, or cannot be started, is started again. Several push servers of one line share their
+    port. What all of them write is one log, its lines marked web.1, worker.1 and so on; each
+    process has its number in QUEUE_RUN_PROCESS.
 
     \b
     SIGTERM, SIGINT  Stop: push servers first, whose clients still get their answers, then the
                      rest. Workers finish what they run. A second signal kills.
-    SIGHUP           Rolling restart, for new code: each worker is replaced when its successor is
-                     ready, then beat, then the push servers.
+    SIGHUP           Rolling restart, for new code and a new Procfile: each worker is replaced when
+                     its successor is ready, then beat, then the push servers. A folder that was
+                     entered by a link is entered by it anew.
 
     \b
     Examples:
@@ -44,20 +49,20 @@ def command(path: Path, processes: str) -> None:
     """
     settings = Settings.from_env(os.environ)  # Wrong settings end here, before anything starts.
     logs.prepare(settings.secrets)
-    entries = procfile.read(path)
-    counts = formation.read_counts(processes, entries)
-    places = formation.places(
-        entries,
-        counts,
+    given = (path or "", settings.app_dir, sys.argv[0], sys.executable)
+    folder = working_folder(os.environ, given)
+    formation = Formation(
+        folder=folder,
+        procfile=ProcfileSource(folder.name, path),
+        processes=processes,
         settings=settings,
-        environ=formation.for_production(os.environ),
-        cwd=Path.cwd(),
+        environ=folder.environ(for_production(os.environ)),
     )
     console = Console(
         sys.stdout,
         environ=os.environ,
         own="start",
-        names=[place.program.name for place in places],
+        names=[place.program.name for place in formation.places()],
         again="a second signal kills at once",
     )
-    asyncio.run(ProductionSession(places, settings=settings, console=console).run())
+    asyncio.run(ProductionSession(formation, settings=settings, console=console).run())

@@ -73,6 +73,10 @@ class Console:
             how, when = describe_exit(status), f"in {delay:g} s"
         self.say(f"{program.name} ended ({how}): it starts again {when}")
 
+    def not_started(self, program: Program, error: OSError, *, delay: float) -> None:
+        reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        self.say(f"{program.name} cannot be started ({reason}): it is tried again in {delay:g} s")
+
     def killed(self, program: Program, *, after: float) -> None:
         self.say(f"{program.name} did not end within {after:g} s: killed")
 

@@ -1,5 +1,6 @@
 """Which processes of a Procfile run, and how many of each."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from queue_run.cli.errors import CommandError
-from queue_run.cli.production.procfile import Entry, Role
+from queue_run.cli.production.folder import Folder
+from queue_run.cli.production.procfile import Entry, ProcfileSource, Role
 from queue_run.cli.supervision.reporter import Program, StopStage
 from queue_run.settings import PROCESS_VARIABLE, Settings, variable_name
 
@@ -22,7 +24,7 @@ class Place:
     """A place that one process holds, and its successors after it.
 
     Attributes:
-        program: what holds it now.
+        program: what holds it now, or is to.
         overlaps: a successor may run beside it.
     """
 
@@ -30,12 +32,45 @@ class Place:
     role: Role
     overlaps: bool
 
-    def successor(self) -> Program:
-        """The same program with another node name, for a process that runs beside this one."""
-        environ = self.program.environ
-        number = environ[PROCESS_VARIABLE]
+    def successor(self, program: Program | None = None) -> Program:
+        """A program (the same, if none is given) with another node name than the one that holds
+        the place, for a process that runs beside it."""
+        number = self.program.environ[PROCESS_VARIABLE]
         other = number.removesuffix(SUCCESSOR) if number.endswith(SUCCESSOR) else number + SUCCESSOR
-        return replace(self.program, environ={**environ, PROCESS_VARIABLE: other})
+        program = program or self.program
+        return replace(program, environ={**program.environ, PROCESS_VARIABLE: other})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formation:
+    """What is to run, told anew from the files as they are.
+
+    Attributes:
+        processes: the counts, as in `read_counts`.
+        environ: of all processes, but for what each has of its own.
+    """
+
+    folder: Folder
+    procfile: ProcfileSource
+    processes: str
+    settings: Settings
+    environ: Mapping[str, str]
+
+    def places(self) -> list[Place]:
+        """A place for each process that is to run, in the order of the Procfile.
+
+        Raises:
+            CommandError: if nothing can be started as things are.
+        """
+        self.folder.now()
+        entries = self.procfile.read()
+        return places(
+            entries,
+            read_counts(self.processes, entries),
+            settings=self.settings,
+            environ=self.environ,
+            cwd=self.folder.name,
+        )
 
 
 def read_counts(text: str, entries: Sequence[Entry]) -> dict[str, int]:
@@ -86,11 +121,21 @@ def for_production(environ: Mapping[str, str]) -> dict[str, str]:
     # Their output is a pipe, which Python would fill before it writes a line.
     child.setdefault("PYTHONUNBUFFERED", "1")
     # A service manager names this command by its path: `python` and `celery` are beside it.
-    beside = str(Path(sys.executable).parent)
+    beside = str(_commands_folder())
     path = environ.get("PATH", os.defpath)
     if beside not in path.split(os.pathsep):
         child["PATH"] = os.pathsep.join((beside, path))
     return child
+
+
+def _commands_folder() -> Path:
+    """The folder of this command, by the name that it was started by."""
+    interpreter, command = Path(sys.executable).parent, Path(sys.argv[0]).parent
+    with contextlib.suppress(OSError):
+        # An installed command begins with the path of its interpreter, links resolved.
+        if command.is_absolute() and command.samefile(interpreter):
+            return command
+    return interpreter
 
 
 def _places_of(

@@ -1,6 +1,7 @@
 """Reads a Procfile: one line `name: command` for each kind of process. No process in here."""
 
 import enum
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,45 @@ class Entry:
         if BEAT.search(self.command):
             return Role.BEAT
         return Role.WORKER if WORKER.search(self.command) else Role.OTHER
+
+
+#: What runs where an application has no Procfile: the same as this project's own.
+DEFAULT = Path(__file__).with_name("Procfile")
+CUSTOMARY = "Procfile"
+
+
+class ProcfileSource:
+    """Where the lines come from: a file that was named, the folder's Procfile, or the default.
+
+    Args:
+        folder: the processes' folder; a relative path begins there.
+        named: what the caller named; None for the folder's own, if there is one.
+    """
+
+    def __init__(self, folder: Path, named: Path | None) -> None:
+        self._path = folder / (named or CUSTOMARY)
+        # Also where there is none now: who has had a file once has lost it, when it is gone.
+        self._required = named is not None or os.path.lexists(self._path)
+        # Read now: a deployment may remove the files that this process was started from.
+        self._default = read(DEFAULT)
+
+    def read(self) -> list[Entry]:
+        """The lines as they are now.
+
+        Raises:
+            CommandError: if the file cannot be read, or is no Procfile.
+        """
+        if not self._required and not os.path.lexists(self._path):
+            return self._default
+        self._required = True
+        return read(self._path)
+
+    def described(self) -> str:
+        """Where the lines come from, in words."""
+        if self._required:
+            return str(self._path)
+        names = ", ".join(entry.name for entry in self._default)
+        return f"there is no {self._path}: queue-run's own is used, with {names}"
 
 
 def read(path: Path) -> list[Entry]:

@@ -50,5 +50,8 @@ class Readiness:
     ) -> None:
         self._reporter.exited(program, status, delay=delay, output=output)
 
+    def not_started(self, program: Program, error: OSError, *, delay: float) -> None:
+        self._reporter.not_started(program, error, delay=delay)
+
     def killed(self, program: Program, *, after: float) -> None:
         self._reporter.killed(program, after=after)

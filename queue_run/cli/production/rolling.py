@@ -23,10 +23,11 @@ READY_DEADLINE = 60.0
 
 
 class RollingRestart:
-    """Restarts all processes in turn.
+    """Restarts all processes in turn, as the files are now.
 
     Args:
-        places: each is updated when its process was replaced.
+        places: those that there are; updated with each process that was replaced, came or went.
+        wanted: those that there are to be.
         grace: seconds that a process which did not come up has to end.
         deadline: seconds that a process has to come up.
         say: writes a line of our own.
@@ -34,7 +35,8 @@ class RollingRestart:
 
     def __init__(
         self,
-        places: Iterable[Place],
+        places: list[Place],
+        wanted: Iterable[Place],
         *,
         supervisor: Supervisor,
         groups: ProcessGroups,
@@ -43,7 +45,8 @@ class RollingRestart:
         say: Callable[[str], None],
         deadline: float = READY_DEADLINE,
     ) -> None:
-        self._places = sorted(places, key=lambda place: ORDER.index(place.role))
+        self._places = places
+        self._wanted = sorted(wanted, key=lambda place: ORDER.index(place.role))
         self._supervisor = supervisor
         self._groups = groups
         self._readiness = readiness
@@ -52,30 +55,62 @@ class RollingRestart:
         self._deadline = deadline
 
     async def run(self) -> bool:
-        """Restart all; False if one did not come up, and those after it are as they were.
-
-        Raises:
-            OSError: if the system starts no process.
-        """
-        for place in self._places:
-            renewed = await (self._replace(place) if place.overlaps else self._restart(place))
-            if not renewed:
+        """Restart all; False if one did not come up, and those after it are as they were."""
+        for wanted in self._wanted:
+            if not await self._renew(wanted):
                 self._say("the rolling restart has ended there: mend it, and send SIGHUP again")
                 return False
+        await self._remove_others()
         self._say("rolling restart: done")
         return True
 
-    async def _replace(self, place: Place) -> bool:
+    async def _renew(self, wanted: Place) -> bool:
+        name = wanted.program.name
+        place = next((each for each in self._places if each.program.name == name), None)
+        if place is None:
+            return await self._add(wanted)
+        if place.overlaps and wanted.overlaps:
+            renewed = await self._replace(place, place.successor(wanted.program))
+        else:
+            renewed = await self._restart(place, wanted)
+        if renewed:
+            place.role, place.overlaps = wanted.role, wanted.overlaps
+        return renewed
+
+    async def _replace(self, place: Place, new: Program) -> bool:
         """The new process first; the old one stops when the new one is ready."""
-        old, new = place.program, place.successor()
+        old = place.program
         self._say(f"rolling restart: {old.name}, the new one starts")
-        ready = self._readiness.expect(new, place.role)
-        child = await self._start(new)
+        if problem := await self._bring_up(new, place.role):
+            self._say(f"the new {old.name} {problem}: the old one stays")
+            return False
+        place.program = new
+        self._say(f"rolling restart: {old.name}, the new one is ready, the old one stops")
+        await self._supervisor.remove(old, grace=None)
+        return True
+
+    async def _add(self, wanted: Place) -> bool:
+        """A process that the Procfile has not had before."""
+        name = wanted.program.name
+        self._say(f"rolling restart: {name} is new, it starts")
+        if problem := await self._bring_up(wanted.program, wanted.role):
+            self._say(f"the new {name} {problem}: it is stopped again")
+            return False
+        self._places.append(wanted)
+        return True
+
+    async def _bring_up(self, new: Program, role: Role) -> str | None:
+        """Start a process beside those that there are; what is wrong with it, else None."""
+        ready = self._readiness.expect(new, role)
+        try:
+            child = await self._start(new)
+        except OSError as error:
+            self._readiness.forget(ready)
+            return f"cannot be started ({error.strerror or error}: {new.cwd})"
         try:
             if problem := await self._problem(ready, child.ended):
-                self._say(f"the new {old.name} {problem}: the old one stays")
                 await child.stop(self._grace)
-                return False
+                return problem
         except asyncio.CancelledError:
             # All is to stop: this one in its turn, like the others.
             self._supervisor.add(new, child=child)
@@ -83,25 +118,33 @@ class RollingRestart:
         finally:
             self._readiness.forget(ready)
         self._supervisor.add(new, child=child)
-        place.program = new
-        self._say(f"rolling restart: {old.name}, the new one is ready, the old one stops")
-        await self._supervisor.remove(old, grace=None)
-        return True
+        return None
 
-    async def _restart(self, place: Place) -> bool:
+    async def _restart(self, place: Place, wanted: Place) -> bool:
         """The old process stops, then the new one starts: two would be in each other's way."""
-        program = place.program
-        self._say(f"rolling restart: {program.name} stops, then starts")
-        ready = self._readiness.expect(program, place.role)
+        old, new = place.program, wanted.program
+        self._say(f"rolling restart: {old.name} stops, then starts")
+        ready = self._readiness.expect(new, wanted.role)
         try:
             # Only what follows the end of the old one counts, however long that takes.
-            await self._supervisor.restart(program, grace=None)
+            place.program = new
+            await self._supervisor.restart(old, new, grace=None)
             problem = await self._problem(ready)
         finally:
             self._readiness.forget(ready)
         if problem:
-            self._say(f"{program.name} {problem}: it goes on being started")
+            self._say(f"{new.name} {problem}: it goes on being started")
         return not problem
+
+    async def _remove_others(self) -> None:
+        """Stop what the Procfile no longer has: push servers first, as at the end."""
+        wanted = {each.program.name for each in self._wanted}
+        gone = [each for each in self._places if each.program.name not in wanted]
+        for place in sorted(gone, key=lambda each: each.program.stops):
+            name = place.program.name
+            self._say(f"rolling restart: {name} stops, the Procfile no longer has it")
+            self._places.remove(place)
+            await self._supervisor.remove(place.program, grace=None)
 
     async def _start(self, program: Program) -> ChildProcess:
         return await ChildProcess.start(

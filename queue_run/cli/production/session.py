@@ -1,14 +1,11 @@
 """One run of `queue-run start`, from the first process to the last."""
 
 import asyncio
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
 
 from queue_run.cli.development.console import Console
 from queue_run.cli.development.stop_signals import StopSignals
-from queue_run.cli.errors import CommandFailed
-from queue_run.cli.production.formation import Place
+from queue_run.cli.errors import CommandError, CommandFailed
+from queue_run.cli.production.formation import Formation
 from queue_run.cli.production.readiness import Readiness
 from queue_run.cli.production.rolling import RollingRestart
 from queue_run.cli.supervision.groups import ProcessGroups
@@ -20,10 +17,15 @@ TELLING_LEVELS = ("DEBUG", "INFO")
 
 
 class ProductionSession:
-    """The processes of a Procfile, until a signal ends them."""
+    """The processes of a Procfile, until a signal ends them.
 
-    def __init__(self, places: Sequence[Place], *, settings: Settings, console: Console) -> None:
-        self._places = places
+    Args:
+        formation: what is to run: asked at the start, and at each rolling restart.
+    """
+
+    def __init__(self, formation: Formation, *, settings: Settings, console: Console) -> None:
+        self._formation = formation
+        self._places = formation.places()
         self._settings = settings
         self._console = console
         self._readiness = Readiness(console)
@@ -38,9 +40,10 @@ class ProductionSession:
         """
         self._signals.install(on_hangup=self._restart.set)
         self._console.on_closed = self._signals.request
-        # The reaper wants a folder to remove; here nothing is in it.
-        folder = Path(tempfile.mkdtemp(prefix="queue-run-"))
-        with ProcessGroups(folder, grace=self._settings.shutdown_grace) as groups:
+        self._console.say(f"in {self._formation.folder.described()}")
+        self._console.say(self._formation.procfile.described())
+        # No temporary folder: there may be none that this user may write to.
+        with ProcessGroups(None, grace=self._settings.shutdown_grace) as groups:
             supervisor = Supervisor(groups, self._readiness)
             for place in self._places:
                 supervisor.add(place.program)
@@ -65,8 +68,15 @@ class ProductionSession:
                     f"which needs QUEUE_RUN_LOG_LEVEL={' or '.join(TELLING_LEVELS)}"
                 )
                 continue
+            try:
+                wanted = self._formation.places()
+                self._console.say(f"rolling restart in {self._formation.folder.described()}")
+            except CommandError as error:
+                self._console.say(f"no rolling restart, all stays as it is: {error.message}")
+                continue
             await RollingRestart(
                 self._places,
+                wanted,
                 supervisor=supervisor,
                 groups=groups,
                 readiness=self._readiness,

@@ -54,12 +54,16 @@ class ChildProcess:
         """Start a program.
 
         Raises:
-            OSError: if the system starts no process, or the reaper is gone.
+            OSError: if it cannot be started: its folder is not there, the system starts no process,
+                or the reaper is gone.
         """
         output = Output(on_line)
-        writing = await output.open()
-        gate, opener = os.pipe()
-        try:
+        with contextlib.ExitStack() as opened:
+            writing = await output.open()
+            opened.callback(os.close, writing)
+            gate, opener = os.pipe()
+            opened.callback(os.close, gate)
+            opened.callback(os.close, opener)
             process = await asyncio.create_subprocess_exec(
                 *("/bin/sh", "-c", GATE, program.name, *program.command),
                 stdin=gate,
@@ -72,9 +76,6 @@ class ChildProcess:
             groups.add(process.pid)
             with contextlib.suppress(BrokenPipeError):  # It was killed at once: `ended` says so.
                 os.write(opener, b"\n")
-        finally:
-            for each in (gate, opener, writing):
-                os.close(each)
         return cls(program, process, output, groups)
 
     @property

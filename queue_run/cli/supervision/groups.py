@@ -1,5 +1,6 @@
 """The process groups that this process started, known to a reaper that outlives it."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,27 +17,27 @@ class ProcessGroups:
     """The supervisor's end of the reaper's pipe; a context manager.
 
     Leaving the context, or the death of this process, makes the reaper end every group that is
-    still registered and remove the folder.
+    still registered and remove the folder. A reaper that was killed itself is replaced when the
+    next group starts or ends.
 
     Args:
-        folder: a folder for temporary files.
+        folder: a folder for temporary files; None where there are none.
         grace: seconds between SIGTERM and SIGKILL.
     """
 
-    def __init__(self, folder: Path, *, grace: float = REAPER_GRACE) -> None:
-        self._folder = folder
-        self._grace = grace
+    def __init__(self, folder: Path | None, *, grace: float = REAPER_GRACE) -> None:
+        # Isolated (-I -S): it starts at once and imports nothing of ours. By its text and by the
+        # interpreter itself: a deployment may remove the files, and a virtual environment, that
+        # this process was started from.
+        self._command = [
+            *(os.path.realpath(sys.executable), "-I", "-S"),
+            *("-c", Path(reaper.__file__).read_text(encoding="utf-8"), str(grace)),
+            *([str(folder)] if folder else []),
+        ]
+        self._groups: set[int] = set()
 
     def __enter__(self) -> "ProcessGroups":
-        reading, self._pipe = os.pipe()
-        # By file name and isolated (-I -S): as a module it would import this package first.
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__, str(self._grace), str(self._folder)],
-            stdin=reading,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(reading)
+        self._reaper, self._pipe = self._start()
         return self
 
     def __exit__(
@@ -52,14 +53,47 @@ class ProcessGroups:
         """From now on, the group ends when this process ends.
 
         Raises:
-            BrokenPipeError: if the reaper is gone.
+            OSError: if the reaper is gone, and no other can be started.
         """
-        self._tell(f"+{group}\n")
+        self._groups.add(group)
+        try:
+            self._tell(f"+{group}\n")
+        except OSError:
+            self._groups.discard(group)
+            raise
 
     def remove(self, group: int) -> None:
         """The group has ended: its number may soon be another's."""
-        self._tell(f"-{group}\n")
+        self._groups.discard(group)
+        # A reaper that cannot be started is the trouble of whoever starts the next process.
+        with contextlib.suppress(OSError):
+            self._tell(f"-{group}\n")
 
     def _tell(self, line: str) -> None:
-        # One write below PIPE_BUF: it arrives whole, and is kept even if this process ends now.
-        os.write(self._pipe, line.encode())
+        try:
+            # One write below PIPE_BUF: it arrives whole, and is kept even if this process ends now.
+            os.write(self._pipe, line.encode())
+        except BrokenPipeError:
+            self._replace()
+
+    def _replace(self) -> None:
+        """Start another reaper, and tell it of all groups."""
+        process, pipe = self._start()
+        os.close(self._pipe)
+        self._reaper.wait()
+        self._reaper, self._pipe = process, pipe
+        for group in self._groups:
+            os.write(self._pipe, f"+{group}\n".encode())
+
+    def _start(self) -> tuple["subprocess.Popen[bytes]", int]:
+        reading, writing = os.pipe()
+        try:
+            process = subprocess.Popen(
+                self._command, stdin=reading, stdout=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+        return process, writing

@@ -53,8 +53,14 @@ class Keeper:
         """Keep the program running; returns when it was stopped."""
         while not self._stopping:
             self._interrupt.clear()
+            self.state = State.RUNNING
             started = time.monotonic()
-            child = await self._run_once()
+            try:
+                child = self._child = self._child or await self._start()
+            except OSError as error:
+                await self._pause_before_start(error)
+                continue
+            await self._run_once(child)
             if not self._interrupt.is_set():
                 await self._pause(child, ran_for=time.monotonic() - started)
         self.state = State.STOPPED
@@ -64,13 +70,14 @@ class Keeper:
         self._policy.reset()
         self._interrupt.set()
 
-    async def renew(self, grace: float | None) -> None:
-        """Start anew, and return when the process that runs now has ended.
+    async def renew(self, program: Program, grace: float | None) -> None:
+        """Run this program from now on; return when the process that runs now has ended.
 
         Args:
             grace: seconds until it is killed; None for never.
         """
         child = self._child
+        self.program = program
         self._grace = grace
         self.restart()
         if child:
@@ -91,16 +98,13 @@ class Keeper:
         if self._child:
             self._child.kill()
 
-    async def _run_once(self) -> ChildProcess:
-        self.state = State.RUNNING
-        self._child = child = self._child or await self._start()
+    async def _run_once(self, child: ChildProcess) -> None:
         interrupted = asyncio.create_task(self._interrupt.wait())
         await asyncio.wait({child.ended, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         interrupted.cancel()
         if not child.ended.done():
             await self._stop(child)
         self._child = None
-        return child
 
     async def _stop(self, child: ChildProcess) -> None:
         grace = self._grace
@@ -119,5 +123,15 @@ class Keeper:
         delay = self._policy.delay(status, ran_for=ran_for)
         self.state = State.AWAITING_CHANGE if delay is None else State.PAUSED
         self._reporter.exited(self.program, status, delay=delay, output=child.last_lines)
+        await self._wait(delay)
+
+    async def _pause_before_start(self, error: OSError) -> None:
+        """What stood in the way may pass: a folder that is just being replaced, a full machine."""
+        delay = self._policy.delay_of_start()
+        self.state = State.PAUSED
+        self._reporter.not_started(self.program, error, delay=delay)
+        await self._wait(delay)
+
+    async def _wait(self, delay: float | None) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._interrupt.wait(), delay)

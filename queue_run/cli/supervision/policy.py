@@ -29,6 +29,10 @@ class RestartPolicy:
             return None
         if ran_for >= STABLE_AFTER:
             self.reset()
+        return self.delay_of_start()
+
+    def delay_of_start(self) -> float:
+        """Seconds until the next attempt to start a program that could not be started."""
         delay, self._next = self._next, min(MAX_DELAY, 2 * self._next)
         return delay
 

@@ -1,12 +1,12 @@
 """Ends the supervisor's process groups when the supervisor is gone, however it went.
 
-A program of its own, started by file name in an isolated interpreter: it imports nothing but a few
-modules of the standard library and is ready within milliseconds. Its standard input is a pipe whose
-other end only the supervisor holds. Lines `+<group>` and `-<group>` say which process groups run;
-the end of the pipe says that the supervisor has ended. That needs nothing but POSIX, so it works
-where a parent-death signal (Linux only, and lost when a thread ends) does not.
+A program of its own, run by an isolated interpreter (`python -I -S -c`): it imports nothing but a
+few modules of the standard library and is ready within milliseconds. Its standard input is a pipe
+whose other end only the supervisor holds. Lines `+<group>` and `-<group>` say which process groups
+run; the end of the pipe says that the supervisor has ended. That needs nothing but POSIX, so it
+works where a parent-death signal (Linux only, and lost when a thread ends) does not.
 
-Usage: reaper.py GRACE_SECONDS [FOLDER_TO_REMOVE]
+Arguments: GRACE_SECONDS [FOLDER_TO_REMOVE]
 """
 
 import os

@@ -22,6 +22,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     environ: Mapping[str, str]
+    #: The folder that it runs in. A name with a link in it is followed at each start.
     cwd: Path
     #: It runs the application's code: it restarts when a file changes.
     reloads: bool = False
@@ -48,6 +49,9 @@ class Reporter(Protocol):
             delay: seconds until it starts again; None for not before a change.
             output: its last lines.
         """
+
+    def not_started(self, program: Program, error: OSError, *, delay: float) -> None:
+        """A program could not be started; the next attempt is so many seconds later."""
 
     def killed(self, program: Program, *, after: float) -> None:
         """A program did not end within the seconds it had."""

@@ -25,11 +25,7 @@ class Supervisor:
         self._added.set()
 
     async def watch(self) -> None:
-        """Wait until every program was stopped, those that are added meanwhile too.
-
-        Raises:
-            OSError: if a process could not be started.
-        """
+        """Wait until every program was stopped, those that are added meanwhile too."""
         while pending := {task for task in self._tasks.values() if not task.done()}:
             self._added.clear()
             added = asyncio.create_task(self._added.wait())
@@ -51,13 +47,13 @@ class Supervisor:
             if keeper.program.reloads:
                 keeper.restart()
 
-    async def restart(self, program: Program, *, grace: float | None) -> None:
-        """Stop one program and start it again; returns between the two.
+    async def restart(self, old: Program, new: Program, *, grace: float | None) -> None:
+        """Stop one program and start another in its place; returns between the two.
 
         Args:
             grace: seconds until it is killed; None for never.
         """
-        await self._keeper(program).renew(grace)
+        await self._keeper(old).renew(new, grace)
 
     async def remove(self, program: Program, *, grace: float | None) -> None:
         """Stop one program for good.

@@ -109,3 +109,13 @@ def test_a_character_that_the_terminal_lacks_is_escaped() -> None:
     console = Console(io.TextIOWrapper(raw, encoding="ascii"), environ={})
     console.say("café")
     assert raw.getvalue() == b"dev     | caf\\xe9\n"
+
+
+def test_what_cannot_be_started_is_told_with_the_reason() -> None:
+    stream = io.StringIO()
+    console = Console(stream, environ={})
+    error = FileNotFoundError(2, "No such file or directory", "/srv/shop/current")
+    console.not_started(program("web"), error, delay=0.5)
+    assert "web cannot be started (No such file or directory: /srv/shop/current): it is" in (
+        stream.getvalue()
+    )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from queue_run.cli.errors import CommandError
-from queue_run.cli.production.procfile import Entry, Role, parse, read
+from queue_run.cli.production.procfile import DEFAULT, Entry, Role, parse, read
 from tests.processes import ROOT
 
 
@@ -69,3 +69,7 @@ def test_the_repository_s_own_has_each_role() -> None:
 )
 def test_a_command_tells_its_role(command: str, role: Role) -> None:
     assert Entry(name="any", command=command).role is role
+
+
+def test_the_default_is_the_repository_s_own() -> None:
+    assert DEFAULT.read_text() == (ROOT / "Procfile").read_text()

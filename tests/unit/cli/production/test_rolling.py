@@ -13,6 +13,7 @@ from queue_run.cli.production.readiness import Readiness
 from queue_run.cli.production.rolling import RollingRestart
 from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.keeper import State
+from queue_run.cli.supervision.reporter import Program
 from queue_run.cli.supervision.supervisor import Supervisor
 from queue_run.settings import PROCESS_VARIABLE
 from tests.unit.cli.supervision.conftest import NewProgram, Recorder
@@ -59,19 +60,24 @@ class Host:
     async def add(self, name: str, role: Role, code: str = "", *, overlaps: bool = False) -> None:
         """Start a program and wait for its first line."""
         made = self.program(name, code or CODES[role])
-        place = Place(
-            program=replace(made, environ={PROCESS_VARIABLE: "1"}), role=role, overlaps=overlaps
-        )
+        place = self.place(made, role, overlaps=overlaps)
         self.places.append(place)
         self.supervisor.add(place.program)
         await eventually_async(lambda: self.recorder.of(name), what=f"the first line of {name}")
 
+    def place(self, program: Program, role: Role, *, overlaps: bool = False) -> Place:
+        environ = {PROCESS_VARIABLE: "1"}
+        return Place(program=replace(program, environ=environ), role=role, overlaps=overlaps)
+
     async def restart(self, *, deadline: float = 60) -> bool:
         return await self.rolling(deadline).run()
 
-    def rolling(self, deadline: float = 60) -> RollingRestart:
+    def rolling(self, deadline: float = 60, wanted: list[Place] | None = None) -> RollingRestart:
+        """One to these places, or to new processes of what there is."""
+        same = [self.place(each.program, each.role, overlaps=each.overlaps) for each in self.places]
         return RollingRestart(
             self.places,
+            same if wanted is None else wanted,
             supervisor=self.supervisor,
             groups=self.groups,
             readiness=self.readiness,
@@ -177,3 +183,52 @@ os.write(1, b"x@h ready.\\n")
 while True:
     time.sleep(600)
 """
+
+
+async def test_a_new_line_s_process_comes_and_that_of_a_line_that_is_gone_stops(host: Host) -> None:
+    await host.add("old", Role.OTHER)
+    await host.add("a", Role.WORKER, overlaps=True)
+    changed = WORKS.format(line=b"%s@h ready.\n") + "# changed"
+    wanted = [
+        host.place(host.program("a", changed), Role.WORKER, overlaps=True),
+        host.place(host.program("new", CODES[Role.PUSH_SERVER]), Role.PUSH_SERVER),
+    ]
+    assert await host.rolling(wanted=wanted).run()
+    assert host.recorder.of("a") == ["1@h ready.", "1b@h ready.", "1 ends"]
+    assert host.places[0].program.command[-1].endswith("# changed")
+    assert host.recorder.of("new") == ["1 listens on http://h:1"]
+    assert host.recorder.of("old") == ["1 goes", "1 ends"]
+    assert host.supervisor.states() == {"a": State.RUNNING, "new": State.RUNNING}
+    assert "rolling restart: old stops, the Procfile no longer has it" in host.said
+    assert [place.program.name for place in host.places] == ["a", "new"]
+
+
+async def test_what_may_no_longer_overlap_stops_before_its_successor_starts(host: Host) -> None:
+    await host.add("web", Role.PUSH_SERVER, overlaps=True)
+    wanted = host.place(host.program("web", CODES[Role.BEAT]), Role.BEAT)
+    assert await host.rolling(wanted=[wanted]).run()
+    assert host.recorder.of("web") == ["1 listens on http://h:1", "1 ends", "1 beat: Starting..."]
+    assert host.places == [wanted]
+
+
+async def test_a_successor_that_cannot_be_started_leaves_the_old_one(
+    host: Host, tmp_path: Path
+) -> None:
+    await host.add("a", Role.WORKER, overlaps=True)
+    program = replace(host.program("a", WORKER), cwd=tmp_path / "missing")
+    wanted = host.place(program, Role.WORKER, overlaps=True)
+    assert not await host.rolling(wanted=[wanted]).run()
+    assert f"cannot be started (No such file or directory: {tmp_path}/missing): the old one" in (
+        "\n".join(host.said)
+    )
+    assert host.supervisor.states() == {"a": State.RUNNING}
+    assert await host.restart()
+
+
+async def test_a_new_line_s_process_that_does_not_come_up_is_stopped_again(host: Host) -> None:
+    await host.add("a", Role.WORKER, overlaps=True)
+    new = host.place(host.program("new", "raise SystemExit(2)"), Role.PUSH_SERVER)
+    assert not await host.rolling(wanted=[*host.places, new]).run()
+    assert any("the new new has ended (exit code 2, see above)" in text for text in host.said)
+    assert [place.program.name for place in host.places] == ["a"]
+    assert host.supervisor.states() == {"a": State.RUNNING}

@@ -21,6 +21,7 @@ class Recorder:
     lines: list[tuple[str, str]] = field(default_factory=list)
     exits: list[tuple[str, int, float | None]] = field(default_factory=list)
     kills: list[str] = field(default_factory=list)
+    not_starts: list[tuple[str, str, float]] = field(default_factory=list)
 
     def output(self, program: Program, line: str) -> None:
         self.lines.append((program.name, line))
@@ -29,6 +30,9 @@ class Recorder:
         self, program: Program, status: int, *, delay: float | None, output: Collection[str]
     ) -> None:
         self.exits.append((program.name, status, delay))
+
+    def not_started(self, program: Program, error: OSError, *, delay: float) -> None:
+        self.not_starts.append((program.name, type(error).__name__, delay))
 
     def killed(self, program: Program, *, after: float) -> None:
         self.kills.append(program.name)

@@ -1,17 +1,18 @@
 """Programs that end, fail, change and are stopped: with real processes."""
 
 import asyncio
+import os
 import signal
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
+from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.keeper import State
 from queue_run.cli.supervision.policy import FIRST_DELAY
 from queue_run.cli.supervision.reporter import StopStage
 from queue_run.cli.supervision.supervisor import Supervisor
+from tests.unit.cli.running import descendants, runs
 from tests.unit.cli.supervision.conftest import NewProgram, Recorder
 from tests.unit.cli.supervision.test_child import SLEEP, STUBBORN
 from tests.waiting import eventually_async
@@ -168,7 +169,7 @@ async def test_one_program_restarts_by_itself_and_its_old_process_has_ended_then
     for each in (first, second):
         supervisor.add(each)
         await recorder.wait_for(each.name, "up")
-    await supervisor.restart(first, grace=None)
+    await supervisor.restart(first, program("a", POLITE), grace=None)
     assert recorder.of("a")[:2] == ["up", "ends"]
     await recorder.wait_for("a", "up", times=2)
     assert recorder.of("b") == ["up"]
@@ -193,13 +194,67 @@ async def test_watching_goes_on_while_programs_are_replaced(
     assert recorder.of("a").count("ends") == 2
 
 
-async def test_a_program_that_is_added_later_and_cannot_be_started_is_told(
+async def test_a_program_that_cannot_be_started_is_tried_again_while_the_others_run(
     supervisor: Supervisor, recorder: Recorder, program: NewProgram, tmp_path: Path
 ) -> None:
+    missing = tmp_path / "missing"
     supervisor.add(program("a", SLEEP))
     await recorder.wait_for("a", "up")
     watching = asyncio.create_task(supervisor.watch())
-    await asyncio.sleep(0)
-    supervisor.add(replace(program("b", SLEEP), cwd=tmp_path / "missing"))
-    with pytest.raises(FileNotFoundError):
-        await asyncio.wait_for(watching, 60)
+    supervisor.add(replace(program("b", SLEEP), cwd=missing))
+    await eventually_async(lambda: len(recorder.not_starts) >= 2, what="two attempts")
+    assert recorder.not_starts[:2] == [
+        ("b", "FileNotFoundError", FIRST_DELAY),
+        ("b", "FileNotFoundError", 2 * FIRST_DELAY),
+    ]
+    assert supervisor.states() == {"a": State.RUNNING, "b": State.PAUSED}
+    missing.mkdir()
+    await recorder.wait_for("b", "up")
+    assert recorder.of("a") == ["up"]
+    assert recorder.exits == []
+    assert not watching.done()
+    watching.cancel()
+
+
+async def test_a_program_whose_folder_is_gone_starts_again_when_it_is_back(
+    supervisor: Supervisor, recorder: Recorder, program: NewProgram, tmp_path: Path
+) -> None:
+    """By its name: a link that is turned is followed."""
+    for name in ("1", "2"):
+        (tmp_path / name).mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("1")
+    where = "import os; print(os.path.basename(os.getcwd()), flush=True); "
+    supervisor.add(replace(program("a", where + SLEEP, reloads=True), cwd=current))
+    await recorder.wait_for("a", "1")
+    (tmp_path / "1").rmdir()
+    supervisor.reload()
+    await eventually_async(lambda: recorder.not_starts, what="a failure to start")
+    current.unlink()
+    current.symlink_to("2")
+    await recorder.wait_for("a", "2")
+
+
+async def test_a_program_that_cannot_be_started_can_be_stopped(
+    supervisor: Supervisor, recorder: Recorder, program: NewProgram, tmp_path: Path
+) -> None:
+    supervisor.add(replace(program("a", SLEEP), cwd=tmp_path / "missing"))
+    await eventually_async(lambda: recorder.not_starts, what="a failure to start")
+    await supervisor.stop(grace=None)
+    assert supervisor.states() == {"a": State.STOPPED}
+
+
+async def test_programs_start_and_end_after_the_reaper_was_killed(
+    supervisor: Supervisor, recorder: Recorder, program: NewProgram, groups: ProcessGroups
+) -> None:
+    supervisor.add(program("a", POLITE))
+    await recorder.wait_for("a", "up")
+    [reaper] = [each for each in descendants(os.getpid()) if "read_groups" in each.command]
+    os.kill(reaper.pid, signal.SIGKILL)
+    await eventually_async(lambda: not runs(reaper.pid), what="the end of the reaper")
+    supervisor.add(program("b", POLITE))
+    await recorder.wait_for("b", "up")
+    assert [each for each in descendants(os.getpid()) if "read_groups" in each.command]
+    await supervisor.stop(grace=None)
+    assert recorder.of("a") == ["up", "ends"]
+    assert recorder.not_starts == []
