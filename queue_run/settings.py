@@ -16,6 +16,7 @@ from queue_run.errors import SettingsError
 from queue_run.keys import RESERVED
 from queue_run.masking import MASK, secrets_in
 from queue_run.masking import without_password as without_password
+from queue_run.service_variables import without_services
 
 #: Variables that carry no prefix, because every hosting platform already knows them.
 CUSTOMARY_NAMES = {"redis_url": "REDIS_URL", "broker_url": "BROKER_URL", "port": "PORT"}
@@ -197,13 +198,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
         """Read the settings; the only place that looks at the environment.
 
-        An empty variable counts as not set.
+        An empty variable counts as not set, and so does what Kubernetes or Docker set for a service
+        whose name begins like our variables.
 
         Raises:
             SettingsError: with every problem, each naming its variable.
         """
         problems: list[str] = []
         values: dict[str, Any] = {}
+        environ = without_services(environ, prefix=PREFIX)
         for field in msgspec.structs.fields(cls):
             variable = variable_name(field.name)
             text = environ.get(variable, "").strip()

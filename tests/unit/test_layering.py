@@ -25,6 +25,7 @@ LAYERS: dict[str, list[list[str]]] = {
     "queue_run": [
         [
             "errors",
+            "service_variables",
             "api_keys",
             "origins",
             "masking",
