@@ -1,12 +1,15 @@
 """An application that logs in its own way: workers of every pool leave it so."""
 
 import json
+import signal
+import sys
+from pathlib import Path
 
 import pytest
 
 from tests.clients import connected
 from tests.conftest import NewStack, WriteApp
-from tests.processes import RedisServer
+from tests.processes import Process, RedisServer, environment
 from tests.waiting import eventually_async
 
 LOGGING = """\
@@ -87,6 +90,30 @@ async def test_an_applications_own_logging_stays(
     )
     # No two lines for each batch of requests.
     assert "Task queue" not in sockets.output + jobs.output
+
+
+def test_a_rolling_restart_knows_what_is_ready_whatever_the_format(
+    redis_server: RedisServer, write_app: WriteApp, namespace: str, tmp_path: Path
+) -> None:
+    app = write_app(
+        {
+            "sockets/_logging.py": LOGGING,
+            "sockets/_set_up.py": SET_UP["basicConfig"],
+            "sockets/index.py": HANDLER,
+        }
+    )
+    (tmp_path / "Procfile").write_text(f"worker: {sys.executable} -m celery -A worker worker\n")
+    command = [sys.executable, "-m", "queue_run", "start"]
+    environ = environment(
+        REDIS_URL=redis_server.url, QUEUE_RUN_APP_DIR=str(app), QUEUE_RUN_NAMESPACE=namespace
+    )
+    session = Process(command, environ=environ, cwd=tmp_path)
+    try:
+        session.wait_for_output(" ready.\n")
+        session.send(signal.SIGHUP)
+        session.wait_for_output("rolling restart: done")
+    finally:
+        session.end()
 
 
 def own_lines(output: str) -> list[str]:
