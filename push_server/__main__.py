@@ -5,16 +5,17 @@ import logging
 import os
 import sys
 
-from push_server.app import CannotStart, PushServer
+from push_server.app import LOST_TIME, CannotStart, PartLost, PushServer
 from push_server.event_loop import new_loop
 from queue_run import logs
 from queue_run.complaints import Few
 from queue_run.errors import SettingsError
 from queue_run.settings import Settings
+from queue_run.vital import EXIT_LOST, end_process_within
 
 
 def main() -> int:
-    """Run until SIGTERM; exit code 2 when it cannot start."""
+    """Run until SIGTERM; exit code 2 when it cannot start, 1 when it has lost a part of itself."""
     logs.prepare()
     try:
         settings = Settings.from_env(os.environ)
@@ -30,11 +31,19 @@ def main() -> int:
     except (SettingsError, CannotStart) as error:
         sys.stderr.write(f"{logs.without_secrets(str(error))}\n")
         return 2
+    except PartLost as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_LOST
     return 0
 
 
 async def _serve(settings: Settings) -> None:
-    await PushServer(settings).run()
+    try:
+        await PushServer(settings).run()
+    except PartLost:
+        # Threads that asyncio waits for may be what was lost.
+        end_process_within(LOST_TIME)
+        raise
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ from queue_run.jobs.store import Store
 from queue_run.keys import Keys
 from queue_run.links import redis_options
 from queue_run.settings import Settings, without_password
+from queue_run.vital import end_process_within
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +74,17 @@ BODY_TIMEOUT = 10
 BROKER_SILENCE = 8.0
 #: Seconds at the end of a shutdown in which close frames are answered.
 CLOSING_TIME = 1.0
+#: Seconds in which a server that has lost a part of itself closes its connections and ends: most of
+#: it may be deaf.
+LOST_TIME = 5.0
 
 
 class CannotStart(Exception):
     """Something outside is missing; the text says what, and what to do."""
+
+
+class PartLost(Exception):
+    """A part that serves every connection has ended of a defect; the log has it."""
 
 
 class PushServer:
@@ -131,7 +139,11 @@ class PushServer:
             clock=clock,
         )
         self._dispatcher = Dispatcher(
-            celery, self._keys.sockets_queue, claim=self._claiming, clock=clock
+            celery,
+            self._keys.sockets_queue,
+            claim=self._claiming,
+            clock=clock,
+            on_loss=self._lose_from_thread,
         )
         self._pushes = Pushes(
             JobPusher(lambda: celery, Lanes(self._store, lease=settings.lease)),
@@ -198,6 +210,12 @@ class PushServer:
         self._ended_epoch: str | None = None
         self._lag = LagMonitor()
         self._tasks: list[asyncio.Task[None]] = []
+        #: Set when it is to stop: it was told to, or has lost a part.
+        self._ending = asyncio.Event()
+        self._lost: str | None = None
+        #: Whether background tasks are cancelled.
+        self._stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.port = settings.port
 
     async def run(self) -> None:
@@ -205,16 +223,32 @@ class PushServer:
 
         Raises:
             CannotStart: when Redis does not answer or the port is taken.
+            PartLost: when a part of it ended unexpectedly. Its connections were closed as on a
+                stop, as far as that was possible in `LOST_TIME`.
         """
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self._ending.set)
         server = await self._start()
-        await stop.wait()
-        await self._stop(server)
+        await self._ending.wait()
+        if self._lost is None:
+            await self._stop(server, grace=self._settings.shutdown_grace)
+        else:
+            await self._stop_what_is_left(server)
+            raise PartLost(f"{self._lost} ended unexpectedly: this push server has ended")
+
+    async def _stop_what_is_left(self, server: HTTPServer) -> None:
+        # For a loop that is held up.
+        last_resort = end_process_within(2 * LOST_TIME)
+        try:
+            async with asyncio.timeout(LOST_TIME):
+                await self._stop(server, grace=LOST_TIME - 2 * CLOSING_TIME)
+        except Exception as error:
+            log.error("the push server ends before everything is closed: %r", error)
+        last_resort.cancel()
 
     async def _start(self) -> HTTPServer:
+        self._loop = asyncio.get_running_loop()
         try:
             await self._open_channel()
         except (RedisError, OSError) as error:
@@ -318,8 +352,24 @@ class PushServer:
 
     def _background(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(_report_end)
+        task.add_done_callback(self._task_ended)
         self._tasks.append(task)
+
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        """A background task serves every connection, and ends when it is cancelled on shutdown."""
+        error = None if task.cancelled() else task.exception()
+        if self._stopped and error is None:
+            return
+        log.critical("%s ended unexpectedly", task.get_name(), exc_info=error)
+        self._lose(task.get_name())
+
+    def _lose_from_thread(self) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._lose, "the dispatcher")
+
+    def _lose(self, part: str) -> None:
+        self._lost = self._lost or part
+        self._ending.set()
 
     async def _heartbeat(self) -> None:
         """Keep this server's stream alive, and what is known of the application fresh."""
@@ -384,9 +434,12 @@ class PushServer:
             self._position.epoch = epoch.new_epoch()
         self._resumption.tell_gap_to_all()
 
-    async def _stop(self, server: HTTPServer) -> None:
-        """Accept no more, let outcomes come in, close the connections, then everything else."""
-        grace = self._settings.shutdown_grace
+    async def _stop(self, server: HTTPServer, *, grace: float) -> None:
+        """Accept no more, let outcomes come in, close the connections, then everything else.
+
+        Args:
+            grace: seconds that connections have.
+        """
         log.info("stopping: %d connections have up to %g seconds", len(self._connections), grace)
         self._services.closing = True
         server.stop()
@@ -400,6 +453,7 @@ class PushServer:
         self._store.close()
         self._lag.stop()
         self._services.collector.stop()
+        self._stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -440,8 +494,3 @@ class _PlainRequests(Matcher):
 def _log_access(handler: web.RequestHandler) -> None:
     """Without the query, which may hold tokens."""
     log.debug("%d %s", handler.get_status(), handler.request.path)
-
-
-def _report_end(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("%s ended unexpectedly", task.get_name(), exc_info=task.exception())

@@ -11,7 +11,6 @@ import logging
 import math
 import queue
 import random
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from queue_run.envelopes import Turn, Work, encode_batch
 from queue_run.errors import InfrastructureError
 from queue_run.keys import REQUESTS_TASK
 from queue_run.links import PROBE_INTERVAL
+from queue_run.vital import VitalThread, end_process
 
 log = logging.getLogger(__name__)
 
@@ -59,10 +59,12 @@ class Dispatcher:
         *,
         claim: Claim | None = None,
         clock: Clock | None = None,
+        on_loss: Callable[[], None] = end_process,
     ) -> None:
         """
         Args:
             clock: by which work expires; without one, this machine's.
+            on_loss: called in the dispatcher's thread when that ends of a defect.
         """
         self._app = app
         self._clock = clock or Clock()
@@ -72,7 +74,7 @@ class Dispatcher:
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         #: Whether the thread has been woken and has not looked yet.
         self._woken = False
-        self._thread = threading.Thread(target=self._run, name="queue-run-dispatch", daemon=True)
+        self._thread = VitalThread(self._run, name="queue-run-dispatch", on_loss=on_loss)
         self._closing = False
         #: When the broker answered last, or this began to ask (monotonic).
         self._reached_at = -math.inf

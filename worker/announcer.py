@@ -15,6 +15,8 @@ from queue_run.keys import Keys
 from queue_run.links import LONGEST_ANSWER, redis_options
 from queue_run.manifest import Manifest
 from queue_run.settings import Settings
+from queue_run.vital import VitalThread
+from worker.ending import end_worker
 from worker.timekeeper import Timekeeper
 
 log = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class Announcer:
         )
         self._stopped = threading.Event()
         self._announced = False
-        self._thread = threading.Thread(target=self._run, name="queue-run-announcer", daemon=True)
+        self._thread = VitalThread(self._run, name="queue-run-announcer", on_loss=end_worker)
 
     def start(self) -> None:
         self._thread.start()

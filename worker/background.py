@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from queue_run.vital import VitalThread
 from worker.around import Around
 from worker.threads import LoopThreads
 
@@ -23,14 +23,15 @@ class BackgroundLoop:
 
     Args:
         around: what is done around each call of the application's code.
+        on_loss: called in the loop's thread when that ends of a defect: nothing runs then.
     """
 
-    def __init__(self, around: Around | None = None) -> None:
+    def __init__(self, around: Around | None = None, *, on_loss: Callable[[], None]) -> None:
         self.loop = asyncio.new_event_loop()
         if around is not None and not around.idle:
             self.loop.set_default_executor(LoopThreads(around))
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="queue-run-handlers", daemon=True)
+        self._thread = VitalThread(self._run, name="queue-run-handlers", on_loss=on_loss)
 
     def start(self) -> None:
         self._thread.start()
@@ -52,9 +53,9 @@ class BackgroundLoop:
         while not self._stopping:
             try:
                 self.loop.run_forever()
-            except SystemExit as error:
+            except (SystemExit, KeyboardInterrupt) as error:
                 # Of a task that a handler has left behind; asyncio lets it end the loop.
-                log.error("sys.exit(%s) on the loop of the handlers ends nothing", error.code)
+                log.error("%r on the loop of the handlers ends nothing", error)
 
     async def _cancel_all(self) -> None:
         others = asyncio.all_tasks(self.loop) - {asyncio.current_task()}
@@ -73,3 +74,5 @@ async def _contained(work: Coroutine[Any, Any, T]) -> T:
         return await work
     except SystemExit as error:
         raise RuntimeError(f"sys.exit({error.code}) was called") from error
+    except KeyboardInterrupt as error:
+        raise RuntimeError("KeyboardInterrupt was raised") from error

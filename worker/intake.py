@@ -10,6 +10,7 @@ from queue_run.ids import ServerId, server_of
 from queue_run.runtime import Runtime
 from queue_run.socket import SERVER_ENTRIES
 from worker.background import BackgroundLoop
+from worker.ending import end_worker
 from worker.middleware import Middleware
 from worker.routes import Routes
 from worker.runner import Runner
@@ -33,7 +34,7 @@ class Intake:
         self.around = routes.around
         self.around.limit_threads(settings.handler_threads)
         self._threads = HandlerThreads(settings.handler_threads, around=self.around)
-        self.background = BackgroundLoop(self.around)
+        self.background = BackgroundLoop(self.around, on_loss=end_worker)
         self.background.start()
         self.middleware = Middleware(self.background.loop, self._threads, self.around)
         self.runner = Runner(

@@ -11,6 +11,8 @@ from redis.exceptions import RedisError
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.lanes import Lane, Lanes
 from queue_run.requests import Signal
+from queue_run.vital import VitalThread
+from worker.ending import end_worker
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class LeaseKeeper:
 
     def _wake(self) -> None:
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="queue-run-leases", daemon=True)
+            thread = VitalThread(self._run, name="queue-run-leases", on_loss=end_worker)
             thread.start()
             self._thread = thread
         self._idle = False

@@ -28,6 +28,8 @@ from queue_run.jobs.store import milliseconds
 from queue_run.keys import Keys
 from queue_run.links import longest_answer, redis_options
 from queue_run.settings import Settings
+from queue_run.vital import VitalThread
+from worker.ending import end_worker
 from worker.intake import Intake
 from worker.middleware import Hook, Middleware, ends_the_process
 from worker.routes import Routes
@@ -82,7 +84,7 @@ class PresenceWatcher:
         self._next_renewal = 0.0
         self._position = "0"
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="queue-run-presence", daemon=True)
+        self._thread = VitalThread(self._run, name="queue-run-presence", on_loss=end_worker)
 
     def start(self) -> None:
         self._thread.start()

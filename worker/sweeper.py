@@ -12,6 +12,8 @@ from queue_run.jobs.pushing import JobPusher
 from queue_run.jobs.store import Store
 from queue_run.manifest import QueueFacts
 from queue_run.settings import Settings
+from queue_run.vital import VitalThread
+from worker.ending import end_worker
 from worker.routes import Routes
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ class Sweeper:
         self._delays = Delays(self._store)
         self._lanes = Lanes(self._store, lease=settings.lease)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="queue-run-sweeper", daemon=True)
+        self._thread = VitalThread(self._run, name="queue-run-sweeper", on_loss=end_worker)
 
     def start(self) -> None:
         self._thread.start()

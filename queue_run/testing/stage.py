@@ -166,7 +166,8 @@ class Stage:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run on the loop in the thread, and wait for it."""
         if self._background is None:
-            self._background = BackgroundLoop(self._routes.around)
+            # The process is the tests': what is lost here is logged, and ends nothing.
+            self._background = BackgroundLoop(self._routes.around, on_loss=lambda: None)
             self._background.start()
         return self._background.submit(work).result()
 

@@ -39,6 +39,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "schedules",
             "clock",
             "links",
+            "vital",
         ],
         [
             "json_values",
@@ -102,7 +103,7 @@ LAYERS: dict[str, list[list[str]]] = {
     ],
     "worker": [
         ["around"],
-        ["middleware", "time_limits", "timekeeper", "threads"],
+        ["middleware", "time_limits", "timekeeper", "threads", "ending"],
         ["routes", "django_care", "own_logging", "load_failures"],
         [
             "loader",

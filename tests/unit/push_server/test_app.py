@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from push_server import app, epoch
-from push_server.app import CannotStart, PushServer
+from push_server.app import CannotStart, PartLost, PushServer
 from queue_run.channel.listener import Gap
 from queue_run.envelopes import Hello, ToConnection, decode, encode
 from queue_run.ids import ConnectionId
@@ -52,7 +52,7 @@ async def running(settings: Settings) -> AsyncIterator[PushServer]:
         yield server
     finally:
         async with asyncio.timeout(DEADLINE):
-            await server._stop(http)
+            await server._stop(http, grace=GRACE)
 
 
 def address(server: PushServer) -> str:
@@ -219,7 +219,7 @@ async def test_stopping_closes_connections_and_takes_no_new_ones(settings: Setti
     server = PushServer(settings)
     http = await server._start()
     async with connected(address(server)) as client, asyncio.timeout(DEADLINE):
-        stopping = asyncio.create_task(server._stop(http))
+        stopping = asyncio.create_task(server._stop(http, grace=GRACE))
         assert await client.closed() == (1001, "the server is shutting down")
         await stopping
     with pytest.raises(ConnectionRefusedError):
@@ -369,3 +369,26 @@ async def test_work_that_ends_unexpectedly_is_told(
     [record] = caplog.records
     assert (record.levelname, record.getMessage()) == ("CRITICAL", "the hub ended unexpectedly")
     assert "a defect" in caplog.text
+
+
+# Parts that end
+
+
+@pytest.mark.parametrize("part", ["hub", "heartbeat", "pings", "rooms of sessions"])
+async def test_a_part_that_ends_ends_the_server_after_its_connections(
+    settings: Settings, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    offer(settings)
+    server = PushServer(settings)
+    running = asyncio.create_task(server.run())
+    await eventually_async(lambda: server.port, what="its port")
+    async with connected(address(server)) as client, asyncio.timeout(DEADLINE):
+        [task] = [each for each in server._tasks if each.get_name() == part]
+        # As a defect would end it: nobody has asked for it.
+        task.cancel()
+        assert await client.closed() == (1001, "the server is shutting down")
+        with pytest.raises(PartLost, match=f"{part} ended unexpectedly"):
+            await running
+    assert [each.message for each in caplog.records if each.levelname == "CRITICAL"] == [
+        f"{part} ended unexpectedly"
+    ]

@@ -13,7 +13,7 @@ from worker.background import BackgroundLoop
 
 @pytest.fixture
 def background() -> Iterator[BackgroundLoop]:
-    background = BackgroundLoop()
+    background = BackgroundLoop(on_loss=lambda: None)
     background.start()
     yield background
     if not background.loop.is_closed():
@@ -84,29 +84,36 @@ def test_stopping_ends_asynchronous_generators(background: BackgroundLoop) -> No
     assert ended == [True]
 
 
-def test_work_that_calls_sys_exit_has_failed_and_does_not_end_the_loop(
-    background: BackgroundLoop,
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        (SystemExit(3), "sys.exit(3) was called"),
+        (KeyboardInterrupt(), "KeyboardInterrupt was raised"),
+    ],
+)
+def test_work_that_would_end_the_process_has_failed_and_does_not_end_the_loop(
+    background: BackgroundLoop, failure: BaseException, text: str
 ) -> None:
     async def leave() -> None:
-        raise SystemExit(3)
+        raise failure
 
     async def stay() -> str:
         return "here"
 
-    failure = background.submit(leave()).exception(DEADLINE)
-    assert str(failure) == "sys.exit(3) was called"
+    assert str(background.submit(leave()).exception(DEADLINE)) == text
     assert background.submit(stay()).result(DEADLINE) == "here"
 
 
-def test_a_task_left_behind_that_calls_sys_exit_does_not_end_the_loop(
-    background: BackgroundLoop, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("failure", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_a_task_left_behind_that_would_end_the_process_does_not_end_the_loop(
+    background: BackgroundLoop, caplog: pytest.LogCaptureFixture, failure: BaseException
 ) -> None:
     # A task whose end nobody asks for tells its loop of it.
     background.loop.set_exception_handler(lambda loop, facts: None)
     left: list[asyncio.Task[None]] = []
 
     async def leave() -> None:
-        raise SystemExit(3)
+        raise failure
 
     async def leave_behind() -> None:
         left.append(asyncio.create_task(leave()))
@@ -115,7 +122,7 @@ def test_a_task_left_behind_that_calls_sys_exit_does_not_end_the_loop(
         return "here"
 
     background.submit(leave_behind()).result(DEADLINE)
-    eventually(lambda: "sys.exit(3)" in caplog.text, what="the exit in the log")
+    eventually(lambda: f"{failure!r} on the loop" in caplog.text, what="the exit in the log")
     assert background.submit(stay()).result(DEADLINE) == "here"
 
 
@@ -123,7 +130,7 @@ def test_work_that_does_not_let_itself_be_cancelled_does_not_keep_the_loop(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("worker.background.CANCEL_TIME", 0.05)
-    background = BackgroundLoop()
+    background = BackgroundLoop(on_loss=lambda: None)
     background.start()
     started = threading.Event()
     tasks: list[asyncio.Task[Any]] = []
@@ -145,3 +152,12 @@ def test_work_that_does_not_let_itself_be_cancelled_does_not_keep_the_loop(
         task._log_destroy_pending = False  # type: ignore[attr-defined]
     assert "does not let itself be cancelled" in caplog.text
     assert background.loop.is_closed()
+
+
+def test_the_loss_of_the_loop_is_told() -> None:
+    told = threading.Event()
+    background = BackgroundLoop(on_loss=told.set)
+    # Nothing of ours does this; it stands for a defect.
+    background.loop.close()
+    background.start()
+    assert told.wait(DEADLINE)
