@@ -11,6 +11,7 @@ from tests.clients import Client, connected
 from tests.conftest import NewStack, WriteApp
 from tests.postgresql import PostgreSQL
 from tests.processes import Process, RedisServer, Stack, environment
+from tests.waiting import eventually_async
 
 SETTINGS = """\
 DATABASES = {{"default": {{
@@ -123,6 +124,35 @@ def database() -> Iterator[PostgreSQL]:
     server.end()
 
 
+def connections(database: PostgreSQL) -> int:
+    """Those that are open, beside the one that asks."""
+    return int(
+        database.query(
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+    )
+
+
+async def test_connections_that_are_kept_are_used_again(
+    redis_server: RedisServer, new_stack: NewStack, write_app: WriteApp, database: PostgreSQL
+) -> None:
+    app = project(write_app, database, options='"CONN_MAX_AGE": None', wait=True)
+    stack = new_stack(redis_server, app, DJANGO_SETTINGS_MODULE="site_settings")
+    database.query("TRUNCATE visit")
+    stack.push_server()
+    stack.worker("-P", "solo", queues="sockets")
+    # A prefork worker with one process; in it plain jobs run in the main thread.
+    stack.worker("-c", "1", queues="jobs")
+    stack.wait_until_ready()
+    counts = []
+    for number in range(4):
+        await use_everything(stack, number)
+        counts.append(connections(database))
+    # One client at a time needs no more the fourth time than the second.
+    assert 0 < counts[-1] <= counts[1] + 1, counts
+
+
 async def receive_ends(client: Client) -> set[tuple[str, str]]:
     ends = [await client.receive() for _ in range(3)]
     return {(end["queue"], end["event"]) for end in ends}
@@ -176,6 +206,10 @@ async def test_nothing_fails_after_the_database_was_restarted(
     stack.wait_until_ready()
     for number in range(3):
         assert await use_everything(stack, number) == [number + 1] * len(HANDLERS)
+        if options:
+            assert connections(database) > 0
+        else:
+            await eventually_async(lambda: not connections(database), what="closed connections")
         database.restart()
     assert database.query("SELECT count(*) FROM visit WHERE by = 'job'") == "9"
     assert "failed: " not in stack.logs()
