@@ -196,9 +196,9 @@ class TakingChannel(kombu_redis.Channel):
         unreadable.tell(data, source=source, reason=reason, key=self.unreadable_key)
         keys = [self.unacked_index_key, self.unacked_key, self.unreadable_key]
         entry = unreadable.entry(data, source=source, reason=reason)
-        most = str(unreadable.MOST_KEPT)
+        last = str(unreadable.MOST_KEPT - 1)
         try:
-            self._exchange(("EVAL", _SET_ASIDE, str(len(keys)), *keys, tag, entry, most))
+            self._exchange(("EVAL", _SET_ASIDE, str(len(keys)), *keys, tag, entry, last))
         except PASSING_ERRORS as error:
             log.error("it could not be set aside: %s", error)
         if tag in self.qos._delivered:
@@ -357,6 +357,6 @@ _SET_ASIDE = """
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('LPUSH', KEYS[3], ARGV[2])
-redis.call('LTRIM', KEYS[3], 0, ARGV[3] - 1)
+redis.call('LTRIM', KEYS[3], 0, ARGV[3])
 return 1
 """

@@ -167,7 +167,8 @@ def _register_drain(app: Celery, routes: Routes, process: Process) -> None:
         handler = routes.queues.get(queue)
         if handler is None:
             # Its jobs stay where they are, for a worker that has the queue's file.
-            log.error("jobs wait in the queue %s, which has no file here", queue)
+            name = str(queue)[: unreadable.LONGEST_SHOWN]
+            log.error("jobs wait in the queue %s, which has no file here", name)
             return
         try:
             process.jobs.drain(handler, group)

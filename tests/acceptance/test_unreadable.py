@@ -223,3 +223,61 @@ def send_no_tasks(connection: Connection, namespace: str, queue: str) -> None:
     control = Exchange(f"{namespace}.control.pidbox", type="fanout", durable=False)
     for body in (5, [], {"method": 5}, {"method": "ping", "arguments": 5}, "text"):
         producer.publish(body, exchange=control, routing_key="", serializer="json")
+
+
+#: What somebody has left among our own keys.
+JUNK: list[bytes] = [b"", b"5", b"no JSON", b"\xff\xfe", b"\x01\xc1", b"\x02[]", b"1[", b"[" * 5000]
+
+
+async def test_junk_among_our_own_keys_stops_nobody(
+    redis_server: RedisServer, new_stack: NewStack, write_app: WriteApp
+) -> None:
+    bench = bench_on(
+        redis_server,
+        new_stack,
+        write_app,
+        ("-P", "threads", "-c", "2"),
+        QUEUE_RUN_OFFLINE_DELAY="1",
+    )
+    namespace = bench.stack.namespace
+    await bench.works()
+    with redis.Redis.from_url(redis_server.url) as client:
+        streams = [f"{namespace}:broadcast", f"{namespace}:presence"]
+        streams += [each.decode() for each in client.scan_iter(f"{namespace}:server:*")]
+        assert len(streams) == 3
+        for junk in JUNK:
+            for stream in streams:
+                for fields in ({b"e": junk}, {b"e0": junk}, {junk: b"x"}, {b"user": junk}):
+                    client.xadd(stream, fields)
+            for sorted_set in (
+                "delayed",
+                "lanes",
+                "dead:index",
+                "online",
+                "leaving",
+                "push-servers",
+            ):
+                client.zadd(f"{namespace}:{sorted_set}", {junk: 1})
+            for hash_ in ("delayed:jobs", "dead"):
+                client.hset(f"{namespace}:{hash_}", junk, junk)
+            client.rpush(f"{namespace}:lane:ordered:bad", junk)
+        client.zadd(f"{namespace}:lanes", {"ordered:bad": 1})
+        for _ in range(2):
+            await bench.works()
+        await asyncio.to_thread(run_group, bench)
+        assert bench.stack.push_servers[0].running
+        for junk in JUNK:
+            client.set(f"{namespace}:manifest", junk)
+            assert bench.stack.push_servers[0].running
+        # Workers that start say anew what they offer.
+        bench.stack.worker("-P", "solo")
+        bench.stack.workers[-1].wait_for_output("ready.")
+        await bench.works()
+    assert bench.stack.push_servers[0].running
+
+
+def run_group(bench: Bench) -> None:
+    """Groups beside the bad one go on."""
+    with pushing_to(bench.stack):
+        queues.get("ordered").group("good").push("in a group")
+    eventually(lambda: "in a group" in bench.done, what="the job of a group")
