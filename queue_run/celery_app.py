@@ -84,6 +84,9 @@ def create_celery(settings: Settings) -> Celery:
         },
         broker_transport_options=_transport_options(settings),
     )
+    if settings.broker_url not in ("", settings.broker):
+        # The command `celery` reads BROKER_URL itself, as it is written there. These win.
+        app.conf.update(broker_read_url=settings.broker, broker_write_url=settings.broker)
     return app
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
@@ -172,7 +172,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def broker(self) -> str:
         """The broker's URL in the form that Celery takes."""
         url = self.broker_url or self.redis_url
-        return re.sub(r"^unix://", "redis+socket://", url)
+        return _with_userinfo(re.sub(r"^unix://", "redis+socket://", url))
 
     @property
     def stream_bytes(self) -> int:
@@ -309,6 +309,21 @@ def _is_host(text: str) -> bool:
         ipaddress.ip_network(text.strip("[]"), strict=False)
         return True
     return re.fullmatch(r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?", text) is not None
+
+
+def _with_userinfo(url: str) -> str:
+    """The URL with user and password where kombu looks for them; redis-py takes parameters too."""
+    parts = urlsplit(url) if url.startswith("redis") and "?" in url else None
+    query = parse_qsl(parts.query, keep_blank_values=True) if parts is not None else []
+    given = {name: value for name, value in query if name in ("username", "password")}
+    if parts is None or not given:
+        return url
+    user = given.get("username", unquote(parts.username or ""))
+    password = given.get("password", unquote(parts.password or ""))
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{quote(user, safe='')}:{quote(password, safe='')}@{host}"
+    others = urlencode([each for each in query if each[0] not in given])
+    return urlunsplit(parts._replace(netloc=netloc, query=others))
 
 
 def _url_problems(variable: str, urls: str) -> list[str]:

@@ -103,13 +103,14 @@ def test_no_process_tells_a_secret_when_it_cannot_start(
         shows_no_secret(name, process)
 
 
+@pytest.mark.parametrize("form", ["redis://:{}@{}/0", "redis://{1}/0?password={0}"])
 def test_no_process_tells_the_password_with_which_it_works(
-    own_redis: RedisServer, write_app: WriteApp, new_stack: NewStack
+    own_redis: RedisServer, write_app: WriteApp, new_stack: NewStack, form: str
 ) -> None:
     password = f"{SECRET}@{SECRET}/x"
     with own_redis.client() as client:
         client.config_set("requirepass", password)
-    url = f"redis://:{quote(password, safe='')}@127.0.0.1:{own_redis.port}/0"
+    url = form.format(quote(password, safe=""), f"127.0.0.1:{own_redis.port}")
     stack = new_stack(
         own_redis, write_app(APP), new_namespace(), REDIS_URL=url, QUEUE_RUN_LOG_LEVEL="DEBUG"
     )

@@ -255,6 +255,11 @@ def test_customary_variables_carry_no_prefix() -> None:
         ("redis://one/0", "amqp://two", "amqp://two"),
         ("unix:///run/redis.sock?db=1", "", "redis+socket:///run/redis.sock?db=1"),
         ("redis://one/0", "unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+        ("redis://one/0?password=a%40b", "", "redis://:a%40b@one/0"),
+        ("redis://ann:x@one/0?db=1&password=b", "", "redis://ann:b@one/0?db=1"),
+        ("redis://one?username=ann&password=b", "", "redis://ann:b@one"),
+        ("unix:///run/r.sock?password=b&db=1", "", "redis+socket://:b@/run/r.sock?db=1"),
+        ("redis://one/0", "amqp://two?password=b", "amqp://two?password=b"),
     ],
 )
 def test_the_broker_is_redis_unless_another_is_named_and_in_celerys_spelling(
