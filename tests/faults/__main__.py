@@ -15,7 +15,7 @@ from typing import TypeAlias
 from tests.faults import report
 from tests.faults.planted import KINDS
 from tests.faults.report import Row
-from tests.faults.scenarios import clocks, crowds, pushes, requests, sessions, soak
+from tests.faults.scenarios import clocks, crowds, links, pushes, requests, sessions, soak
 from tests.faults.scenarios.size import LONG, SHORT, Size
 from tests.faults.stage import end_children
 
@@ -27,6 +27,8 @@ SCENARIOS: dict[str, Scenario] = {
     "redis_links": pushes.redis_links,
     "redis_emptied": pushes.redis_emptied,
     "redis_frozen": pushes.redis_frozen,
+    "silent_redis": links.silent_redis,
+    "silent_rabbitmq": links.silent_rabbitmq,
     "worker_kills": requests.worker_kills,
     "rolling_restart": requests.rolling_restart,
     "wrong_clocks": clocks.wrong_clocks,

@@ -166,7 +166,9 @@ async def stage(
         links = await held.enter_async_context(Proxy(server.port)) if proxied_redis else None
         url = server.url if links is None else f"redis://127.0.0.1:{links.port}/0"
         ports = [free_port() for _ in range(servers)]
-        made = Stage(server, links, _stack(url, settings), ports, clocks)
+        # What the application notes for the laboratory is no part of what is broken.
+        variables = {**(settings or {}), "LAB_REDIS_URL": server.url}
+        made = Stage(server, links, _stack(url, variables), ports, clocks)
         held.push_async_callback(asyncio.to_thread, made.end)
         await made.start(workers)
         yield made

@@ -18,6 +18,8 @@ class Size:
     redis_restarts: int
     redis_flushes: int
     frozen: float
+    #: How often all links fall silent.
+    silences: int
     worker_kills: int
     #: Seconds that a handler runs, so that faults find some at work.
     takes: float
@@ -54,6 +56,7 @@ LONG = Size(
     redis_restarts=5,
     redis_flushes=3,
     frozen=10,
+    silences=5,
     worker_kills=8,
     takes=0.05,
     rolling_restarts=2,
@@ -78,6 +81,7 @@ SHORT = Size(
     redis_restarts=1,
     redis_flushes=1,
     frozen=4,
+    silences=1,
     worker_kills=2,
     takes=0.05,
     rolling_restarts=1,

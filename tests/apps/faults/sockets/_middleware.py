@@ -10,7 +10,7 @@ from queue_run import ConnectionRequest, Refuse
 # Bounded: when many users come at once, that must not look like descriptors that are left open.
 records = redis.asyncio.Redis.from_pool(
     redis.asyncio.BlockingConnectionPool.from_url(
-        os.environ["REDIS_URL"], max_connections=8, timeout=None
+        os.environ["LAB_REDIS_URL"], max_connections=8, timeout=None
     )
 )
 NAMESPACE = os.environ["QUEUE_RUN_NAMESPACE"]

@@ -10,7 +10,7 @@ from queue_run import socket
 
 runs = redis.asyncio.Redis.from_pool(
     redis.asyncio.BlockingConnectionPool.from_url(
-        os.environ["REDIS_URL"], max_connections=8, timeout=None
+        os.environ["LAB_REDIS_URL"], max_connections=8, timeout=None
     )
 )
 RUNS = f"{os.environ['QUEUE_RUN_NAMESPACE']}:lab:runs"
