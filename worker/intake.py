@@ -82,10 +82,12 @@ class Intake:
         The first call only begins to look.
         """
         now = time.monotonic()
-        if self._asked_at is None:
-            self._asked_at = now
+        # The loop may come round at any moment, in its own thread.
+        asked_at = self._asked_at
+        if asked_at is None:
+            asked_at = self._asked_at = now
             self.background.loop.call_soon_threadsafe(self._came_round)
-        return now - self._asked_at
+        return now - asked_at
 
     def _came_round(self) -> None:
         self._asked_at = None
