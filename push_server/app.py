@@ -131,7 +131,7 @@ class PushServer:
         self._connections = Connections(self.id, self._presence)
         self._application = Application(self._redis, self._keys)
         celery = create_celery(settings)
-        self._store = Store(settings, patience=settings.publish_timeout)
+        self._store = Store(settings, patience=settings.publish_timeout, clock=clock)
         self._claiming = Claiming(
             Claims(self._store),
             self._keys.claim,

@@ -15,6 +15,7 @@ What is no message, or none that its consumer can make anything of, is set aside
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from queue import Empty
@@ -27,7 +28,9 @@ from redis import ConnectionError as RedisConnectionError
 from redis import RedisError, ResponseError
 
 from queue_run import unreadable
+from queue_run.clock import Answer
 from queue_run.keys import BELL
+from queue_run.late_pushes import PUSH, Limits, PushedTooLate
 from queue_run.links import standstills
 
 log = logging.getLogger(__name__)
@@ -76,12 +79,14 @@ class TakingChannel(kombu_redis.Channel):
     _found_nothing = False
     _sending_link: Any = None
     _sending_pool: Any = None
+    _sending_pid = 0
     #: The socket on which was asked, and how many standstills were known when it was new.
     _asked_sock: Any = None
     _standstills = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._acknowledged: set[str] = set()
+        self._limits = Limits()
         super().__init__(*args, **kwargs)
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> str:
@@ -234,10 +239,16 @@ class TakingChannel(kombu_redis.Channel):
         if may_be_lost:
             self._push(key, dumps(message))
             return
-        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
-            pipe.lpush(key, dumps(message))
-            _ring(pipe, queue)
-            pipe.execute()
+        keys = [self.global_keyprefix + each for each in (key, _bell(queue))]
+        last = self._limits.last(self._link().socket_timeout, self._ask_time)
+        command = ("EVAL", PUSH, 2, *keys, dumps(message), last, BELL_SIZE, BELL_EXPIRY)
+        if self._exchange(command) == [0]:
+            self._limits.distrust()
+            raise PushedTooLate
+
+    def _ask_time(self) -> Answer:
+        [(seconds, microseconds)] = self._exchange(("TIME",))
+        return int(seconds), int(microseconds)
 
     def _push(self, key: str, data: str) -> None:
         """Put a message on a list."""
@@ -259,25 +270,28 @@ class TakingChannel(kombu_redis.Channel):
         """
         self._exchange(("PING",))
 
-    def _exchange(self, *commands: tuple[str, ...]) -> None:
+    def _exchange(self, *commands: tuple[Any, ...]) -> list[Any]:
         """Have Redis do something, over a link of this channel's own.
 
         redis-py's client, which kombu uses, takes several times as long for it.
         """
-        link = self._sending_link
-        if link is None or self._sending_pool is not self.pool:
-            # Its pool is another one after a fork.
-            self._sending_pool = self.pool
-            link = self._sending_link = self.pool.get_connection()
+        link = self._link()
         try:
             packed = [part for each in commands for part in link.pack_command(*each)]
             link.send_packed_command([b"".join(packed)])
-            for _ in commands:
-                link.read_response()
+            return [link.read_response() for _ in commands]
         except BaseException:
             # Whatever was under way on it; it connects again when it is next used.
             link.disconnect()
+            self._limits.distrust()
             raise
+
+    def _link(self) -> Any:
+        if self._sending_pid != os.getpid() or self._sending_pool is not self.pool:
+            # After a fork it is the parent's, and in a child of Celery's the pool is another one.
+            self._sending_link = self.pool.get_connection()
+            self._sending_pid, self._sending_pool = os.getpid(), self.pool
+        return self._sending_link
 
     def restore(self, data: bytes, pipe: Any, *, last: bool) -> None:
         """Put an unacknowledged message back on its queue, as the first or the last; or aside, when

@@ -109,7 +109,7 @@ class Runtime:
 
     @cached_property
     def store(self) -> Store:
-        return Store(self.settings, patience=self.settings.publish_timeout)
+        return Store(self.settings, patience=self.settings.publish_timeout, clock=self.clock)
 
     @cached_property
     def attempts(self) -> Attempts:
@@ -168,6 +168,7 @@ class Runtime:
             self.store.close()
             for name in ("store", "presence", "attempts", "lanes", "dead_letters", "job_pusher"):
                 self.__dict__.pop(name, None)
+        self.__dict__.pop("clock", None)
 
     def after_fork(self) -> "Runtime":
         """The same for a forked child, which must not share its parent's links and threads."""

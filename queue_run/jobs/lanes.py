@@ -108,7 +108,7 @@ class Lanes:
             lane.name,
             milliseconds(DRAIN_EXPIRY),
         ]
-        job_id, needs_drain = self._store.call(self._push, keys, arguments)
+        job_id, needs_drain = self._store.call_in_time(self._push, keys, arguments)
         return Pushed(job_id.decode(), bool(needs_drain))
 
     def drain(self, lane: Lane, token: str, *, most: int) -> "Drain":
@@ -227,6 +227,7 @@ _STEPS: dict[bytes, Step] = {step.encode(): step for step in get_args(Step)}
 _PUSH = f"""{NOW}
 local first = redis.call('GET', KEYS[3])
 if first == ARGV[1] then return {{first, 1}} end
+if now > tonumber(ARGV[6]) then return false end
 if first then return {{first, 0}} end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[3])
 local sequence = redis.call('INCR', KEYS[4])

@@ -22,8 +22,10 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from queue_run.channel.publisher import is_passing
+from queue_run.clock import Answer, Clock
 from queue_run.errors import JobStoreUnavailable
 from queue_run.keys import Keys
+from queue_run.late_pushes import Limits, PushedTooLate
 from queue_run.links import longest_answer, redis_options, watched
 from queue_run.settings import Settings
 
@@ -45,14 +47,16 @@ T = TypeVar("T")
 class Store:
     """Redis, for what it knows of jobs; safe to use from any thread, not across a fork."""
 
-    def __init__(self, settings: Settings, *, patience: float) -> None:
+    def __init__(self, settings: Settings, *, patience: float, clock: Clock | None = None) -> None:
         """
         Args:
             patience: seconds for which a call is tried while Redis is away.
+            clock: Redis' time.
         """
+        self._limits = Limits(clock)
         self.keys = Keys(settings.namespace)
         self._patience = patience
-        limit = longest_answer(settings.publish_timeout)
+        limit = self._longest_answer = longest_answer(settings.publish_timeout)
         self._pool = redis.BlockingConnectionPool.from_url(
             settings.redis_url,
             max_connections=CONNECTIONS,
@@ -78,6 +82,33 @@ class Store:
             JobStoreUnavailable: when Redis did not answer in time.
         """
         return self.patiently(lambda: self._run(script, keys, arguments))
+
+    def call_in_time(self, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        """Run a script that is not to be done after this call has raised.
+
+        Its last argument, beside those that are given, are milliseconds of Redis' clock: later than
+        that it does nothing and answers None.
+
+        Raises:
+            JobStoreUnavailable: when Redis did not answer in time.
+        """
+
+        def attempt() -> Any:
+            try:
+                last = self._limits.last(self._longest_answer, self._ask_time)
+                answer = self._run(script, keys, [*arguments, last])
+            except BaseException:
+                self._limits.distrust()
+                raise
+            if answer is None:
+                self._limits.distrust()
+                raise PushedTooLate
+            return answer
+
+        return self.patiently(attempt)
+
+    def _ask_time(self) -> Answer:
+        return self.client.time()
 
     def call_all(self, calls: Iterable[tuple[Script, Sequence[str], Sequence[object]]]) -> Any:
         """Run scripts in one round trip, without patience; their answers in order.

@@ -79,7 +79,7 @@ def scripts(redis_url: str, namespace: str, write_app: WriteApp) -> Scripts:
                 "class Order:\n"
                 "    number: int\n"
                 "queue = queues.self(Order)\n"
-                "config = Config(celery_queue='jobs')\n"
+                "config = Config(retries=1)\n"
                 "def handler(order: Order) -> None: ...\n"
             ),
             "queues/steps.py": (

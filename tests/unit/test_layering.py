@@ -40,6 +40,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "clock",
             "links",
             "vital",
+            "late_pushes",
         ],
         [
             "json_values",

@@ -29,11 +29,16 @@ class Process:
     """What a process pushes with, and the broker's end of it."""
 
     def __init__(self, redis_url: str, namespace: str, broker_url: str = "") -> None:
+        # Short where somebody is away, long where a busy machine must not look like that.
+        timeout = 0.5 if broker_url or redis_url.endswith(":1/0") else 20.0
         self.settings = Settings(
-            redis_url=redis_url, namespace=namespace, broker_url=broker_url, publish_timeout=0.5
+            redis_url=redis_url,
+            namespace=namespace,
+            broker_url=broker_url,
+            publish_timeout=timeout,
         )
         self.celery: Celery = create_celery(self.settings)
-        self.store = Store(self.settings, patience=0.5)
+        self.store = Store(self.settings, patience=timeout)
         self.lanes = Lanes(self.store, lease=60)
         self.pusher = JobPusher(lambda: self.celery, self.lanes)
 
