@@ -7,9 +7,9 @@ import sys
 
 from push_server.app import LOST_TIME, CannotStart, PartLost, PushServer
 from push_server.event_loop import new_loop
-from queue_run import logs
+from queue_run import hidden_modules, logs
 from queue_run.complaints import Few
-from queue_run.errors import SettingsError
+from queue_run.errors import ApplicationError, UsageError
 from queue_run.settings import Settings
 from queue_run.vital import EXIT_LOST, end_process_within
 
@@ -20,6 +20,8 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         logs.prepare(settings.secrets)
+        if found := hidden_modules.problems(os.curdir, settings.app_path):
+            raise ApplicationError(found)
         logging.basicConfig(
             level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
@@ -28,7 +30,7 @@ def main() -> int:
         tornado_log.addFilter(Few(tornado_log, first=20))
         with asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(settings))
-    except (SettingsError, CannotStart) as error:
+    except (UsageError, CannotStart) as error:
         sys.stderr.write(f"{logs.without_secrets(str(error))}\n")
         return 2
     except PartLost as error:

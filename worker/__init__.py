@@ -6,6 +6,10 @@ parts of this package can be imported without an environment.
 
 from typing import Any
 
+# Of `python -m worker`, first: it takes the working directory off the path, where a file may have
+# the name of what is imported next.
+import queue_run as _queue_run  # noqa: F401
+
 __all__ = ["app"]
 
 

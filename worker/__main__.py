@@ -3,8 +3,8 @@
 import os
 import sys
 
-from queue_run import logs
-from queue_run.errors import UsageError
+from queue_run import hidden_modules, logs
+from queue_run.errors import ApplicationError, UsageError
 from queue_run.settings import Settings
 from worker import loader
 from worker.listing import listing
@@ -15,6 +15,9 @@ def main() -> int:
     try:
         settings = Settings.from_env(os.environ)
         logs.prepare(settings.secrets)
+        if found := hidden_modules.problems(os.curdir, settings.app_path):
+            raise ApplicationError(found)
+        hidden_modules.bring_back_working_directory()
         routes = loader.load(settings.app_path)
     except UsageError as error:
         sys.stderr.write(f"{logs.without_secrets(str(error))}\n")

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from queue_run import logs, runtime
+from queue_run import hidden_modules, logs, runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import ApplicationError, SettingsError, UsageError
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
@@ -55,6 +55,8 @@ def create_app() -> Celery:
         app.set_default()
         runtime.configure(settings, celery=app)
         own_logging = OwnLogging(_quiet_celery)
+        if found := hidden_modules.problems(os.curdir, settings.app_path):
+            raise ApplicationError(found)
         routes = loader.load(settings.app_path)
         _check_visibility(settings, routes)
     except ApplicationError as error:

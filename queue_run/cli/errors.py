@@ -1,8 +1,10 @@
 """What a command says before it gives up."""
 
+import os
+
 import click
 
-from queue_run import logs
+from queue_run import hidden_modules, logs
 from queue_run.cli import EXIT_FAILURE, EXIT_USAGE
 
 
@@ -23,3 +25,14 @@ class CommandFailed(_Told):
     """Raised for what could not be done as things are: the same, with exit code 1."""
 
     exit_code = EXIT_FAILURE
+
+
+def check_not_hidden(*folders: str | os.PathLike[str]) -> None:
+    """Whether the processes that a command starts would find the framework, and not a file of the
+    application: in its folder, and in the one that they are started in.
+
+    Raises:
+        CommandError: naming each file that is in the way.
+    """
+    if found := hidden_modules.problems(*folders):
+        raise CommandError("\n".join(found))

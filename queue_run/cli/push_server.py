@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from queue_run.cli.environment import with_options
+from queue_run.cli.errors import check_not_hidden
 from queue_run.settings import Settings
 
 
@@ -38,5 +39,6 @@ def command(host: str | None, port: str | None, app_dir: Path | None) -> None:
       QUEUE_RUN_REUSE_PORT=true queue-run push-server &
     """
     environ = with_options(os.environ, host=host, port=port, app_dir=app_dir)
-    Settings.from_env(environ)  # Wrong settings end here, before another process starts.
+    settings = Settings.from_env(environ)  # Wrong settings end here, before another process starts.
+    check_not_hidden(Path.cwd(), settings.app_path)
     os.execve(sys.executable, [sys.executable, "-m", "push_server"], environ)

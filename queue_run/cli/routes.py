@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from queue_run.cli.environment import with_options
+from queue_run.cli.errors import check_not_hidden
 from queue_run.settings import Settings
 
 
@@ -31,5 +32,6 @@ def command(app_dir: Path | None) -> None:
       queue-run routes --app examples/chat
     """
     environ = with_options(os.environ, app_dir=app_dir)
-    Settings.from_env(environ)  # Wrong settings end here, before another process starts.
+    settings = Settings.from_env(environ)  # Wrong settings end here, before another process starts.
+    check_not_hidden(Path.cwd(), settings.app_path)
     os.execve(sys.executable, [sys.executable, "-m", "worker"], environ)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from queue_run.cli.environment import with_options
+from queue_run.cli.errors import check_not_hidden
 from queue_run.keys import Keys
 from queue_run.settings import Settings
 
@@ -67,6 +68,7 @@ def command(serve: str, app_dir: Path | None, celery_args: tuple[str, ...]) -> N
     """
     environ = with_options(os.environ, app_dir=app_dir)
     settings = Settings.from_env(environ)
+    check_not_hidden(Path.cwd(), settings.app_path)
     arguments = worker_arguments(serve, settings)
     os.execve(sys.executable, [sys.executable, "-m", "celery", *arguments, *celery_args], environ)
 

@@ -26,6 +26,7 @@ LAYERS: dict[str, list[list[str]]] = {
         [
             "errors",
             "service_variables",
+            "hidden_modules",
             "api_keys",
             "origins",
             "masking",

@@ -5,7 +5,7 @@ import importlib.util
 import socket
 from pathlib import Path
 
-from queue_run.cli.errors import CommandError
+from queue_run.cli.errors import CommandError, check_not_hidden
 
 
 def check_extra() -> None:
@@ -31,19 +31,7 @@ def check_application(folder: Path) -> None:
             f"{folder} has no folder sockets/ and none named queues/: start in the application's "
             "folder, or name it with --app DIR (QUEUE_RUN_APP_DIR)"
         )
-    for module in ("push_server", "worker"):
-        _check_not_hidden(folder, module)
-
-
-def _check_not_hidden(folder: Path, module: str) -> None:
-    # `python -m` puts the working directory first on the path, and that is the application's.
-    found = [each for each in (folder / f"{module}.py", folder / module) if each.exists()]
-    spec = importlib.util.find_spec(module)
-    ours = Path(spec.origin) if spec and spec.origin else None
-    if any(ours is None or not ours.is_relative_to(each) for each in found):
-        raise CommandError(
-            f"{found[0]} hides the framework's own module {module!r}: give it another name"
-        )
+    check_not_hidden(folder)
 
 
 def usable_port(host: str, port: int, *, shared: bool = False) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from queue_run.cli.errors import CommandError
+from queue_run.cli.errors import CommandError, check_not_hidden
 from queue_run.cli.production.folder import Folder
 from queue_run.cli.production.procfile import Entry, ProcfileSource, Role
 from queue_run.cli.supervision.reporter import Program, StopStage
@@ -62,7 +62,8 @@ class Formation:
         Raises:
             CommandError: if nothing can be started as things are.
         """
-        self.folder.now()
+        place = self.folder.now()
+        check_not_hidden(place, place / Path(self.settings.app_dir).expanduser())
         entries = self.procfile.read()
         return places(
             entries,
