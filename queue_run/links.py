@@ -8,6 +8,10 @@ comes any more, and nothing says so. Therefore:
     dead link costs no more than the other half.
 
 Where nobody waits for anything, the kernel looks after the link (`KEEPALIVE`).
+
+A node may also answer that it does not do its part now: it loads its data, has become a replica,
+cannot write to its disk. Then the address may stand for another node meanwhile: the link is dropped
+and opened anew, and whoever asked sees a connection error (`Unready`), which everybody waits out.
 """
 
 import functools
@@ -15,8 +19,18 @@ import logging
 import socket
 from typing import Any
 
+from redis import ConnectionError as RedisConnectionError
+from redis import RedisError
 from redis import TimeoutError as RedisTimeoutError
 from redis.connection import Connection
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +69,38 @@ def redis_options(url: str, *, timeout: float | None, connect_timeout: float) ->
     if not url.startswith("unix:"):
         limits |= {"socket_keepalive": True, "socket_keepalive_options": KEEPALIVE}
     return limits
+
+
+#: What such an answer begins with; and the classes by which redis-py knows some of them.
+UNREADY = frozenset(
+    (
+        *("READONLY", "LOADING", "MASTERDOWN", "MISCONF", "UNBLOCKED", "BUSY", "TRYAGAIN"),
+        *("CLUSTERDOWN", "NOREPLICAS", "MOVED", "ASK"),
+    )
+)
+_UNREADY_CLASSES = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
+
+
+class Unready(RedisConnectionError):
+    """Redis answered that it does not do its part now; the link was dropped."""
+
+
+def is_unready(error: Exception) -> bool:
+    """Whether it is the answer of a Redis that will soon do its part again, here or elsewhere."""
+    text = str(error)
+    return (
+        isinstance(error, _UNREADY_CLASSES)
+        or text.partition(" ")[0] in UNREADY
+        or "max number of clients reached" in text
+    )
+
+
+def refusal(error: Exception) -> str:
+    """What Redis said, and what to do where that is known."""
+    # kombu and redis-py's pipelines wrap it.
+    if isinstance(error, OutOfMemoryError) or "used memory > 'maxmemory'" in str(error):
+        return f"Redis is full, raise its maxmemory or remove data: {error}"
+    return f"Redis refused: {error}"
 
 
 class Standstills:
@@ -104,6 +150,11 @@ def watched(kind: type[Connection]) -> type[Connection]:
             except RedisTimeoutError:
                 self._give_up()
                 raise
+            except RedisError as error:
+                if not is_unready(error):
+                    raise
+                self.disconnect()
+                raise Unready(str(error)) from error
 
         def disconnect(self, *arguments: Any, **options: Any) -> None:
             self._known = None

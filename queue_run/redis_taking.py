@@ -356,6 +356,8 @@ for i = 3, #KEYS do
     local tag = ''
     if readable and ARGV[i - 2] == '1' then
       tag = found[1]
+      -- In a full Redis the first write decides: this one frees.
+      redis.call('HDEL', KEYS[1], found[1])
       redis.call('HSET', KEYS[1], tag, found[2])
       redis.call('ZADD', KEYS[2], now, tag)
     end

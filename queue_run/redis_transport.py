@@ -38,7 +38,7 @@ from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 from redis import ConnectionError as RedisConnectionError
-from redis import RedisError
+from redis import OutOfMemoryError, RedisError
 from redis import TimeoutError as RedisTimeoutError
 
 from queue_run import amqp_transport
@@ -50,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 #: What a command raises when Redis did not do it, or may not have done it.
 FAILURES = (RedisError, OSError)
+#: Seconds between two tries to reach the broker.
+INTERVALS = {"interval_start": 1, "interval_step": 1, "interval_max": 4}
 
 #: Settles one message through an open channel. It is done again when it may not have been done.
 Settlement = Callable[["QoS"], None]
@@ -198,7 +200,10 @@ class QoS(kombu_redis.QoS):
         # Who takes no message that is acknowledged leaves those of dead workers to who does. kombu
         # asks any one of a worker's channels.
         if self.channel.acknowledges:
-            super().restore_visible(start, num, interval)
+            try:
+                super().restore_visible(start, num, interval)
+            except OutOfMemoryError as error:
+                logger.debug("the messages of dead workers wait: Redis is full: %s", error)
         elif self.channel.beside is not None and not self.channel.beside.closed:
             self.channel.beside.qos.restore_visible(start, num, interval)
 
@@ -279,6 +284,8 @@ class Channel(TakingChannel):
     pool: Any
     qos: Any
     _blocking_client: Any = None
+    #: Whether Redis was too full to keep which queue is bound.
+    _unbound = False
     _pool: Any
     _async_pool: Any
 
@@ -320,6 +327,41 @@ class Channel(TakingChannel):
             found["connection_class"] = watched(found["connection_class"])
         return found
 
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
+        except OutOfMemoryError:
+            # What waits in the queue is taken without it; who sends is refused anyway.
+            self._unbound = True
+            logger.warning("Redis is full: raise its maxmemory. What waits in %s is taken", queue)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """As kombu's, which would log a traceback every second while Redis is full."""
+        with suppress(OutOfMemoryError):
+            super().maybe_refresh_binding_expiry()  # type: ignore[misc]
+
+    def _size(self, queue: str) -> int:
+        # kombu asks in a transaction, and a full Redis refuses each.
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            for key in self._lists(queue):
+                pipe.llen(key)
+            return sum(pipe.execute())
+
+    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
+        """As kombu's, with what Redis was too full to keep."""
+        found = super().get_table(exchange)
+        if self._unbound:
+            found += self.connection.state.exchanges.get(exchange, {}).get("table", [])
+        return found
+
+    def prove(self) -> None:
+        """Have Redis show that it takes writes: not one that grows, which a full one refuses.
+
+        Raises:
+            RedisError, OSError: when it does not; a replica, for example.
+        """
+        self._exchange(("DEL", f"{self.unacked_key}.proof"))
+
     def drop_links(self) -> None:
         """Close the links to Redis, whatever is under way on them."""
         for pool in (self._pool, self._async_pool):
@@ -341,6 +383,17 @@ class Transport(kombu_redis.Transport):
 
     Channel = Channel
     channels: list[Any]
+    _avail_channels: list[Any]
+
+    def establish_connection(self) -> Any:
+        """As kombu's, to a Redis that does its part: while it does not, kombu tries again."""
+        found = super().establish_connection()
+        try:
+            self._avail_channels[-1].prove()
+        except BaseException:
+            self._collect(found)
+            raise
+        return found
 
     def _collect(self, connection: Any) -> None:
         # kombu calls this, not `close_connection`, when the link is lost.
@@ -368,6 +421,10 @@ OURS: dict[Any, Any] = {
 
 class Connection(kombu.Connection):
     """A connection to a broker that uses our transports where kombu would use its own."""
+
+    def _ensure_connection(self, *arguments: Any, **options: Any) -> Any:
+        # kombu would wait longer after each try, up to half a minute.
+        return super()._ensure_connection(*arguments, **{**INTERVALS, **options})
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()

@@ -12,7 +12,7 @@ from redis.retry import Retry
 from queue_run.clock import Clock
 from queue_run.envelopes import ApplicationChanged, encode
 from queue_run.keys import Keys
-from queue_run.links import LONGEST_ANSWER, redis_options
+from queue_run.links import LONGEST_ANSWER, redis_options, watched
 from queue_run.manifest import Manifest
 from queue_run.settings import Settings
 from queue_run.vital import VitalThread
@@ -55,6 +55,8 @@ class Announcer:
             ),
             retry=Retry(NoBackoff(), 1),
         )
+        pool = self._redis.connection_pool
+        pool.connection_class = watched(pool.connection_class)
         self._timekeeper = Timekeeper(
             self._redis, self._keys, clock, name=name, expiry=settings.heartbeat_expiry
         )
@@ -119,4 +121,7 @@ class Announcer:
         if not self._serves_sockets or not self._is_taking():
             return True
         expiry = self._settings.heartbeat_expiry
+        # A full Redis takes this, and would not take the other.
+        if self._redis.expire(self._keys.socket_workers, expiry):
+            return True
         return bool(self._redis.set(self._keys.socket_workers, "1", ex=expiry, get=True))

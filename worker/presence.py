@@ -26,7 +26,7 @@ from queue_run.errors import HandlerTimeout
 from queue_run.ids import UserId
 from queue_run.jobs.store import milliseconds
 from queue_run.keys import Keys
-from queue_run.links import longest_answer, redis_options
+from queue_run.links import longest_answer, redis_options, watched
 from queue_run.settings import Settings
 from queue_run.vital import VitalThread
 from worker.ending import end_worker
@@ -76,6 +76,8 @@ class PresenceWatcher:
             **redis_options(settings.redis_url, timeout=limit + IDLE_WAIT, connect_timeout=limit),
             retry=Retry(NoBackoff(), 0),
         )
+        pool = self._client.connection_pool
+        pool.connection_class = watched(pool.connection_class)
         self._routes = routes
         self._intake = intake
         self._hooks: HookRunner | None = None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import redis
-from redis.exceptions import ClusterDownError, ReadOnlyError, RedisError, TryAgainError
+from redis.exceptions import RedisError
 
 from queue_run.channel.bounds import ByteBound
 from queue_run.channel.fences import FIELD, CameTooLate, Fences
@@ -21,7 +21,7 @@ from queue_run.channel.memberships import Noted
 from queue_run.channel.receipts import Receipt
 from queue_run.clock import Clock
 from queue_run.errors import ChannelUnavailable
-from queue_run.links import longest_answer
+from queue_run.links import is_unready, longest_answer, refusal
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ BUSY_COUNT, BUSY_PAUSE = 6, 0.002
 #: An entry that is as large as this, in bytes, is shared with nothing more.
 SHARED_BYTES = 64 * 1024
 #: Answers of a Redis that will soon do its part again (restarting, failing over).
-PASSING_ERRORS = (redis.ConnectionError, ReadOnlyError, TryAgainError, ClusterDownError)
+PASSING_ERRORS = (redis.ConnectionError,)
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 #: Fields that one question is about, at most.
 FIELDS_AT_ONCE = 500
@@ -234,7 +234,7 @@ class Publisher:
             elif is_passing(result):
                 return [each for later in writes[number:] for each in later.entries], result
             else:
-                write.complete(None, ChannelUnavailable(f"Redis refused: {result}"))
+                write.complete(None, ChannelUnavailable(refusal(result)))
         return [], None
 
     def _fence(self, batch: "Sequence[_Pending]") -> bytes | None:
@@ -377,8 +377,7 @@ def _fail_overdue(batch: list[_Pending], error: Exception | None) -> list[_Pendi
 
 def is_passing(error: Exception) -> bool:
     """Whether it is the answer of a Redis that will soon do its part again."""
-    # A script that runs for too long has no class of its own.
-    return isinstance(error, PASSING_ERRORS) or str(error).startswith("BUSY ")
+    return isinstance(error, PASSING_ERRORS) or is_unready(error)
 
 
 def _text(value: object) -> str:

@@ -129,6 +129,9 @@ class Attempts:
         return bool(self._store.call(self._cancel, keys, arguments))
 
 
+# In a full Redis the first write of a script decides whether it runs. What takes, ends, parks and
+# renews must: it begins with a write that frees, or only expires.
+
 _BEGIN = f"""{NOW}
 local job = redis.call('HMGET', KEYS[1], 'n', 'owner', 'until', 'ended', 'cancelled')
 local n = tonumber(job[1] or 0)
@@ -138,6 +141,7 @@ local left = tonumber(job[3] or 0) - now
 if job[2] and left > 0 then return {{'busy', n, left}} end
 if job[5] then return {{'cancelled', n, 0}} end
 if n >= tonumber(ARGV[3]) then return {{'exhausted', n, 0}} end
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('HSET', KEYS[1], 'n', n + 1, 'owner', ARGV[1], 'until', now + ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return {{'run', n + 1, 0}}
@@ -148,8 +152,8 @@ _END = """
 if redis.call('HEXISTS', KEYS[1], 'ended') == 1 then
   return redis.call('HGET', KEYS[1], 'by') == ARGV[1] and 1 or 0
 end
-redis.call('HSET', KEYS[1], 'ended', ARGV[2], 'by', ARGV[1])
 redis.call('HDEL', KEYS[1], 'owner', 'until', 'cancelled')
+redis.call('HSET', KEYS[1], 'ended', ARGV[2], 'by', ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('ZREM', KEYS[2], ARGV[4])
 redis.call('HDEL', KEYS[3], ARGV[4])
@@ -175,10 +179,10 @@ _PARK = f"""{NOW}
 local job = redis.call('HMGET', KEYS[1], 'owner', 'until', 'ended', 'by')
 if job[3] then return job[4] == ARGV[1] and 1 or 0 end
 if job[1] and job[1] ~= ARGV[1] and tonumber(job[2] or 0) > now then return 0 end
+redis.call('HDEL', KEYS[1], 'owner', 'until', 'cancelled')
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
 redis.call('ZADD', KEYS[3], now, ARGV[2])
 redis.call('HSET', KEYS[1], 'ended', 'failed', 'by', ARGV[1])
-redis.call('HDEL', KEYS[1], 'owner', 'until', 'cancelled')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('ZREM', KEYS[4], ARGV[2])
 redis.call('HDEL', KEYS[5], ARGV[2])
@@ -187,7 +191,10 @@ return 1
 
 _RENEW = f"""{NOW}
 local job = redis.call('HMGET', KEYS[1], 'owner', 'cancelled')
-if job[1] == ARGV[1] then redis.call('HSET', KEYS[1], 'until', now + ARGV[2]) end
+if job[1] == ARGV[1] then
+  redis.call('HDEL', KEYS[1], 'until')
+  redis.call('HSET', KEYS[1], 'until', now + ARGV[2])
+end
 return job[2] and 1 or 0
 """
 

@@ -275,6 +275,8 @@ if ARGV[9] == '1' then
   redis.call('ZADD', KEYS[3], now + ARGV[7], ARGV[3])
   return {{'later', 0, ''}}
 end
+-- As in `queue_run.jobs.attempts`: a write that only expires comes first.
+redis.call('PEXPIRE', key, ARGV[6])
 if not holder or redis.call('PTTL', KEYS[2]) < lease / 2 then
   redis.call('SET', KEYS[2], token, 'PX', lease)
   redis.call('ZADD', KEYS[3], now + lease, ARGV[3])
@@ -292,8 +294,8 @@ return {{'run', n + 1, entry}}
 _POSTPONE = f"""{NOW}
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local known = redis.call('EXISTS', KEYS[3]) == 1
-if known and ARGV[4] == '1' then redis.call('HINCRBY', KEYS[3], 'n', -1) end
 redis.call('HDEL', KEYS[3], 'owner', 'until')
+if known and ARGV[4] == '1' then redis.call('HINCRBY', KEYS[3], 'n', -1) end
 if redis.call('HEXISTS', KEYS[3], 'cancelled') == 1 then
   redis.call('DEL', KEYS[1])
   redis.call('ZADD', KEYS[2], now, ARGV[3])
@@ -318,6 +320,9 @@ return redis.call('HEXISTS', KEYS[3], 'cancelled')
 
 _CLAIM = f"""{NOW}
 local names = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])
-for _, name in ipairs(names) do redis.call('ZADD', KEYS[1], now + ARGV[1], name) end
+for _, name in ipairs(names) do
+  redis.call('ZREM', KEYS[1], name)
+  redis.call('ZADD', KEYS[1], now + ARGV[1], name)
+end
 return names
 """

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from kombu.exceptions import OperationalError
 from kombu.utils.json import register_type
+from redis.exceptions import RedisError
 
 from queue_run.errors import DispatchUnavailable, InvalidPush
 from queue_run.jobs.envelopes import HEADER, JobEnvelope
 from queue_run.jobs.lanes import Lane, Lanes
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX
+from queue_run.links import refusal
 from queue_run.manifest import QueueFacts
 
 if TYPE_CHECKING:
@@ -103,7 +105,10 @@ class JobPusher:
                 kwargsrepr="",
             )
         except OperationalError as error:
-            raise DispatchUnavailable(f"the broker took no job: {error}") from error
+            what = refusal(error) if isinstance(error.__cause__, RedisError) else error
+            raise DispatchUnavailable(f"the broker took no job: {what}") from error
+        except RedisError as error:
+            raise DispatchUnavailable(f"the broker took no job: {refusal(error)}") from error
 
 
 def check_group(job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> None:

@@ -10,18 +10,22 @@ from typing import Any
 
 import pytest
 import redis
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from queue_run.channel.links import BlockingLink
 from queue_run.jobs.store import Store
 from queue_run.links import (
     KEEPALIVE,
     LONGEST_ANSWER,
+    Unready,
+    is_unready,
     longest_answer,
     redis_options,
     standstills,
     watched,
 )
 from queue_run.settings import Settings
+from tests.processes import RedisServer
 from tests.waiting import DEADLINE
 
 PONG = b"+PONG\r\n"
@@ -147,3 +151,39 @@ def test_a_link_that_was_lost_and_is_opened_by_its_pool_can_be_used(
     standstills.note("some other link", 1.0)
     assert client.ping()
     assert redis_server.accepted == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (ReadOnlyError("You can't write against a read only replica."), True),
+        (ResponseError("READONLY You can't write against a read only replica."), True),
+        (ResponseError("MISCONF Errors writing to the AOF file"), True),
+        (ResponseError("UNBLOCKED client unblocked via CLIENT UNBLOCK"), True),
+        (ResponseError("NOREPLICAS Not enough good replicas to write."), True),
+        (ResponseError("ERR max number of clients reached"), True),
+        (ResponseError("BUSYGROUP Consumer Group name already exists"), False),
+        (ResponseError("WRONGTYPE Operation against a key"), False),
+        (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), False),
+    ],
+)
+def test_a_node_that_does_not_do_its_part_is_known_by_its_answer(
+    error: Exception, passes: bool
+) -> None:
+    assert is_unready(error) == passes
+
+
+def test_a_link_that_gets_such_an_answer_is_dropped(own_redis: RedisServer) -> None:
+    pool = redis.ConnectionPool.from_url(own_redis.url)
+    pool.connection_class = watched(pool.connection_class)
+    link: Any = pool.make_connection()
+    with own_redis.client() as admin:
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        link.send_command("SET", "a", "b")
+        with pytest.raises(Unready, match="read only"):
+            link.read_response()
+        assert not link.is_connected
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+    link.send_command("SET", "a", "b")
+    assert link.read_response() == b"OK"
+    link.disconnect()

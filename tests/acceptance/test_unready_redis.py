@@ -1,0 +1,80 @@
+"""A Redis that answers, and does not do its part: it has become a replica in place, or is full."""
+
+import asyncio
+
+import pytest
+
+from tests.acceptance.conftest import MESSAGES_APP
+from tests.clients import connected
+from tests.conftest import NewStack, WriteApp
+from tests.processes import RedisServer
+from tests.waiting import eventually, eventually_async
+
+MAIL = "def handler(job):\n    print('the mail went', flush=True)\n"
+SENDS = """
+from queue_run import ChannelUnavailable, DispatchUnavailable, queues, socket
+for failing in (lambda: socket.to('ann').send(1), lambda: queues.get('mail').push(2)):
+    try:
+        failing()
+    except (ChannelUnavailable, DispatchUnavailable) as error:
+        print(type(error).__name__, error, flush=True)
+"""
+POOLS = [("solo",), ("threads", "-c", "2"), ("prefork", "-c", "1")]
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=lambda pool: pool[0])
+async def test_a_redis_that_was_a_replica_for_a_while_is_waited_for(
+    own_redis: RedisServer, new_stack: NewStack, pool: tuple[str, ...]
+) -> None:
+    """No process ends, a started worker waits too, and requests and jobs are back soon."""
+    stack = new_stack(own_redis, MESSAGES_APP, QUEUE_RUN_DEADLINE_GRACE="2")
+    server = stack.push_server()
+    worker = stack.worker("-P", *pool)
+    stack.wait_until_ready()
+    async with connected(stack.ws("/sends?user=ann")) as client:
+        with own_redis.client() as admin:
+            admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+            await eventually_async(
+                lambda: "READONLY" in worker.output or "read only" in worker.output,
+                what="a worker that says so",
+            )
+            late = stack.worker("-P", *pool)
+            await eventually_async(lambda: "read only" in late.output, what="the other one")
+            admin.execute_command("REPLICAOF", "NO", "ONE")
+        await asyncio.to_thread(late.wait_for_output, "ready.")
+        await eventually_async(lambda: server.get("/readyz")[0] == 200, what="readiness")
+        await client.send({"way": "job", "queue": "plain_job", "payload": 1})
+
+        async def told() -> bool:
+            return bool((await client.receive()).get("job") == 1)
+
+        while not await told():
+            pass
+    assert all(process.running for process in (server, worker, late))
+    assert "Traceback" not in worker.output + late.output
+
+
+def test_a_worker_that_starts_into_a_full_redis_empties_its_queue(
+    own_redis: RedisServer, new_stack: NewStack, write_app: WriteApp
+) -> None:
+    app = write_app(
+        {"queues/mail.py": "def handler(job):\n    print('the mail went', flush=True)\n"}
+    )
+    stack = new_stack(own_redis, app)
+    script = stack.script("from queue_run import queues; queues.get('mail').push(1)")
+    assert script.wait() == 0, script.output
+    with own_redis.client() as admin:
+        assert admin.llen(f"{stack.namespace}.jobs") == 1
+        admin.config_set("maxmemory", "1")
+        worker = stack.worker("-P", "solo")
+        worker.wait_for_output("the mail went")
+        eventually(lambda: not admin.hlen(f"{stack.namespace}.unacked"), what="its end")
+        assert worker.running
+        assert "Redis is full" in worker.output
+        sender = stack.script(SENDS)
+        assert sender.wait() == 0, sender.output
+        for name in ("ChannelUnavailable", "DispatchUnavailable"):
+            [line] = [line for line in sender.output.splitlines() if line.startswith(name)]
+            assert "Redis is full" in line
+        admin.config_set("maxmemory", "0")
+    assert "Traceback" not in worker.output
