@@ -61,7 +61,7 @@ def test_a_file_and_standard_input_are_read(tmp_path: Path, stdin: io.BytesIO) -
         ("hello", "the payload is not JSON (invalid character (byte 0))"),
         ("", "the payload is not JSON (it is empty)"),
         ("{} {}", "the payload is not JSON (trailing characters (byte "),
-        ("[" * 100_000, "the payload is not JSON (maximum recursion depth exceeded"),
+        ("[" * 100_000, "the payload is not JSON (the JSON is nested too deeply)"),
     ],
 )
 def test_what_is_not_json_is_refused_with_what_to_do(text: str, problem: str) -> None:
