@@ -244,6 +244,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found.append(
                 f"QUEUE_RUN_LOG_LEVEL={self.log_level!r}: use DEBUG, INFO, WARNING or ERROR"
             )
+        try:
+            Path(self.app_dir).expanduser()
+        except RuntimeError:
+            found.append(
+                f"QUEUE_RUN_APP_DIR={self.app_dir!r}: what ~ stands for is not known, since HOME "
+                "is not set or there is no such user: write the whole path"
+            )
         if self.public_dir and not Path(self.public_dir).is_dir():
             found.append(f"QUEUE_RUN_PUBLIC_DIR={self.public_dir!r}: there is no such folder")
         for text in words(self.trusted_proxies):

@@ -67,6 +67,7 @@ def create_app() -> Celery:
     app.conf.update(
         worker_hijack_root_logger=False,
         worker_consumer="worker.consumer:Consumer",
+        beat_scheduler="worker.beat:Scheduler",
         worker_log_format=LOG_FORMAT,
         worker_task_log_format=LOG_FORMAT,
     )

@@ -1,8 +1,10 @@
 """What in Celery would hang or end a worker, put right when a worker starts."""
 
+import os
 import threading
 from typing import Any
 
+from billiard import heap, util
 from celery import signals
 from celery.concurrency.asynpool import AsynPool
 from kombu.asynchronous.hub import Hub
@@ -12,6 +14,7 @@ def repair_celery() -> None:
     """Repair the Celery of this process; may be called again."""
     _let_a_second_sigterm_interrupt_the_first()
     _pass_over_children_that_have_ended()
+    _share_memory_without_files()
 
 
 def _let_a_second_sigterm_interrupt_the_first() -> None:
@@ -38,3 +41,26 @@ def _pass_over_children_that_have_ended() -> None:
 
     track_if_alive.passes_over = True  # type: ignore[attr-defined]
     pools._track_child_process = track_if_alive
+
+
+def _share_memory_without_files() -> None:
+    """Let the processes of a prefork worker share memory where no folder can be written to.
+
+    Celery makes a file for it in the folder for temporary files, and removes the name at once. A
+    worker ended where there is no such folder, as in a container whose file system is read-only.
+    """
+    module: Any = heap
+    arena = module.Arena
+    make = arena.__init__
+    if not hasattr(os, "memfd_create") or getattr(make, "without_files", False):
+        return
+
+    def make_without_file(self: Any, size: int, fd: int = -1) -> None:
+        if fd == -1:
+            fd = os.memfd_create("queue-run")
+            util.Finalize(self, os.close, (fd,))
+            os.ftruncate(fd, size)
+        make(self, size, fd)
+
+    make_without_file.without_files = True  # type: ignore[attr-defined]
+    arena.__init__ = make_without_file

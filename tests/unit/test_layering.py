@@ -112,6 +112,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "listing",
             "background",
             "leases",
+            "beat",
             "celery_repairs",
             "consumer",
             "drain_gate",

@@ -50,7 +50,7 @@ class Session:
         self._signals.install()
         self._console.on_closed = self._signals.request
         # The reaper removes the folder, after the Redis that works in it has ended.
-        folder = Path(tempfile.mkdtemp(prefix="queue-run-"))
+        folder = _temporary_folder()
         with ProcessGroups(folder) as groups:
             supervisor = Supervisor(groups, self._console)
             work = asyncio.create_task(self._work(supervisor, groups, folder))
@@ -151,3 +151,13 @@ class Session:
         if not stopping.done():
             supervisor.kill()
         await stopping
+
+
+def _temporary_folder() -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix="queue-run-"))
+    except OSError as error:
+        raise CommandError(
+            f"queue-run dev keeps its own files in a folder for temporary files ({error}): set "
+            "TMPDIR to a folder that it may write to"
+        ) from error

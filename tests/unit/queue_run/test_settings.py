@@ -366,3 +366,9 @@ def test_settings_do_not_change() -> None:
 
 def test_the_number_of_a_process_is_no_setting_and_no_mistake() -> None:
     assert Settings.from_env({"QUEUE_RUN_PROCESS": "2b"}) == Settings()
+
+
+def test_a_home_folder_that_nobody_has_is_refused_by_name() -> None:
+    [problem] = refused(QUEUE_RUN_APP_DIR="~nobody-of-this-name/shop")
+    assert problem.startswith("QUEUE_RUN_APP_DIR='~nobody-of-this-name/shop': ")
+    assert "whole path" in problem

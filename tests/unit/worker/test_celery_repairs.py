@@ -2,15 +2,20 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from billiard import heap
 from celery.concurrency.asynpool import AsynPool
 from kombu.asynchronous.hub import Hub
 
 from tests.waiting import eventually
 from worker.celery_repairs import repair_celery
+
+module: Any = heap
 
 
 @pytest.fixture
@@ -41,6 +46,30 @@ def test_a_pool_registers_again_while_it_lists_a_child_that_was_killed(pool: Any
     assert living._sentinel_poll in again.readers
     assert killed._sentinel_poll is None
     again.close()
+
+
+def test_processes_share_memory_where_no_folder_can_be_written_to(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    repair_celery()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    shared = module.Arena(4096)
+    (read, write) = os.pipe()
+    if os.fork() == 0:
+        shared.buffer[:4] = b"seen"
+        os.write(write, b".")
+        os._exit(0)
+    os.read(read, 1)
+    os.wait()
+    assert shared.buffer[:4] == b"seen"
+    assert len(shared.buffer) == 4096
+
+
+def test_memory_is_repaired_once() -> None:
+    repair_celery()
+    once = module.Arena.__init__
+    repair_celery()
+    assert module.Arena.__init__ is once
 
 
 def test_a_pool_is_repaired_once() -> None:

@@ -1,0 +1,101 @@
+"""Beat's scheduler in real folders; what it prevents in a read-only one is an acceptance test."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.beat import Service
+
+from worker.beat import Scheduler
+
+SCHEDULE = {"tick": {"task": "tick", "schedule": 60.0}}
+NewScheduler = Callable[..., Any]
+
+
+@pytest.fixture
+def new_scheduler() -> NewScheduler:
+    def new(file: Path, schedule: dict[str, Any] | None = None) -> Any:
+        app = Celery("beat", broker="memory://", set_as_current=False)
+        app.conf.update(beat_scheduler="worker.beat:Scheduler", result_expires=None)
+        app.conf.beat_schedule = SCHEDULE if schedule is None else schedule
+        return Service(app, scheduler_cls=Scheduler, schedule_filename=str(file)).scheduler
+
+    return new
+
+
+def test_without_schedules_there_is_no_file(new_scheduler: NewScheduler, tmp_path: Path) -> None:
+    scheduler = new_scheduler(tmp_path / "beat", {})
+    assert scheduler.tick() > 0
+    scheduler.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_with_schedules_the_file_keeps_the_last_runs(
+    new_scheduler: NewScheduler, tmp_path: Path
+) -> None:
+    first = new_scheduler(tmp_path / "beat")
+    first.reserve(first.schedule["tick"])
+    first.close()
+    assert new_scheduler(tmp_path / "beat").schedule["tick"].total_run_count == 1
+
+
+def test_a_folder_that_is_not_there_costs_one_warning(
+    new_scheduler: NewScheduler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = new_scheduler(tmp_path / "none" / "beat")
+    scheduler.reserve(scheduler.schedule["tick"])
+    scheduler.sync()
+    scheduler.close()
+    assert scheduler.schedule["tick"].total_run_count == 1
+    [warning] = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "BEAT_SCHEDULE" in warning.getMessage()
+
+
+def test_a_folder_in_the_place_of_the_file_stays(
+    new_scheduler: NewScheduler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for suffix in ("", ".db", ".dat", ".dir", ".bak"):
+        (tmp_path / f"beat{suffix}").mkdir()
+    scheduler = new_scheduler(tmp_path / "beat")
+    assert set(scheduler.schedule) == {"tick"}
+    assert (tmp_path / "beat").is_dir()
+    assert "goes on without it" in caplog.text
+
+
+def test_a_damaged_file_is_made_anew(
+    new_scheduler: NewScheduler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new_scheduler(tmp_path / "beat").close()
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"not a file of beat at all" * 100)
+    scheduler = new_scheduler(tmp_path / "beat")
+    assert set(scheduler.schedule) == {"tick"}
+    assert "is damaged" in caplog.text
+    assert "goes on without it" not in caplog.text
+    scheduler.close()
+
+
+def test_a_file_that_fails_later_leaves_the_schedule_in_memory(
+    new_scheduler: NewScheduler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = new_scheduler(tmp_path / "beat")
+    scheduler.reserve(scheduler.schedule["tick"])
+    scheduler._store.dict.close()  # As good as gone: nothing can be written to it any more.
+    scheduler.sync()
+    assert scheduler.schedule["tick"].total_run_count == 1
+    scheduler.sync()
+    scheduler.close()
+    assert caplog.text.count("goes on without it") == 1
+
+
+def test_the_application_s_schedules_win_over_those_in_the_file(
+    new_scheduler: NewScheduler, tmp_path: Path
+) -> None:
+    new_scheduler(tmp_path / "beat").close()
+    other = {"tock": {"task": "tock", "schedule": 60.0}}
+    scheduler = new_scheduler(tmp_path / "beat", other)
+    assert set(scheduler.schedule) == {"tock"}
+    scheduler.close()
