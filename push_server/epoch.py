@@ -48,6 +48,10 @@ async def read(client: redis.asyncio.Redis, keys: Keys) -> str:
     Raises:
         redis.exceptions.RedisError: when Redis does not answer.
     """
+    found = await client.get(keys.epoch)
+    if found is not None:
+        # The usual case; a Redis that is full refuses to write, also where nothing would change.
+        return cast("bytes", found).decode()
     async with client.pipeline(transaction=False) as pipeline:
         pipeline.set(keys.epoch, new_epoch(), nx=True)
         pipeline.get(keys.epoch)

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, TypeVar, cast
 import msgspec
 
 from queue_run import json_values
+from queue_run.messages import TOO_DEEP
 
 #: The WebSocket subprotocol that asks for it.
 SUBPROTOCOL = "queue-run.v1"
@@ -159,7 +160,9 @@ def decode_client(text: str) -> ClientFrame:
     """
     try:
         frame = _decode(text, _client_decoder)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise NotUnderstood(_id_of(text), TOO_DEEP) from None
+    except ValueError as error:
         raise NotUnderstood(_id_of(text), str(error)) from None
     if frame.type is not msgspec.UNSET or _has_place(frame):
         _check_fields(frame)
@@ -206,8 +209,8 @@ def decode_server(text: str | bytes) -> ServerFrame:
     """
     try:
         return _decode(text, _server_decoder)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
 
 
 def _decode(text: str | bytes, decoder: "msgspec.json.Decoder[T]") -> T:

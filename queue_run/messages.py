@@ -137,6 +137,12 @@ def error_message(text: str) -> Message:
     return Message(Form.JSON, _json.encode({"error": text}))
 
 
+def unicode_text(text: object) -> str:
+    """What an application says, as text that each envelope can carry: a half character, as of an
+    error that names what a client sent, becomes a question mark."""
+    return str(text).encode(errors="replace").decode()
+
+
 def utf8(text: str) -> bytes:
     """
     Raises:

@@ -371,8 +371,8 @@ def _call_of_someone(verb: str) -> context.Call:
     return call
 
 
-def _check_close(code: int, reason: str) -> None:
-    if code != 1000 and not 3000 <= code <= 4999:
+def _check_close(code: object, reason: str) -> None:
+    if not isinstance(code, int) or (code != 1000 and not 3000 <= code <= 4999):
         raise ValueError(f"a close code is 1000 or 3000 to 4999, not {code}")
     if len(reason.encode()) > 123:
         raise ValueError("a close reason has at most 123 bytes")

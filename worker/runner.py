@@ -25,7 +25,7 @@ from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, T
 from queue_run.errors import AskToken, ClientError, HandlerTimeout, Refuse
 from queue_run.ids import id_of_user
 from queue_run.logs import excerpt
-from queue_run.messages import TOO_DEEP, Message, decode_json, encode_json
+from queue_run.messages import TOO_DEEP, Message, decode_json, encode_json, unicode_text
 from queue_run.messages import encode as encode_message
 from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal, parse_query
 from worker.middleware import Middleware, ends_the_process
@@ -159,12 +159,14 @@ class Runner:
         except AskToken:
             return self._token_asked(asked)
         except Refuse as refusal:
+            # Applications give what they have caught, too: an exception, None.
+            reason = unicode_text(refusal.reason or "")
             self._complaints.tell(
                 f"refusals of {asked.remote_ip}",
                 "%s: refused with %d %s",
-                *(excerpt(asked.path), refusal.status, refusal.reason),
+                *(excerpt(asked.path), refusal.status, reason),
             )
-            return Authenticated(request=asked.id, status=refusal.status, reason=refusal.reason)
+            return Authenticated(request=asked.id, status=refusal.status, reason=reason)
         except BaseException as failure:
             if ends_the_process(failure):
                 raise
@@ -223,7 +225,7 @@ class Runner:
 
     def _error_text(self, failure: BaseException, request: str) -> str:
         if isinstance(failure, ClientError | HandlerTimeout) or self._expose_errors:
-            return excerpt(str(failure), MAX_ERROR) or type(failure).__name__
+            return excerpt(unicode_text(failure), MAX_ERROR) or type(failure).__name__
         return f"{INTERNAL_ERROR} ({request})"
 
 

@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
+from redis.exceptions import OutOfMemoryError
 
 from push_server import epoch
 from queue_run.keys import Keys
+from tests.processes import RedisServer
+from tests.waiting import DEADLINE
 
 
 @pytest.fixture
@@ -39,6 +42,21 @@ async def test_after_redis_has_lost_it_there_is_another(
     after = await epoch.read(client, keys)
     assert after != before
     assert await epoch.read(client, keys) == after
+
+
+async def test_it_is_found_in_a_redis_that_takes_no_writes(namespace: str) -> None:
+    server = RedisServer()
+    try:
+        async with redis.asyncio.Redis.from_url(server.url, socket_timeout=DEADLINE) as own:
+            keys = Keys(namespace)
+            made = await epoch.read(own, keys)
+            await own.config_set("maxmemory", "1")
+            assert await epoch.read(own, keys) == made
+            await own.delete(keys.epoch)
+            with pytest.raises(OutOfMemoryError):
+                await epoch.read(own, keys)
+    finally:
+        server.end()
 
 
 async def test_one_that_has_ended_is_replaced_once(client: redis.asyncio.Redis, keys: Keys) -> None:

@@ -5,6 +5,7 @@ them in tests/unit/queue_run/client.
 """
 
 import json
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -111,3 +112,12 @@ def test_what_is_no_frame_of_the_server_is_a_value_error(text: str) -> None:
 def test_what_is_no_frame_of_the_client_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         frames.decode_client(text)
+
+
+@pytest.mark.parametrize("start", ["[", '{"a":', '["\\ud83d",'])
+@pytest.mark.parametrize("decode", [frames.decode_client, frames.decode_server])
+def test_what_is_nested_too_deeply_is_named_in_our_words(
+    decode: Callable[[str], object], start: str
+) -> None:
+    with pytest.raises(ValueError, match="the JSON is nested too deeply"):
+        decode(f'{{"id": 1, "data": {start * 5000}')

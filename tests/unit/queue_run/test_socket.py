@@ -313,9 +313,11 @@ CLOSES: list[Callable[..., Receipt]] = [socket.close, socket.to("ann").close, so
 
 
 @pytest.mark.parametrize("close", CLOSES, ids=["current", "users", "nobody"])
-@pytest.mark.parametrize("code", [0, 999, 1001, 1005, 1006, 1015, 2999, 5000, -1])
+@pytest.mark.parametrize(
+    "code", [0, 999, 1001, 1005, 1006, 1015, 2999, 5000, -1, 4000.0, "4000", None]
+)
 def test_codes_that_an_application_may_not_send_are_refused(
-    publisher: RecordingPublisher, close: Callable[..., Receipt], code: int
+    publisher: RecordingPublisher, close: Callable[..., Receipt], code: object
 ) -> None:
     with (
         context.running(request_of("ann")),

@@ -18,6 +18,7 @@ from queue_run import (
     SentMessage,
     Signal,
     context,
+    envelopes,
     socket,
 )
 from queue_run.clock import Clock
@@ -455,6 +456,17 @@ async def test_a_client_error_without_a_text_has_its_name(app: Application) -> N
     assert (await app.ask(raising(ClientError())[1])).error == "ClientError"
 
 
+@pytest.mark.parametrize("exposed", [False, True])
+async def test_an_error_that_names_half_a_character_is_told(
+    app: Application, exposed: bool
+) -> None:
+    """As a client may have sent it, and an error repeats it: it must not cost the answer."""
+    app.expose_errors = exposed
+    outcome = await app.ask(raising(ClientError("no room \ud83d"))[1])
+    assert outcome.error == "no room ?"
+    assert envelopes.decode(envelopes.encode(outcome)) == outcome
+
+
 async def test_errors_are_told_when_the_setting_says_so(app: Application) -> None:
     app.expose_errors = True
     assert (await app.ask(raising(ValueError("secret"))[1])).error == "secret"
@@ -757,6 +769,18 @@ async def test_a_refusal_is_its_status_and_reason(
 
     answer = await app.authenticate(both(hook)[kind])
     assert (answer.status, answer.reason, answer.user) == (403, "members only", None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [("who is \ud83d?", "who is ??"), (None, ""), (KeyError("token"), "'token'"), (7, "7")],
+)
+async def test_a_refusal_for_any_reason_reaches_its_client(
+    app: Application, reason: Any, text: str
+) -> None:
+    answer = await app.authenticate(raising(Refuse(403, reason))[1])
+    assert (answer.status, answer.reason) == (403, text)
+    assert envelopes.decode(envelopes.encode(answer)) == answer
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["plain", "async"])

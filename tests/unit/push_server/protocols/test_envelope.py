@@ -130,7 +130,7 @@ def test_a_frame_that_lacks_something_says_what(
         ('{"type":"resume","session":7,"offset":"1-2","epoch":"e"}', "at `$.session`"),
         ('{"type":"resume","session":"s","offset":7,"epoch":"e"}', "at `$.offset`"),
         ('{"type":"resume","session":"s","offset":"1-2","epoch":null}', "at `$.epoch`"),
-        ('{"id":1,"data":' + "[" * 100_000, "recursion"),
+        ('{"id":1,"data":' + "[" * 100_000, "the JSON is nested too deeply"),
     ],
 )
 def test_a_frame_that_is_none_is_misunderstood(envelope: Envelope, frame: str, error: str) -> None:
