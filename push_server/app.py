@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
@@ -54,6 +54,7 @@ from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
 from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
+from queue_run.fullness import Fullness
 from queue_run.ids import new_server_id
 from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.pushing import JobPusher
@@ -107,6 +108,9 @@ class PushServer:
             clock,
             name=f"push server {self.id} on {socket.gethostname()}",
             expiry=settings.heartbeat_expiry,
+        )
+        self._fullness = Fullness(
+            log, "nothing is sent, and workers only finish what they have. /readyz says 503"
         )
         self._listener = Listener(
             settings.redis_url,
@@ -205,6 +209,7 @@ class PushServer:
         )
         self._services.channel_connected = lambda: self._listener.connected
         self._services.broker_reached = lambda: self._dispatcher.silence < BROKER_SILENCE
+        self._services.channel_full = lambda: bool(self._fullness)
         self._services.notes = lambda: self._timekeeper.notes
         #: The epoch that was in force when offsets were seen to begin anew.
         self._ended_epoch: str | None = None
@@ -376,17 +381,34 @@ class PushServer:
         while True:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
-                    await self._check_epoch()
-                    await self._agree_on_secret()
-                    if not await self._redis.expire(self._stream, self._stream_expiry):
-                        log.warning("Redis has lost this server's stream: it is made anew")
-                        await self._create_stream()
-                    await self._application.refresh()
-                    await self._timekeeper.renew()
+                    await self._beat()
+            except OutOfMemoryError:
+                self._fullness.refused()
             except (RedisError, OSError) as error:
                 log.warning("no heartbeat: %s", str(error) or type(error))
                 await drop_idle(self._redis)
             await asyncio.sleep(self._settings.heartbeat_interval)
+
+    async def _beat(self) -> None:
+        # First what a full Redis takes too.
+        kept = await self._redis.expire(self._stream, self._stream_expiry)
+        await self._application.refresh()
+        await self._look_for_room()
+        await self._check_epoch()
+        await self._agree_on_secret()
+        if not kept:
+            log.warning("Redis has lost this server's stream: it is made anew")
+            await self._create_stream()
+        await self._timekeeper.renew()
+
+    async def _look_for_room(self) -> None:
+        """Learn whether Redis is full, by a command that would change nothing."""
+        try:
+            await self._redis.setrange(self._keys.probe, 0, "")
+        except OutOfMemoryError:
+            self._fullness.refused()
+        else:
+            self._fullness.taken()
 
     async def _agree_on_secret(self) -> None:
         if not self._settings.session_secret:

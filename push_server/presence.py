@@ -16,11 +16,12 @@ from typing import Any
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from push_server.epoch import new_epoch
 from queue_run.channel.links import drop_idle
 from queue_run.channel.listener import ANSWER_TIMEOUT
+from queue_run.fullness import Fullness
 from queue_run.ids import ServerId, UserId
 from queue_run.keys import Keys
 from queue_run.links import redis_options
@@ -69,6 +70,7 @@ class Presence:
         #: Users whose departure Redis may not have passed on yet, with its time; infinite while
         #: Redis has not confirmed it.
         self._departed: dict[UserId, float] = {}
+        self._fullness = Fullness(log, "Redis is not told who comes online")
         self._news = asyncio.Event()
         self._registered = False
         self._epoch: str | None = None
@@ -95,13 +97,16 @@ class Presence:
             try:
                 await self._step()
             except (RedisError, OSError) as error:
-                if self._registered:
+                if isinstance(error, OutOfMemoryError):
+                    self._fullness.refused()
+                elif self._registered:
                     log.warning("Redis is not told who is online: %s", str(error) or type(error))
                 self._registered = False
                 await drop_idle(self._client)
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
+                self._fullness.taken()
                 pause = FIRST_PAUSE
                 if self._changed:
                     # Many come or go at once: more of them share the next round trip.

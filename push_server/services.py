@@ -74,6 +74,8 @@ class Services:
         self.channel_connected: Callable[[], bool] = lambda: False
         #: Whether the broker answers the dispatcher, over its own link.
         self.broker_reached: Callable[[], bool] = lambda: True
+        #: Whether Redis is full, and so takes no messages.
+        self.channel_full: Callable[[], bool] = lambda: False
         #: What an operator should know, though messages are answered.
         self.notes: Callable[[], list[str]] = list
 
@@ -84,6 +86,8 @@ class Services:
             found.append("shutting down")
         if not self.channel_connected():
             found.append("Redis")
+        if self.channel_full():
+            found.append("room in Redis: it is full (maxmemory)")
         if not self.broker_reached():
             found.append("broker")
         if not self.application.available:

@@ -45,6 +45,8 @@ class Keys:
         self.socket_workers = f"{namespace}:workers:sockets"
         #: The processes whose machine's clock differs from Redis', by name.
         self.clocks = f"{namespace}:clocks"
+        #: Never there: push servers try on it whether Redis takes what grows.
+        self.probe = f"{namespace}:probe"
         #: Celery queue of requests.
         self.sockets_queue = f"{namespace}.sockets"
         #: Celery queue of jobs.

@@ -40,6 +40,13 @@ local function is_known()
     return tonumber(redis.call('ZSCORE', servers, server) or 0) > 0
 end
 
+-- In a full Redis the first write of a script decides whether it runs: here one that frees. Signs
+-- of life and departures are taken there; arrivals are not.
+local function note(score, name)
+    redis.call('ZREM', servers, name)
+    redis.call('ZADD', servers, score, name)
+end
+
 local function report(user, is_online)
     redis.call('XADD', events, 'MAXLEN', '~', {MAX_EVENTS}, '*', 'user', user, 'online', is_online)
 end
@@ -52,7 +59,7 @@ end
 
 -- Take some of a server's users offline; the server is removed with the last of them.
 local function take_down(lost)
-    redis.call('ZADD', servers, 0, lost)
+    note(0, lost)
     local users = redis.call('SPOP', users_of .. lost, limit)
     for _, user in ipairs(users) do depart(user) end
     if #users == limit then return {MORE} end
@@ -66,7 +73,7 @@ _REGISTER = (
     _PROLOGUE
     + """
 local score = redis.call('ZSCORE', servers, server)
-redis.call('ZADD', servers, now, server)
+note(now, server)
 redis.call('SET', epoch, ARGV[FIRST], 'NX')
 return {score, redis.call('GET', epoch)}
 """
@@ -105,7 +112,7 @@ _SWEEP = (
     _PROLOGUE
     + f"""
 if not is_known() then return {UNKNOWN} end
-redis.call('ZADD', servers, now, server)
+note(now, server)
 
 -- While Redis was away or stood still, nobody could leave a heartbeat: silence counts only from
 -- when sweeps have come regularly again.

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
 from queue_run.clock import Clock
 from queue_run.envelopes import ApplicationChanged, encode
+from queue_run.fullness import Fullness
 from queue_run.keys import Keys
 from queue_run.links import LONGEST_ANSWER, redis_options, watched
 from queue_run.manifest import Manifest
@@ -60,6 +61,7 @@ class Announcer:
         self._timekeeper = Timekeeper(
             self._redis, self._keys, clock, name=name, expiry=settings.heartbeat_expiry
         )
+        self._fullness = Fullness(log, "push servers are not told of this worker")
         self._stopped = threading.Event()
         self._announced = False
         self._thread = VitalThread(self._run, name="queue-run-announcer", on_loss=end_worker)
@@ -78,6 +80,9 @@ class Announcer:
             try:
                 self._renew()
                 self._timekeeper.renew()
+                self._fullness.taken()
+            except OutOfMemoryError:
+                self._fullness.refused()
             except (RedisError, OSError) as error:
                 log.warning("could not tell push servers of this worker: %s", error)
             except Exception:
@@ -92,8 +97,11 @@ class Announcer:
         was_alive = self._live()
         if not self._announced:
             self._redis.set(self._keys.manifest, data)
-        elif not self._redis.set(self._keys.manifest, data, nx=True) and was_alive:
+        elif was_alive and self._redis.exists(self._keys.manifest):
+            # The usual case writes nothing that a full Redis would refuse.
             return
+        else:
+            self._redis.set(self._keys.manifest, data, nx=True)
         self._redis.xadd(
             self._keys.broadcast,
             {"e": encode(ApplicationChanged(version=self._manifest.version))},

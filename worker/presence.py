@@ -19,10 +19,11 @@ from typing import Any, NamedTuple, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from redis.retry import Retry
 
 from queue_run.errors import HandlerTimeout
+from queue_run.fullness import Fullness
 from queue_run.ids import UserId
 from queue_run.jobs.store import milliseconds
 from queue_run.keys import Keys
@@ -49,6 +50,13 @@ IDLE_WAIT, BUSY_WAIT = 0.5, 0.05
 #: Seconds that the functions which run get at the end of the process.
 LAST_WAIT = 5.0
 
+#: Takes the lease if nobody has it. A full Redis runs it: its first write frees.
+_TAKE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
 #: Changes the lease only if it is still ours.
 _RENEW = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2])"
 _RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
@@ -85,6 +93,7 @@ class PresenceWatcher:
         self._held_until = 0.0
         self._next_renewal = 0.0
         self._position = "0"
+        self._fullness = Fullness(log, "users who come and go are told of later")
         self._stopped = threading.Event()
         self._thread = VitalThread(self._run, name="queue-run-presence", on_loss=end_worker)
 
@@ -104,6 +113,9 @@ class PresenceWatcher:
         while not self._stopped.is_set():
             try:
                 self._step()
+            except OutOfMemoryError:
+                self._fullness.refused()
+                self._pause()
             except (RedisError, OSError) as error:
                 log.warning("users who come and go are told of later: %s", error)
                 self._pause()
@@ -138,7 +150,7 @@ class PresenceWatcher:
         renewed = self._held_until and self._client.eval(_RENEW, 1, key, self._token, lease)
         if not renewed:
             self._held_until = 0.0
-            if not self._client.set(key, self._token, nx=True, px=lease):
+            if not self._client.eval(_TAKE, 1, key, self._token, lease):
                 return False
             # Others may have been at work: from the first event that is left.
             self._position = "0"

@@ -209,6 +209,7 @@ return 1
 # A job that waits for its retry comes at once, to be ended.
 _CANCEL = f"""{NOW}
 if redis.call('HEXISTS', KEYS[1], 'ended') == 1 then return 0 end
+redis.call('HDEL', KEYS[1], 'cancelled')
 redis.call('HSET', KEYS[1], 'cancelled', 1)
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])

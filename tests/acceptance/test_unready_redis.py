@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from redis import Redis
 
 from tests.acceptance.conftest import MESSAGES_APP
 from tests.clients import connected
@@ -78,3 +79,37 @@ def test_a_worker_that_starts_into_a_full_redis_empties_its_queue(
             assert "Redis is full" in line
         admin.config_set("maxmemory", "0")
     assert "Traceback" not in worker.output
+
+
+async def _renewed(admin: Redis, key: str | bytes) -> None:
+    admin.pexpire(key, 1000)
+    await eventually_async(lambda: admin.pttl(key) > 1000, what=f"a sign of life in {key!r}")
+
+
+async def test_a_full_redis_is_named_by_readiness_and_told_of_once(
+    own_redis: RedisServer, new_stack: NewStack
+) -> None:
+    """Signs of life go on in it: what expires would else be gone when there is room again."""
+    stack = new_stack(own_redis, MESSAGES_APP, QUEUE_RUN_HEARTBEAT_INTERVAL="0.2")
+    server, worker = stack.push_server(), stack.worker("-P", "solo")
+    stack.wait_until_ready()
+    async with connected(stack.ws("/sends?user=ann")):
+        with own_redis.client() as admin:
+            [stream] = admin.keys(f"{stack.namespace}:server:*")
+            admin.config_set("maxmemory", "1")
+            await eventually_async(
+                lambda: "room in Redis" in str(server.get("/readyz")), what="a name for it"
+            )
+            assert server.get("/readyz")[0] == 503
+            for key in (stream, f"{stack.namespace}:workers:sockets"):
+                await _renewed(admin, key)
+            assert "workers" not in str(server.get("/readyz"))
+            assert not admin.exists(f"{stack.namespace}:probe")
+            admin.config_set("maxmemory", "0")
+        await eventually_async(lambda: server.get("/readyz")[0] == 200, what="readiness")
+    for process in (server, worker):
+        assert process.running
+        assert process.output.count("Redis is full") <= 2
+        assert "Traceback" not in process.output
+        assert "no heartbeat" not in process.output
+    assert "Redis has room again" in server.output

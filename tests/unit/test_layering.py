@@ -42,6 +42,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "links",
             "vital",
             "late_pushes",
+            "fullness",
         ],
         [
             "json_values",

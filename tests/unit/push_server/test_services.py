@@ -128,5 +128,8 @@ async def test_what_is_missing_is_named() -> None:
     here.broker_reached = lambda: False
     assert here.missing() == ["broker"]
     here.broker_reached = lambda: True
+    here.channel_full = lambda: True
+    assert here.missing() == ["room in Redis: it is full (maxmemory)"]
+    here.channel_full = lambda: False
     here.closing = True
     assert here.missing() == ["shutting down"]
