@@ -117,6 +117,9 @@ class PushServer:
             [self._keys.broadcast, self._stream],
             on_gap=self._on_gap,
             clock=clock,
+            kept_entries=settings.broadcast_entries,
+            # What an entry takes in Redis is more than its bytes.
+            kept_bytes=settings.stream_bytes // 4,
         )
         self._trimming = Trimming(
             self._redis,

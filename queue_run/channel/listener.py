@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Milliseconds that one read waits for news; bounds how late a dead link is noticed.
 BLOCK_MS = 2_000
-#: Trimming is silent: after so many milliseconds without an answer, or with a backlog, a stream is
-#: asked whether it still holds the place where we stopped.
+#: Trimming is silent: after so many milliseconds without an answer a stream is asked whether it
+#: still holds the place where we stopped, and after an answer that has as much as a stream keeps.
 STALLED_MS = 5 * BLOCK_MS
 #: The same, when what was read last was written so many milliseconds ago: as much as a stream may
 #: hold cannot have been written since.
@@ -86,13 +86,20 @@ class Listener:
         *,
         on_gap: Callable[[Gap], None] | None = None,
         clock: Clock | None = None,
+        kept_entries: int = READ_COUNT,
+        kept_bytes: int = 1024 * 1024,
     ) -> None:
         """
         Args:
-            clock: Redis' time, by which it is known how old news are. Without it, streams must not
-                be cut so fast that a reader falls behind within seconds.
+            clock: Redis' time, by which it is known how old news are.
+            kept_entries, kept_bytes: of so many entries, or of so many bytes, a stream always keeps
+                the newest when it is cut.
         """
         self._clock = clock
+        self._kept_entries = min(READ_COUNT, kept_entries)
+        self._kept_bytes = kept_bytes
+        #: What may have a gap before it, and is not given out before that is known.
+        self._unproved: _Read | None = None
         #: By Redis' clock, in milliseconds: at that time nothing had been written that was not
         #: read, or cut off that was.
         self._complete_at = 0.0
@@ -117,7 +124,6 @@ class Listener:
         #: When the last question or answer was.
         self._stepped_at = time.monotonic()
         self._busy = False
-        self._behind = False
         self._stalled = False
 
     async def open(self) -> None:
@@ -194,6 +200,7 @@ class Listener:
                 await self._link.converse(
                     self._question(), self._answered, patience=BLOCK_MS / 1000 + ANSWER_TIMEOUT
                 )
+                await self._prove()
             except (RedisError, OSError) as error:
                 if self.connected:
                     log.warning("lost the channel, trying again: %s", str(error) or type(error))
@@ -220,24 +227,46 @@ class Listener:
         """Give out what was read, and read on at once where nothing speaks against it."""
         # Redis answers after a moment, with nothing if need be.
         self._note_stall()
-        batch = self._entries(answer)
-        self._busy = len(batch) >= BUSY_COUNT
-        self._taking = self._take(batch) if batch else None
-        if self._taking is not None or self._busy or self._behind or self._stalled:
+        read = self._read(answer)
+        if read.size >= self._kept_bytes or read.count >= self._kept_entries:
+            # A stream that was cut still holds so much: its first entries may be gone.
+            self._unproved = read
             return None
-        if not self._is_fresh():
+        self._give_out(read)
+        if self._taking is not None or self._busy or self._stalled or not self._is_fresh():
             return None
         return self._question()
 
-    def _entries(self, answer: Any) -> list[Entry]:
-        self._behind = False
-        newest = 0
-        batch: list[Entry] = []
+    def _give_out(self, read: "_Read") -> None:
+        self._places.update(read.ends)
+        # Without news it is not known when Redis gave this answer.
+        self._complete_at = read.newest
+        self._busy = len(read.batch) >= BUSY_COUNT
+        self._taking = self._take(read.batch) if read.batch else None
+
+    async def _prove(self) -> None:
+        """Give out what may have a gap before it. There is none where a stream still holds the
+        entry before; where it does not, a gap is told, though it may have been cut since."""
+        read, self._unproved = self._unproved, None
+        if read is None:
+            return
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            for stream, first in read.starts.items():
+                position = self.position(stream)
+                if position != (0, 0) and not await self._holds(stream, position):
+                    self._go_to(stream, _before(first))
+                    self._tell_gap(Gap(stream, False), position)
+        self._give_out(read)
+
+    def _read(self, answer: Any) -> "_Read":
+        read = _Read()
         # RESP3 has maps.
         pairs = answer.items() if isinstance(answer, dict) else answer or ()
         for name, page in pairs:
             stream = self._streams[name]
-            self._behind = self._behind or len(page) == READ_COUNT
+            read.count = max(read.count, len(page))
+            read.starts[stream] = parse_offset(page[0][0])
+            read.ends[stream] = page[-1][0]
             for offset, fields in page:
                 milliseconds, _, number = offset.partition(b"-")
                 parsed = (int(milliseconds), int(number))
@@ -245,19 +274,17 @@ class Listener:
                 count = len(fields or ())
                 if count == 4 and fields[0] == b"e" and fields[2] == FIELD_BYTES:
                     if not is_late(fields[3], parsed[0]):
-                        batch.append(Entry(stream, parsed, fields[1]))
+                        read.add(stream, parsed, fields[1])
                     else:
                         log.info("an entry of %s came after its sender had given it up", stream)
                 elif count == 2 and fields[0] == b"e":
-                    batch.append(Entry(stream, parsed, fields[1]))
+                    read.add(stream, parsed, fields[1])
                 elif count:
                     named = dict(zip(fields[::2], fields[1::2], strict=True))
-                    batch += [Entry(stream, parsed, data) for data in contents(named, parsed[0])]
-            self._places[stream] = page[-1][0]
-            newest = max(newest, parsed[0])
-        # Without news it is not known when Redis gave this answer.
-        self._complete_at = newest
-        return batch
+                    for data in contents(named, parsed[0]):
+                        read.add(stream, parsed, data)
+            read.newest = max(read.newest, parsed[0])
+        return read
 
     def doubt(self) -> None:
         """Look soon whether each stream still holds where we are: it may not."""
@@ -276,7 +303,7 @@ class Listener:
     def _may_have_missed(self) -> bool:
         """Whether the streams may have been cut before we read them: that is not told."""
         self._note_stall()
-        return not self.connected or self._behind or self._stalled or not self._is_fresh()
+        return not self.connected or self._stalled or not self._is_fresh()
 
     def _is_fresh(self) -> bool:
         return self._clock is None or self._clock.now() * 1000 - self._complete_at < FRESH_MS
@@ -288,13 +315,15 @@ class Listener:
             self._complete_at = self._clock.now() * 1000
         for stream in self._places:
             position = self.position(stream)
-            at = format_offset(position)
-            if position == (0, 0) or await self._client.xrange(stream, at, at):
-                continue
-            await self._go_on_behind_gap(stream, position)
+            if position != (0, 0) and not await self._holds(stream, position):
+                await self._go_on_behind_gap(stream, position)
         if not self.connected:
             log.info("the channel is back")
         self.connected = True
+
+    async def _holds(self, stream: str, offset: Offset) -> bool:
+        at = format_offset(offset)
+        return bool(await self._client.xrange(stream, at, at))
 
     async def _go_on_behind_gap(self, stream: str, position: Offset) -> None:
         end = await self._end_of(stream)
@@ -306,14 +335,38 @@ class Listener:
         elif first:
             # What comes before the first entry that there is will not come.
             self._go_to(stream, max(position, _before(parse_offset(first[0][0]))))
-        log.warning(
-            "the channel no longer holds what came after %s of %s", format_offset(position), stream
-        )
-        self._on_gap(Gap(stream, went_back))
+        self._tell_gap(Gap(stream, went_back), position)
+
+    def _tell_gap(self, gap: Gap, position: Offset) -> None:
+        at = format_offset(position)
+        log.warning("the channel no longer holds what came after %s of %s", at, gap.stream)
+        self._on_gap(gap)
 
     async def _end_of(self, stream: str) -> Offset:
         last = await self._client.xrevrange(stream, count=1)
         return parse_offset(cast("bytes", last[0][0])) if last else (0, 0)
+
+
+class _Read:
+    """What one answer has."""
+
+    __slots__ = ("batch", "count", "ends", "newest", "size", "starts")
+
+    def __init__(self) -> None:
+        self.batch: list[Entry] = []
+        #: Of each stream the first entry, and the last as Redis writes it.
+        self.starts: dict[str, Offset] = {}
+        self.ends: dict[str, bytes] = {}
+        #: Milliseconds of the newest entry.
+        self.newest = 0
+        #: Of one stream, at most.
+        self.count = 0
+        #: Bytes.
+        self.size = 0
+
+    def add(self, stream: str, offset: Offset, data: bytes) -> None:
+        self.batch.append(Entry(stream, offset, data))
+        self.size += len(data)
 
 
 #: Entries as redis-py's client gives them; one that was deleted has no fields.

@@ -84,9 +84,11 @@ class ScriptedRedis:
         return answer
 
 
-def listener(server: ScriptedRedis, *streams: str, gaps: list[Gap] | None = None) -> Listener:
+def listener(
+    server: ScriptedRedis, *streams: str, gaps: list[Gap] | None = None, **options: Any
+) -> Listener:
     on_gap = gaps.append if gaps is not None else None
-    made = Listener("redis://127.0.0.1:1/0", streams, on_gap=on_gap)
+    made = Listener("redis://127.0.0.1:1/0", streams, on_gap=on_gap, **options)
     made._client = cast("redis.asyncio.Redis", server)
     made._link = cast("AsyncLink", server)
     return made
@@ -342,6 +344,40 @@ async def test_after_a_standstill_it_asks_whether_its_place_is_held(when: str) -
     assert gaps == [Gap("a", went_back=False)]
     place = "1-0" if before else "2-0"
     assert ("xrange", ("a", place)) in server.asked
+
+
+@pytest.mark.parametrize("kept", [{"kept_entries": 2}, {"kept_bytes": 6}])
+@pytest.mark.parametrize("held", [True, False])
+async def test_as_much_as_a_stream_keeps_is_given_out_when_it_is_known_what_was_before(
+    kept: dict[str, int], held: bool
+) -> None:
+    server = ScriptedRedis(
+        xrevrange=[[entry(b"1-0", b"old")]],
+        xread=[[(b"a", [raw(b"8-0", b"one"), raw(b"9-0", b"two")])]],
+        xrange=[[entry(b"1-0", b"old")] if held else []],
+    )
+    gaps: list[Gap] = []
+    reader = listener(server, "a", gaps=gaps, **kept)
+    await reader.open()
+    async with running(reader) as batches:
+        await eventually_async(lambda: batches, what="a batch")
+        assert gaps == ([] if held else [Gap("a", went_back=False)])
+    assert [each.data for each in batches[0]] == [b"one", b"two"]
+    assert ("xrange", ("a", "1-0")) in server.asked
+    assert reader.position("a") == (9, 0)
+
+
+async def test_what_cannot_be_proved_is_read_once_more() -> None:
+    answer = [(b"a", [raw(b"8-0", b"one"), raw(b"9-0", b"two")])]
+    server = ScriptedRedis(
+        xrevrange=[[entry(b"1-0", b"old")]],
+        xread=[answer, answer],
+        xrange=[redis.ConnectionError("gone"), *3 * [[entry(b"1-0", b"old")]]],
+    )
+    reader = listener(server, "a", kept_entries=2)
+    await reader.open()
+    assert [each.data for each in (await first_of(reader))[0]] == [b"one", b"two"]
+    assert len([asked for asked, _ in server.asked if asked == "xread"]) == 2
 
 
 async def test_a_doubt_is_looked_into_though_nothing_stood_still() -> None:
