@@ -18,7 +18,7 @@ from queue_run.errors import ApplicationError, SettingsError, UsageError
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.links import LONGEST_ANSWER, redis_options
 from queue_run.settings import PROCESS_VARIABLE, Settings, without_password
-from worker import load_failures, loader
+from worker import load_failures, loader, semaphores
 from worker.announcer import Announcer
 from worker.around import Around
 from worker.celery_repairs import repair_celery
@@ -165,6 +165,10 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
     sweepers: list[Sweeper] = []
     watchers: list[PresenceWatcher] = []
 
+    def check_system(sender: Any, **_: Any) -> None:
+        if problem := semaphores.problem(sender):
+            _exit(problem)
+
     def check_redis(**_: Any) -> None:
         _require_redis(settings)
 
@@ -224,6 +228,7 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
 
     signals.task_unknown.connect(keep, weak=False)
     signals.celeryd_after_setup.connect(know_pool, weak=False)
+    signals.worker_init.connect(check_system, weak=False)
     signals.worker_init.connect(check_redis, weak=False)
     signals.worker_init.connect(quiet_beat, weak=False)
     signals.beat_init.connect(keep_time_of_beat, weak=False)

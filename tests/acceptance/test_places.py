@@ -21,8 +21,8 @@ BARE = f"""
 set -e
 mount --bind "$PWD" /mnt
 cd /mnt
-for folder in /tmp /var/tmp; do mount --bind "$folder" "$folder"; done
-for folder in /mnt /tmp /var/tmp; do mount -o remount,bind,ro "$folder"; done
+for folder in /tmp /var/tmp $READ_ONLY; do mount --bind "$folder" "$folder"; done
+for folder in /mnt /tmp /var/tmp $READ_ONLY; do mount -o remount,bind,ro "$folder"; done
 exec setpriv --reuid {USER} --regid {USER} --clear-groups \\
     --inh-caps +dac_read_search --ambient-caps +dac_read_search \\
     env -u HOME -u TMPDIR "$@"
@@ -130,4 +130,17 @@ def test_a_home_that_nobody_knows_is_named(bare: Bare, command: str) -> None:
     process = bare(command, QUEUE_RUN_APP_DIR="~/shop")
     assert process.wait() == 2
     assert "QUEUE_RUN_APP_DIR='~/shop'" in process.output
+    assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize(("pool", "runs"), [("prefork", False), ("threads", True), ("solo", True)])
+def test_a_pool_that_needs_semaphores_says_where_they_are(
+    bare: Bare, pool: str, runs: bool
+) -> None:
+    process = bare("worker", "--serve", "jobs", "--", "-P", pool, READ_ONLY="/dev/shm")
+    if runs:
+        process.wait_for_output("ready.")
+    else:
+        assert process.wait() == 2
+        assert "/dev/shm" in process.output
     assert "Traceback" not in process.output

@@ -106,7 +106,7 @@ LAYERS: dict[str, list[list[str]]] = {
     ],
     "worker": [
         ["around"],
-        ["middleware", "time_limits", "timekeeper", "threads", "ending"],
+        ["middleware", "time_limits", "timekeeper", "threads", "ending", "semaphores"],
         ["routes", "django_care", "own_logging", "load_failures"],
         [
             "loader",
