@@ -163,7 +163,9 @@ def _key(key: Any, path: str) -> str:
     if key is None or isinstance(key, bool):
         return json.dumps(key)
     try:
-        found = plain(key, path)
+        found = plain(key, _below(path, key))
+    except NoNumber:
+        raise
     except NoJson:
         found = None
     if isinstance(found, bool | int | float):

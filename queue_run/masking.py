@@ -15,6 +15,10 @@ _SECRET_NAME = re.compile(r"pass|pwd|secret|token|credential|api_?key|access_?ke
 _PARAMETER = re.compile(r"(^|[?&;,\s#])([^?&;,\s#=@/:]{1,100})=([^&\s]*)")
 #: Where one URL of several ends: brokers of a failover are listed so.
 _NEXT_URL = re.compile(r"([;,\s]+)(?=[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
+#: A URL whose host has been forgotten: where its port should be stands what is none.
+_NO_PORT = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]{0,30}://[^:@/?#\[\]]*:)(?!\d{1,5}(?:\W|$))([^@/?#]+)"
+)
 #: Characters of a scheme, at most.
 _LONGEST_SCHEME = 30
 #: A secret that is shorter is hidden where it stands in a URL alone: anywhere else the same letters
@@ -34,7 +38,7 @@ class SecretUrl(str):
 def without_password(url: str) -> str:
     """A URL, or several, fit for a log: also one that nothing could parse."""
     return "".join(
-        part if index % 2 else _without_password(part)
+        part if index % 2 else _without_password(_without_port(part))
         for index, part in enumerate(_NEXT_URL.split(url))
     )
 
@@ -61,9 +65,17 @@ def secrets_in(url: str) -> set[str]:
         userinfo, at, _ = (rest if mark else part).rpartition("@")
         if at:
             found.add(userinfo.partition(":")[2])
+        elif no_port := _NO_PORT.match(part):
+            found.add(no_port[2])
         found |= {value for _, name, value in _PARAMETER.findall(part) if _is_secret(name)}
     plain = found | {unquote(each) for each in found}
     return {each for each in plain | {quote(each, safe="") for each in plain} if each}
+
+
+def _without_port(url: str) -> str:
+    """A URL without what stands for its port and is none; where there is an @, its user is hidden
+    in any case."""
+    return url if "@" in url else _NO_PORT.sub(lambda found: f"{found[1]}{MASK}", url, count=1)
 
 
 def _without_password(url: str) -> str:

@@ -69,11 +69,12 @@ def encode_json(value: object) -> bytes:
     """
     try:
         encoded = _json.encode(value)
-        if b"null" not in encoded:
+        # Of a None, or of NaN; keys of these are written by their names.
+        if b"null" not in encoded and b'nan":' not in encoded and b'inf":' not in encoded:
             return encoded
     except (TypeError, ValueError, OverflowError, RecursionError):
         return _encode_slowly(value)
-    # Of a None; or of NaN, which must not become one in silence.
+    # Neither may travel in silence.
     _check_numbers(value)
     return encoded
 

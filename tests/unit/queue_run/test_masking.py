@@ -57,6 +57,10 @@ def test_no_form_of_a_url_shows_its_password(url: str) -> None:
         ("ann:hush@host:6379", "ann:***@host:6379"),
         ("hush@host", "***@host"),
         ("redis:/ann:hush@host", "redis:***@host"),
+        # Their hosts have been forgotten.
+        ("redis://:hush", "redis://:***"),
+        ("amqp://ann:12hush/v?a=b", "amqp://ann:***/v?a=b"),
+        ("redis://host:6379,other:6380/0", "redis://host:6379,other:6380/0"),
     ],
 )
 def test_everything_else_of_a_url_is_shown(url: str, shown: str) -> None:
@@ -101,5 +105,6 @@ def test_a_long_text_takes_no_long_time(text: str) -> None:
 def test_the_secrets_of_urls_are_known_in_all_their_forms() -> None:
     assert secrets_in("redis://ann:p%40ss@host") == {"p%40ss", "p@ss", "p%2540ss"}
     assert secrets_in("amqp://a:one@b;amqp://c:two@d?password=three") >= {"one", "two", "three"}
+    assert secrets_in("redis://ann:hush/0") == {"hush"}
     assert secrets_in("redis://ann@host/0") == set()
     assert secrets_in("") == set()

@@ -216,6 +216,9 @@ def test_what_json_dumps_would_write_is_written_so(value: object, data: bytes) -
         ({"p": Point(1, math.nan)}, " - at `$.p.y`"),  # type: ignore[arg-type]
         ({"none": None, "\ud83d": [math.nan]}, r" - at `$['\ud83d'][0]`"),
         ((None, {"x": (1, math.nan)}), " - at `$[1].x[1]`"),
+        ({"a": {math.nan: 1}}, " - at `$.a.nan`"),
+        ([{-math.inf: None}], " - at `$[0]['-inf']`"),
+        ({math.inf: "\ud83d"}, " - at `$.inf`"),
     ],
     ids=ascii,
 )
