@@ -41,7 +41,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import OutOfMemoryError, RedisError
 from redis import TimeoutError as RedisTimeoutError
 
-from queue_run import amqp_transport
+from queue_run import amqp_transport, putting_back
 from queue_run.apart import ApartConsumer
 from queue_run.links import watched
 from queue_run.redis_taking import TakingChannel
@@ -202,10 +202,18 @@ class QoS(kombu_redis.QoS):
         if self.channel.acknowledges:
             try:
                 super().restore_visible(start, num, interval)
-            except OutOfMemoryError as error:
-                logger.debug("the messages of dead workers wait: Redis is full: %s", error)
+            except OutOfMemoryError:
+                # A full Redis refuses the lock by which one worker at a time looks. Without it each
+                # message comes back once all the same.
+                self._restore_oldest(num)
         elif self.channel.beside is not None and not self.channel.beside.closed:
             self.channel.beside.qos.restore_visible(start, num, interval)
+
+    def _restore_oldest(self, count: int) -> None:
+        with self.channel.conn_or_acquire() as client:
+            until = time.time() - self.visibility_timeout
+            for tag in client.zrangebyscore(self.unacked_index_key, 0, until, start=0, num=count):
+                self.restore_by_tag(tag.decode() if isinstance(tag, bytes) else tag, client)
 
     @property
     def visibility_timeout(self) -> float:  # type: ignore[override]
@@ -216,15 +224,19 @@ class QoS(kombu_redis.QoS):
         return float(self.channel.visibility_timeout + ahead)
 
     def restore_by_tag(self, tag: str, client: Any | None = None, leftmost: bool = False) -> None:
-        def restore(pipe: Any) -> None:
-            found = pipe.hget(self.unacked_key, tag)
-            pipe.multi()
-            self._remove_from_indices(tag, pipe)
-            if found:
-                self.channel.restore(found, pipe, last=leftmost)
-
         with self.channel.conn_or_acquire(client) as client:
-            client.transaction(restore, self.unacked_key)
+            found = client.hget(self.unacked_key, tag)
+            commands = putting_back.Commands()
+            if found:
+                self.channel.restore(found, commands, last=leftmost)
+            putting_back.put_back(
+                client,
+                unacked=self.unacked_key,
+                index=self.unacked_index_key,
+                tag=tag,
+                found=found or b"",
+                commands=commands,
+            )
 
     def restore_unacked_once(self, stderr: Any | None = None) -> None:
         # kombu calls this when the channel closes.
@@ -334,6 +346,11 @@ class Channel(TakingChannel):
             # What waits in the queue is taken without it; who sends is refused anyway.
             self._unbound = True
             logger.warning("Redis is full: raise its maxmemory. What waits in %s is taken", queue)
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        # kombu calls this when a channel closes; its own is a transaction, and a full Redis refuses
+        # each.
+        self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
 
     def maybe_refresh_binding_expiry(self) -> None:
         """As kombu's, which would log a traceback every second while Redis is full."""

@@ -56,7 +56,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "done",
             "clock_reports",
         ],
-        ["unreadable"],
+        ["unreadable", "putting_back"],
         ["redis_taking", "amqp_transport", "apart", "client", "client.*"],
         ["redis_transport"],
         ["channel", "channel.*", "celery_app", "dispatch", "known_queues", "middleware"],

@@ -425,3 +425,24 @@ def test_remote_control_that_cannot_be_read_is_passed_over(
     with broker.connect() as connection:
         connection.Producer().publish("text", exchange=control, declare=[control])
     assert worker.receive().payload == "text"
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_what_a_worker_held_comes_back_while_redis_is_full(
+    own_redis: RedisServer, namespace: str, dies: bool
+) -> None:
+    broker = Broker(own_redis, namespace)
+    broker.send("text")
+    first, second = Worker(broker), Worker(broker)
+    first.receive()
+    if dies:
+        for tag in broker.unacked:
+            broker.client.zadd(f"{namespace}.unacked_index", {tag: 1})
+        broker.client.config_set("maxmemory", "1")
+        second.channel.qos.restore_visible(interval=1)
+    else:
+        broker.client.config_set("maxmemory", "1")
+        first.channel.close()
+    assert not broker.unacked
+    assert second.receive().payload == "text"
+    broker.close()
