@@ -5,6 +5,7 @@ so beat writes no file. Where the file cannot be read or written, beat says what
 on with what it has in memory: jobs come at their times all the same.
 """
 
+import contextlib
 import errno
 import logging
 import shelve
@@ -88,6 +89,15 @@ class Scheduler(PersistentScheduler):
             return _Memory()
         return shelve.open(self.schedule_filename, writeback=True)
 
+    def _create_schedule(self) -> None:
+        create: Callable[[], None] = super()._create_schedule  # type: ignore[misc]
+        try:
+            create()
+        except Exception as error:
+            # What is kept may be of a class that this release does not have any more.
+            self._store = self._destroy_open_corrupted_schedule(error)
+            create()
+
     def _destroy_open_corrupted_schedule(self, exc: Exception) -> Any:
         if isinstance(exc, OSError) and exc.errno in PLACES:
             raise exc
@@ -97,6 +107,7 @@ class Scheduler(PersistentScheduler):
             self.schedule_filename,
             exc,
         )
+        self._leave_file()
         self._remove_db()
         return self._open_schedule()
 
@@ -109,4 +120,12 @@ class Scheduler(PersistentScheduler):
             self.schedule_filename,
             error,
         )
+        self._leave_file()
         self._store = _Memory()
+
+    def _leave_file(self) -> None:
+        # Else it is closed when it is collected, and Python prints what fails then.
+        database: Any = getattr(self._store, "dict", None)
+        for each in (self._store, database):
+            with contextlib.suppress(Exception):
+                each.close()

@@ -1,6 +1,7 @@
 """Beat's scheduler in real folders; what it prevents in a read-only one is an acceptance test."""
 
 import logging
+import shelve
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,20 @@ def test_a_damaged_file_is_made_anew(
     assert "is damaged" in caplog.text
     assert "goes on without it" not in caplog.text
     scheduler.close()
+
+
+def test_a_file_with_what_this_release_does_not_have_is_made_anew(
+    new_scheduler: NewScheduler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    new_scheduler(tmp_path / "beat").close()
+    with shelve.open(str(tmp_path / "beat")) as store:
+        database: Any = store
+        database.dict[b"entries"] = b"cno_such_module\nSchedule\n."
+    new_scheduler(tmp_path / "beat").close()
+    assert "is damaged" in caplog.text
+    caplog.clear()
+    new_scheduler(tmp_path / "beat").close()
+    assert not caplog.text
 
 
 def test_a_file_that_fails_later_leaves_the_schedule_in_memory(
