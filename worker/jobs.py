@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from queue_run import runtime
+from queue_run.channel.memberships import also_when_full
 from queue_run.envelopes import ToUsers, encode, repeatable
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
 from queue_run.ids import id_of_user
@@ -332,8 +333,10 @@ class Jobs:
         told = ToUsers(users=[user], message=message)
         life = f"{envelope.id} {envelope.facts.revived} {end}"
         told = msgspec.structs.replace(told, id=repeatable(told, life, 0))
+        most = here.settings.broadcast_entries
+        # Were it refused, the job would run again and again until there is room.
         here.publisher.publish(
-            here.keys.broadcast, encode(told), max_entries=here.settings.broadcast_entries
+            here.keys.broadcast, encode(told), max_entries=most, noted=also_when_full(most)
         )
 
 

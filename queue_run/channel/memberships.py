@@ -52,6 +52,13 @@ end
 return offset
 """
 
+# A full Redis does what a script does after a first write that frees. KEYS: the stream. ARGV: about
+# how many entries it keeps; then what appends to it.
+ALSO_IN_A_FULL_REDIS = """
+redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[1])
+return redis.call(unpack(ARGV, 2))
+"""
+
 
 class Noted(NamedTuple):
     """What is written in the same step as an entry of a stream."""
@@ -66,6 +73,17 @@ class Noted(NamedTuple):
         """The command that appends to a stream, and notes this."""
         keys = (append[1], *self.keys)
         return ["EVAL", self.script, len(keys), *keys, *self.arguments, *append]
+
+
+def also_when_full(max_entries: int) -> Noted:
+    """Nothing is noted; the entry is written in a full Redis too.
+
+    For what tells of an end, of which each makes room elsewhere.
+
+    Args:
+        max_entries: about how many entries the stream keeps.
+    """
+    return Noted(ALSO_IN_A_FULL_REDIS, (), (max_entries,))
 
 
 def noted(

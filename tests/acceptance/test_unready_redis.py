@@ -55,6 +55,55 @@ async def test_a_redis_that_was_a_replica_for_a_while_is_waited_for(
     assert "Traceback" not in worker.output + late.output
 
 
+NOTIFIED = """
+from queue_run import Config
+config = Config(notify=True, retries=0)
+def handler(job):
+    print("ran", job, flush=True)
+    if job == "bad":
+        raise ValueError("it is bad")
+"""
+PUSHES = """
+from queue_run import queues
+def on_authenticate(request):
+    return {"id": "ann"}
+def handler(data):
+    queues.get("report").push(data)
+    return "pushed"
+"""
+
+
+async def test_jobs_that_tell_of_their_end_run_once_in_a_full_redis(
+    own_redis: RedisServer, new_stack: NewStack, write_app: WriteApp
+) -> None:
+    app = write_app(
+        {
+            "queues/report.py": NOTIFIED,
+            "sockets/index.py": PUSHES,
+        }
+    )
+    stack = new_stack(own_redis, app)
+    stack.push_server()
+    first = stack.worker("-Q", f"{stack.namespace}.sockets", "-P", "solo")
+    stack.wait_until_ready()
+    async with connected(stack.ws("/")) as client:
+        for payload in ("good", "bad"):
+            await client.send(payload)
+            assert await client.receive() == "pushed"
+        with own_redis.client() as admin:
+            admin.config_set("maxmemory", "1")
+            worker = stack.worker("-Q", f"{stack.namespace}.jobs", "-P", "solo")
+            ends = [(await client.receive())["event"] for _ in range(2)]
+            await eventually_async(
+                lambda: not admin.hlen(f"{stack.namespace}.unacked"), what="their ends"
+            )
+            admin.config_set("maxmemory", "0")
+    assert ends == ["finished", "failed"]
+    assert [worker.output.count(f"ran {each}") for each in ("good", "bad")] == [1, 1]
+    assert first.running
+    assert worker.running
+
+
 def test_a_worker_that_starts_into_a_full_redis_empties_its_queue(
     own_redis: RedisServer, new_stack: NewStack, write_app: WriteApp
 ) -> None:

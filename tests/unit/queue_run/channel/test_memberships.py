@@ -2,12 +2,14 @@
 
 import pytest
 import redis
+from redis.exceptions import OutOfMemoryError
 
 from queue_run.channel.links import Command
-from queue_run.channel.memberships import Noted, noted
+from queue_run.channel.memberships import Noted, also_when_full, noted
 from queue_run.envelopes import Membership
 from queue_run.ids import ConnectionId, UserId
 from queue_run.keys import Keys
+from tests.processes import RedisServer
 
 ANN, BOB = UserId("ann"), UserId("bob")
 
@@ -89,3 +91,13 @@ def test_a_session_has_no_more_rooms_than_it_may_have(redis_url: str, keys: Keys
         # One of them may be joined anew.
         offset = write(client, keys, of_session("room 1", joins=True))
         assert client.hget(keys.session_rooms("s"), "room 1") == offset.encode()
+
+
+def test_an_entry_may_be_written_in_a_full_redis_too(own_redis: RedisServer) -> None:
+    append = ("XADD", "stream", "MAXLEN", "~", 10, "*", "e", "data")
+    with own_redis.client() as client:
+        client.config_set("maxmemory", "1")
+        with pytest.raises(OutOfMemoryError):
+            client.execute_command(*append)
+        offset = client.execute_command(*also_when_full(10).command(append))
+        assert client.xrange("stream") == [(offset, {"e": "data"})]
