@@ -1,8 +1,9 @@
 """The names by which connections, users and requests are known, and how they are made."""
 
+import operator
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import Any, NewType
+from typing import Any, NewType, SupportsIndex
 
 #: `<server id>-<counter>`: the push server's incarnation and the connection's number in it.
 ConnectionId = NewType("ConnectionId", str)
@@ -27,6 +28,12 @@ def server_of_request(request: RequestId) -> ServerId:
     return server_of(ConnectionId(request.rpartition("-")[0]))
 
 
+def plain_text(text: str) -> str:
+    """The text itself of a member of an enum, a text of numpy and the like: envelopes take these
+    for what they are not."""
+    return text if type(text) is str else str.__str__(text)
+
+
 def user_id(value: object) -> UserId:
     """A user's id as text: ints become text.
 
@@ -34,15 +41,16 @@ def user_id(value: object) -> UserId:
         TypeError: for anything but a non-empty text or an int.
     """
     if isinstance(value, str) and value:
-        return UserId(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return UserId(str(value))
+        return UserId(plain_text(value))
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        # An int, a member of an IntEnum, an integer of numpy.
+        return UserId(str(operator.index(value) + 0))
     raise TypeError(f"a user id is a non-empty text or an int, not {value!r}")
 
 
 def user_ids(users: str | int | Iterable[str | int]) -> list[UserId]:
     """One id or any iterable of ids as a list of texts, each once, in the order given."""
-    if isinstance(users, str | int):
+    if isinstance(users, str) or not isinstance(users, Iterable):
         return [user_id(users)]
     if isinstance(users, bytes | bytearray | Mapping):
         # Iterable too, but over bytes and field names.

@@ -30,7 +30,7 @@ from queue_run.envelopes import (
     repeatable,
 )
 from queue_run.errors import OutsideCall
-from queue_run.ids import ConnectionId, UserId, server_of, user_id, user_ids
+from queue_run.ids import ConnectionId, UserId, plain_text, server_of, user_id, user_ids
 from queue_run.messages import Message
 from queue_run.messages import encode as encode_message
 from queue_run.requests import SentMessage
@@ -353,7 +353,7 @@ def _checked_room(name: object) -> str:
     size = len(name.encode(errors="surrogatepass"))
     if size > limit:
         raise ValueError(f"the name of a room has {limit} bytes at most, not {size:,}")
-    return name
+    return plain_text(name)
 
 
 def _in_event_loop() -> bool:

@@ -1,5 +1,6 @@
 """Ids of connections and users."""
 
+import enum
 from typing import Any
 
 import pytest
@@ -29,6 +30,36 @@ def test_a_text_is_a_user_id_as_it_is() -> None:
 
 def test_an_int_becomes_text() -> None:
     assert [user_id(value) for value in (42, 0, -1)] == ["42", "0", "-1"]
+
+
+class Someone(enum.StrEnum):
+    ANN = "ann"
+
+
+class Name(str):
+    """Like a text of numpy."""
+
+    __slots__ = ()
+
+
+class Number(enum.IntEnum):
+    SEVEN = 7
+
+
+class Scalar:
+    """Like an integer of numpy: it is no int."""
+
+    def __index__(self) -> int:
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(Someone.ANN, "ann"), (Name("ann"), "ann"), (Number.SEVEN, "7"), (Scalar(), "7")],
+)
+def test_texts_and_numbers_of_other_classes_become_plain_text(value: Any, text: str) -> None:
+    for found in (user_id(value), *user_ids(value), *user_ids([value])):
+        assert (found, type(found)) == (text, str)
 
 
 @pytest.mark.parametrize("value", ["", None, True, 1.5, b"ann", {"id": "ann"}, ["ann"]])

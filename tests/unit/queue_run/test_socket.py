@@ -1,6 +1,7 @@
 """`socket.send` and its kin: what reaches the channel, and what is refused before it."""
 
 import asyncio
+import enum
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from queue_run import MessageTooLarge, NotEncodable, OutsideCall, context, runtime, socket
 from queue_run.channel.receipts import Receipt
 from queue_run.context import Call
-from queue_run.envelopes import CloseConnection, CloseUsers, ToConnection, ToUsers
+from queue_run.envelopes import CloseConnection, CloseUsers, ToConnection, ToRoom, ToUsers
 from queue_run.errors import ChannelUnavailable
 from queue_run.ids import ConnectionId, UserId
 from queue_run.messages import Form, Message
@@ -387,3 +388,24 @@ def test_a_wrong_user_id_is_nobody_who_could_be_online(wrong: Any) -> None:
         socket.is_online(wrong)
     with pytest.raises(TypeError):
         socket.online([wrong])
+
+
+class Rooms(enum.StrEnum):
+    HALL = "hall"
+
+
+class Name(str):
+    """Like a text of numpy."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("name", [Rooms.HALL, Name("hall")])
+def test_a_room_may_be_named_by_a_text_of_another_class(
+    publisher: RecordingPublisher, name: str
+) -> None:
+    socket.room(name).send("hi")
+    [sent] = publisher.published
+    envelope = sent.envelope
+    assert isinstance(envelope, ToRoom)
+    assert (envelope.room, type(envelope.room)) == ("hall", str)
