@@ -1,6 +1,7 @@
 """The push server put together: start, heartbeat, graceful stop."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import redis.asyncio
 from redis.exceptions import OutOfMemoryError, RedisError
 from tornado import web
 from tornado.httpserver import HTTPServer
@@ -49,7 +49,7 @@ from push_server.timekeeper import Timekeeper
 from push_server.trimming import Trimming
 from push_server.window import Window
 from queue_run.celery_app import create_celery
-from queue_run.channel.links import drop_idle
+from queue_run.channel.links import async_client, drop_idle
 from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
 from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
@@ -60,7 +60,7 @@ from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.pushing import JobPusher
 from queue_run.jobs.store import Store
 from queue_run.keys import Keys
-from queue_run.links import redis_options
+from queue_run.links import Unready
 from queue_run.settings import Settings, without_password
 from queue_run.vital import end_process_within
 
@@ -73,6 +73,8 @@ BODY_TIMEOUT = 10
 #: Seconds without an answer after which the broker counts as away: two looks at it, and as long as
 #: an answer may take, and some more.
 BROKER_SILENCE = 8.0
+#: Seconds between two looks, at the start, at a Redis that does not do its part.
+UNREADY_PAUSE = 2.0
 #: Seconds at the end of a shutdown in which close frames are answered.
 CLOSING_TIME = 1.0
 #: Seconds in which a server that has lost a part of itself closes its connections and ends: most of
@@ -97,10 +99,7 @@ class PushServer:
         self.id = new_server_id()
         self._stream = self._keys.server(self.id)
         # Its time limit is ANSWER_TIMEOUT, around each use (see the listener's).
-        self._redis = redis.asyncio.Redis.from_url(
-            settings.redis_url,
-            **redis_options(settings.redis_url, timeout=None, connect_timeout=ANSWER_TIMEOUT),
-        )
+        self._redis = async_client(settings.redis_url, connect_timeout=ANSWER_TIMEOUT, retries=1)
         clock = Clock()
         self._timekeeper = Timekeeper(
             self._redis,
@@ -238,6 +237,8 @@ class PushServer:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.set)
         server = await self._start()
+        if server is None:
+            return
         await self._ending.wait()
         if self._lost is None:
             await self._stop(server, grace=self._settings.shutdown_grace)
@@ -255,10 +256,34 @@ class PushServer:
             log.error("the push server ends before everything is closed: %r", error)
         last_resort.cancel()
 
-    async def _start(self) -> HTTPServer:
+    async def _open_channel_when_ready(self) -> bool:
+        """Wait for a Redis that is there and does not do its part; False when told to stop.
+
+        Raises:
+            RedisError, OSError: when none is there.
+        """
+        while not self._ending.is_set():
+            try:
+                await self._open_channel()
+            except Unready as error:
+                log.warning("Redis does not do its part, this server waits for it: %s", error)
+            else:
+                return True
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(UNREADY_PAUSE):
+                    await self._ending.wait()
+        return False
+
+    async def _start(self) -> HTTPServer | None:
+        """Open everything; None when it was told to stop meanwhile.
+
+        Raises:
+            CannotStart: see `run`.
+        """
         self._loop = asyncio.get_running_loop()
         try:
-            await self._open_channel()
+            if not await self._open_channel_when_ready():
+                return None
         except (RedisError, OSError) as error:
             raise CannotStart(
                 f"Redis at {without_password(self._settings.redis_url)} does not answer ({error}): "

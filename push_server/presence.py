@@ -13,18 +13,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
 
 from push_server.epoch import new_epoch
-from queue_run.channel.links import drop_idle
+from queue_run.channel.links import async_client, drop_idle
 from queue_run.channel.listener import ANSWER_TIMEOUT
 from queue_run.fullness import Fullness
 from queue_run.ids import ServerId, UserId
 from queue_run.keys import Keys
-from queue_run.links import redis_options
 from queue_run.presence import AT_ONCE, MORE, UNKNOWN, Call, Scripts, chunks
 from queue_run.settings import Settings
 
@@ -56,11 +52,7 @@ class Presence:
         self._delay = settings.offline_delay
         self._interval = min(SWEEP_INTERVAL, settings.heartbeat_interval)
         # Its time limit is ANSWER_TIMEOUT, around each use (see the listener's).
-        self._client = redis.asyncio.Redis.from_url(
-            settings.redis_url,
-            **redis_options(settings.redis_url, timeout=None, connect_timeout=ANSWER_TIMEOUT),
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._client = async_client(settings.redis_url, connect_timeout=ANSWER_TIMEOUT, retries=0)
         #: Users with connections here.
         self._here: set[UserId] = set()
         #: Users that Redis holds for this server, as far as it has confirmed it.

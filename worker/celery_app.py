@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from typing import Any, NoReturn
 
 import redis
@@ -16,7 +17,7 @@ from queue_run import hidden_modules, logs, runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import ApplicationError, SettingsError, UsageError
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
-from queue_run.links import LONGEST_ANSWER, redis_options
+from queue_run.links import LONGEST_ANSWER, is_unready, redis_options
 from queue_run.settings import PROCESS_VARIABLE, Settings, without_password
 from worker import load_failures, loader, semaphores
 from worker.announcer import Announcer
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 EXIT_USAGE = 2
 #: Exit code for what may work later, unchanged: Redis does not answer.
 EXIT_FAILURE = 1
+
+#: Seconds between two looks at a Redis that does not do its part.
+UNREADY_PAUSE = 2.0
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -239,7 +243,15 @@ def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: P
 
 
 def _require_redis(settings: Settings) -> None:
-    """End a worker that would start without its channel."""
+    """End a worker that would start without its channel; wait for one that is not ready yet."""
+    while (what := _unready(settings)) is not None:
+        sys.stderr.write(f"Redis does not do its part, this worker waits for it: {what}\n")
+        sys.stderr.flush()
+        time.sleep(UNREADY_PAUSE)
+
+
+def _unready(settings: Settings) -> str | None:
+    """What a Redis says that does not do its part now."""
     limit = settings.publish_timeout
     try:
         with redis.Redis.from_url(
@@ -249,8 +261,11 @@ def _require_redis(settings: Settings) -> None:
             client.ping()
             runtime.current().clock.measure(client.time)
     except (RedisError, OSError) as error:
+        if is_unready(error):
+            return str(error)
         url = without_password(settings.redis_url)
         _exit(f"Redis at {url} does not answer ({error}): start it, or set REDIS_URL", EXIT_FAILURE)
+    return None
 
 
 def _keep_time_of_beat(settings: Settings) -> None:

@@ -7,6 +7,7 @@ passwords and TLS, and the answers are taken as they come.
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -18,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from queue_run.links import redis_options, watched
+from queue_run.links import Unready, is_unready, redis_options, watched
 
 Command: TypeAlias = Sequence[str | bytes | int]
 #: What is asked next, when this was the answer; None for nothing.
@@ -113,6 +114,18 @@ class AsyncLink:
         if answers is None or answers.lost:
             answers = self._answers = await self._open()
         await answers.converse(command, answered, patience)
+
+    async def prove(self, key: str, *, patience: float) -> None:
+        """Have the node show that it takes writes: on a replica, reading would wait for ever.
+
+        Args:
+            key: one that is never there.
+
+        Raises:
+            RedisError, OSError: when it takes none; the link is dropped.
+        """
+        # It does not grow: a full Redis takes it.
+        await self.converse(packed("DEL", key), _stop, patience=patience)
 
     async def close(self) -> None:
         if self._answers is not None:
@@ -209,6 +222,43 @@ class _Answers(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         self._end(redis.ConnectionError(f"the link broke: {error or 'closed by Redis'}"))
+
+
+def async_client(url: str, *, connect_timeout: float, retries: int) -> redis.asyncio.Redis:
+    """A client for now and then, whose links are dropped when their node does not do its part.
+
+    Its answers have no time limit: that is around each use.
+
+    Args:
+        connect_timeout: seconds.
+        retries: how often a question whose link broke is asked again at once.
+    """
+    client = redis.asyncio.Redis.from_url(
+        url,
+        **redis_options(url, timeout=None, connect_timeout=connect_timeout),
+        retry=AsyncRetry(NoBackoff(), retries),
+    )
+    pool = client.connection_pool
+    kind: Any = pool.connection_class
+    pool.connection_class = _dropped_when_unready(kind)
+    return client
+
+
+@functools.cache
+def _dropped_when_unready(kind: type[Any]) -> type[Any]:
+    """The same of redis-py's asynchronous connections as `queue_run.links.watched` of others."""
+
+    class Dropped(kind):  # type: ignore[misc]
+        async def read_response(self, *arguments: Any, **options: Any) -> Any:
+            try:
+                return await super().read_response(*arguments, **options)
+            except RedisError as error:
+                if not is_unready(error):
+                    raise
+                await self.disconnect(nowait=True)
+                raise Unready(str(error)) from error
+
+    return Dropped
 
 
 async def drop_idle(client: redis.asyncio.Redis) -> None:

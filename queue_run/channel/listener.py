@@ -8,15 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from queue_run.channel.fences import FIELD_BYTES, is_late
-from queue_run.channel.links import AsyncLink, drop_idle, packed
+from queue_run.channel.links import AsyncLink, async_client, drop_idle, packed
 from queue_run.clock import Clock
-from queue_run.links import redis_options
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +27,8 @@ FRESH_MS = 200
 #: Beyond the blocking read, how many seconds an answer may take.
 ANSWER_TIMEOUT = 3.0
 READ_COUNT = 500
+#: Seconds after which the node shows again that it takes writes.
+PROOF_INTERVAL = 5.0
 #: A read that brought this many entries is followed by a pause, in seconds: entries that come in
 #: meanwhile share the next read, which halves the cost under load and adds nothing when idle.
 BUSY_COUNT, BUSY_PAUSE = 8, 0.002
@@ -103,18 +101,17 @@ class Listener:
         #: By Redis' clock, in milliseconds: at that time nothing had been written that was not
         #: read, or cut off that was.
         self._complete_at = 0.0
-        self._client = redis.asyncio.Redis.from_url(
-            url,
-            # The time limits are ours, below: with redis-py's own, Python 3.11 can lose a
-            # cancellation (`asyncio.wait_for` of a write that has just ended).
-            **redis_options(url, timeout=None, connect_timeout=ANSWER_TIMEOUT),
-            retry=Retry(NoBackoff(), 0),
-        )
+        # The time limits are ours, below: with redis-py's own, Python 3.11 can lose a cancellation
+        # (`asyncio.wait_for` of a write that has just ended).
+        self._client = async_client(url, connect_timeout=ANSWER_TIMEOUT, retries=0)
         #: For reading; the client is for questions.
         self._link = AsyncLink(url, connect_timeout=ANSWER_TIMEOUT)
         self._streams = {stream.encode(): stream for stream in streams}
         #: Of each stream the last entry given out, or passed over, as Redis writes it.
         self._places: dict[str, bytes] = {}
+        self._probe = f"{streams[0]}:probe" if streams else "probe"
+        #: When the node that is read from last took a write.
+        self._proved_at = -PROOF_INTERVAL
         self._on_gap = on_gap or _ignore_gap
         #: Whether the last contact with Redis succeeded.
         self.connected = False
@@ -194,6 +191,7 @@ class Listener:
         pause = FIRST_PAUSE
         while True:
             try:
+                await self._prove_node()
                 if self._may_have_missed():
                     async with asyncio.timeout(ANSWER_TIMEOUT):
                         await self._look_for_gaps()
@@ -216,6 +214,14 @@ class Listener:
             if self._busy:
                 await asyncio.sleep(BUSY_PAUSE)
 
+    async def _prove_node(self) -> None:
+        """Leave a node that has become a replica: reads are answered there, with nothing."""
+        now = time.monotonic()
+        if self.connected and now - self._proved_at < PROOF_INTERVAL:
+            return
+        await self._link.prove(self._probe, patience=ANSWER_TIMEOUT)
+        self._proved_at = now
+
     def _question(self) -> bytes:
         return packed(
             *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS"),
@@ -234,6 +240,8 @@ class Listener:
             return None
         self._give_out(read)
         if self._taking is not None or self._busy or self._stalled or not self._is_fresh():
+            return None
+        if self._stepped_at - self._proved_at > PROOF_INTERVAL:
             return None
         return self._question()
 

@@ -1,6 +1,8 @@
 """A Redis that answers, and does not do its part: it has become a replica in place, or is full."""
 
 import asyncio
+import signal
+import sys
 
 import pytest
 from redis import Redis
@@ -8,7 +10,7 @@ from redis import Redis
 from tests.acceptance.conftest import MESSAGES_APP
 from tests.clients import connected
 from tests.conftest import NewStack, WriteApp
-from tests.processes import RedisServer
+from tests.processes import Process, RedisServer, Stack
 from tests.waiting import eventually, eventually_async
 
 MAIL = "def handler(job):\n    print('the mail went', flush=True)\n"
@@ -102,6 +104,38 @@ async def test_jobs_that_tell_of_their_end_run_once_in_a_full_redis(
     assert [worker.output.count(f"ran {each}") for each in ("good", "bad")] == [1, 1]
     assert first.running
     assert worker.running
+
+
+async def test_a_push_server_waits_for_a_redis_that_is_a_replica(
+    own_redis: RedisServer, new_stack: NewStack
+) -> None:
+    """One that runs says that it is not ready, and one that starts becomes ready later."""
+    stack = new_stack(own_redis, MESSAGES_APP)
+    server = stack.push_server()
+    stack.worker("-P", "solo")
+    stack.wait_until_ready()
+    with own_redis.client() as admin:
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        await eventually_async(lambda: server.get("/readyz")[0] == 503, what="no readiness")
+        late, stopped = (starting_push_server(stack) for _ in range(2))
+        await eventually_async(lambda: "this server waits" in late.output, what="a line")
+        await eventually_async(lambda: "this server waits" in stopped.output, what="a line")
+        stopped.send(signal.SIGTERM)
+        assert await asyncio.to_thread(stopped.wait) == 0, stopped.output
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+    await eventually_async(lambda: server.get("/readyz")[0] == 200, what="readiness")
+    await asyncio.to_thread(late.wait_for_output, "listens on")
+    url = late.output.partition("listens on ")[2].split()[0]
+    await eventually_async(lambda: server.get_from(url, "/readyz")[0] == 200, what="the other's")
+    assert server.running
+    assert "Traceback" not in server.output + late.output + stopped.output
+
+
+def starting_push_server(stack: Stack) -> Process:
+    """One that cannot say yet where it listens."""
+    process = Process([sys.executable, "-m", "push_server"], environ=stack.environ(PORT="0"))
+    stack.workers.append(process)
+    return process
 
 
 def test_a_worker_that_starts_into_a_full_redis_empties_its_queue(

@@ -48,6 +48,7 @@ def settings(fake_redis_url: str, namespace: str, tmp_path: Path) -> Settings:
 async def running(settings: Settings) -> AsyncIterator[PushServer]:
     server = PushServer(settings)
     http = await server._start()
+    assert http is not None
     try:
         yield server
     finally:
@@ -218,6 +219,7 @@ async def test_stopping_closes_connections_and_takes_no_new_ones(settings: Setti
     offer(settings)
     server = PushServer(settings)
     http = await server._start()
+    assert http is not None
     async with connected(address(server)) as client, asyncio.timeout(DEADLINE):
         stopping = asyncio.create_task(server._stop(http, grace=GRACE))
         assert await client.closed() == (1001, "the server is shutting down")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.settings import Settings
 from tests.conftest import NewStack, write_files
 from tests.processes import RedisServer, environment
-from tests.waiting import DEADLINE
+from tests.waiting import DEADLINE, eventually
 from worker.celery_app import EXIT_FAILURE, EXIT_USAGE, _require_redis
 
 
@@ -156,6 +157,27 @@ def test_a_worker_without_its_channel_ends_and_says_what_to_do(
     told = capsys.readouterr().err
     assert "start it, or set REDIS_URL" in told
     assert "hush" not in told
+
+
+def test_a_redis_that_does_not_do_its_part_yet_is_waited_for(
+    own_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(redis_url=own_redis.url)
+    with own_redis.client() as admin:
+        admin.config_set("maxclients", "1")
+        waiting = threading.Thread(target=_require_redis, args=(settings,))
+        waiting.start()
+        told = ""
+
+        def says_so() -> bool:
+            nonlocal told
+            told += capsys.readouterr().err
+            return "max number of clients" in told
+
+        eventually(says_so, what="a line that says so")
+        admin.config_set("maxclients", "100")
+    waiting.join(DEADLINE)
+    assert not waiting.is_alive()
 
 
 def test_a_worker_with_its_channel_starts(fake_redis_url: str) -> None:

@@ -7,7 +7,8 @@ import pytest
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from queue_run.channel.links import AsyncLink, BlockingLink, packed
+from queue_run.channel.links import AsyncLink, BlockingLink, async_client, packed
+from queue_run.links import Unready
 from tests.processes import RedisServer, free_port
 from tests.waiting import DEADLINE, eventually_async
 
@@ -188,3 +189,36 @@ async def test_where_nobody_listens_is_an_error() -> None:
         BlockingLink(url, timeout=DEADLINE).exchange([("PING",)])
     with pytest.raises((RedisError, OSError)):
         await ask(AsyncLink(url, connect_timeout=DEADLINE), "PING")
+
+
+async def test_a_node_that_takes_no_writes_is_left(own_redis: RedisServer) -> None:
+    """Reads are answered there."""
+    link = AsyncLink(own_redis.url, connect_timeout=DEADLINE)
+    client = async_client(own_redis.url, connect_timeout=DEADLINE, retries=0)
+    await link.prove("probe", patience=DEADLINE)
+    assert await client.set("a", "b")
+    [idle] = client.connection_pool._available_connections
+    with own_redis.client() as admin:
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(ResponseError, match="READONLY"):
+            await link.prove("probe", patience=DEADLINE)
+        assert link._answers is not None
+        assert link._answers.lost
+        with pytest.raises(Unready, match="read only"):
+            await client.set("a", "b")
+        assert not idle.is_connected
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+    await link.prove("probe", patience=DEADLINE)
+    assert await client.set("a", "b")
+    await link.close()
+    await client.aclose()
+
+
+async def test_other_refusals_keep_the_link(own_redis: RedisServer) -> None:
+    client = async_client(own_redis.url, connect_timeout=DEADLINE, retries=0)
+    await client.set("a", "b")
+    [idle] = client.connection_pool._available_connections
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await client.xlen("a")
+    assert idle.is_connected
+    await client.aclose()

@@ -39,6 +39,9 @@ class ScriptedRedis:
         #: Whether each answer ended what it was part of.
         self.conversations: list[bool] = []
         self.closed = False
+        #: Keys with which it was asked to show that it takes writes, and how it refuses.
+        self.proofs: list[str] = []
+        self.refusals: list[Exception] = []
 
     async def converse(self, command: bytes, answered: Answered, *, patience: float) -> None:
         assert patience == BLOCK_MS / 1000 + ANSWER_TIMEOUT
@@ -53,6 +56,12 @@ class ScriptedRedis:
                 await asyncio.Event().wait()
             following = answered(self._answer("xread", streams))
             self.conversations.append(following is None)
+
+    async def prove(self, key: str, *, patience: float) -> None:
+        assert patience == ANSWER_TIMEOUT
+        self.proofs.append(key)
+        if self.refusals:
+            raise self.refusals.pop()
 
     async def close(self) -> None:
         self.closed = True
@@ -393,3 +402,15 @@ async def test_a_doubt_is_looked_into_though_nothing_stood_still() -> None:
     async with running(reader):
         await eventually_async(lambda: gaps, what="the gap")
     assert gaps == [Gap("a", went_back=True)]
+
+
+async def test_it_leaves_a_node_that_takes_no_writes(caplog: pytest.LogCaptureFixture) -> None:
+    """Reads are answered there, and nothing new would ever come."""
+    scripted = ScriptedRedis(xrevrange=[[]], xread=[[[b"s", [raw(b"5-0", b"a")]]]], xrange=[])
+    reader = listener(scripted, "s")
+    await reader.open()
+    scripted.refusals.append(redis.exceptions.ReadOnlyError("You can't write"))
+    [[found]] = await first_of(reader)
+    assert found.data == b"a"
+    assert scripted.proofs == ["s:probe", "s:probe"]
+    assert "You can't write" in caplog.text
