@@ -1,7 +1,7 @@
 """Fixtures that all tests share."""
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,17 @@ def own_redis() -> Iterator[RedisServer]:
     server = RedisServer(append_only=True)
     yield server
     server.end()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape what a report has of half a character: processes of pytest-xdist give each other
+    UTF-8, and end where it is none."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 def new_namespace() -> str:
