@@ -58,18 +58,25 @@ class Intake:
             with self._changed:
                 self._changed.wait_for(lambda: self._open < self._max_in_flight)
                 room = self._max_in_flight - self._open
-                taken, batch = self._in_time(batch[:room]), batch[room:]
-                self._open += len(taken)
+                given, batch = batch[:room], batch[room:]
+                self._open += len(given)
+            # Not in the block: it may ask Redis, and the loop needs the lock for each that ends.
+            taken = self._in_time(given)
+            if len(taken) < len(given):
+                with self._changed:
+                    self._open -= len(given) - len(taken)
+                    self._changed.notify_all()
             if taken:
                 self.background.loop.call_soon_threadsafe(self._start, taken)
 
     def _in_time(self, batch: list[Work]) -> list[Work]:
         """Those that somebody still waits for."""
         now = self._runtime.clock.now()
-        if any(work.expires < now for work in batch):
-            # Nothing is dropped before it is certain that nobody has set Redis' clock.
-            self._runtime.measure_clock(after=1.0)
-            now = self._runtime.clock.now()
+        if all(work.expires >= now for work in batch):
+            return batch
+        # Nothing is dropped before it is certain that nobody has set Redis' clock.
+        self._runtime.measure_clock(after=1.0)
+        now = self._runtime.clock.now()
         for work in batch:
             if work.expires < now:
                 log.warning("%s came too late and is dropped", _name(work))
