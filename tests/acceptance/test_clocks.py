@@ -229,7 +229,7 @@ async def test_a_token_ends_its_connection_when_its_time_is_over(world: World) -
     world.worker(*SOLO, clock=clock_off_by(-3600))
     await asyncio.to_thread(world.stack.wait_until_ready)
     async with connected(world.stack.ws("/?user=ann&lasts=600")) as client:
-        assert await client.ask("tea") == {"echo": "tea"}
+        assert {"echo": "tea"} in [await client.ask("tea"), await client.receive()]
     async with connected(world.stack.ws("/?user=bob&lasts=2")) as client:
         assert await client.closed() == (4401, "the token has expired")
 
