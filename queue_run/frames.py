@@ -141,6 +141,16 @@ class _AnyFields(ClientFrame, frozen=True, forbid_unknown_fields=False):
 
 T = TypeVar("T")
 
+#: For each kind of frame the fields that it does not have: their attributes, and their names.
+_FOREIGN = {
+    kind: [
+        (field.name, field.encode_name)
+        for field in msgspec.structs.fields(ClientFrame)
+        if field.encode_name not in {"type", *known}
+    ]
+    for kind, known in FIELDS.items()
+}
+
 _encoder = msgspec.json.Encoder()
 _any_fields_decoder = msgspec.json.Decoder(_AnyFields)
 _client_decoder = msgspec.json.Decoder(ClientFrame)
@@ -179,10 +189,8 @@ def _check_fields(frame: ClientFrame) -> None:
     Raises:
         NotUnderstood: for a frame that has fields of another kind.
     """
-    known = FIELDS[frame.type]
-    for field in msgspec.structs.fields(frame):
-        name = field.encode_name
-        if name not in known and name != "type" and getattr(frame, field.name) is not msgspec.UNSET:
+    for attribute, name in _FOREIGN[frame.type]:
+        if getattr(frame, attribute) is not msgspec.UNSET:
             kind = "request" if frame.type is msgspec.UNSET else frame.type
             raise NotUnderstood(_usable(frame.id), f"a {kind} has no field `{name}`")
 
