@@ -66,6 +66,8 @@ def _problem(key: str, queues: list[str] | None) -> str | None:
     """What is wrong with an item; None when nothing is."""
     if re.search(r"\s", key):
         return "a key has no white space in it: separate keys with commas"
+    if not key.isprintable():
+        return "a key has no characters in it that cannot be seen, and so cannot be sent"
     if len(key) < MIN_LENGTH:
         return (
             f"a key has at least {MIN_LENGTH} characters, this one {len(key)}: make one with "

@@ -135,8 +135,10 @@ class NotUnderstood(ValueError):
         self.id = id
 
 
-class _AnyFields(ClientFrame, frozen=True, forbid_unknown_fields=False):
-    """A frame that is in order, but for fields that the protocol does not have."""
+class _Named(msgspec.Struct, frozen=True):
+    """The id of a frame, whatever else it has."""
+
+    id: ClientId | msgspec.UnsetType = msgspec.UNSET
 
 
 T = TypeVar("T")
@@ -152,7 +154,7 @@ _FOREIGN = {
 }
 
 _encoder = msgspec.json.Encoder()
-_any_fields_decoder = msgspec.json.Decoder(_AnyFields)
+_name_decoder = msgspec.json.Decoder(_Named)
 _client_decoder = msgspec.json.Decoder(ClientFrame)
 _server_decoder: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(ServerFrame)
 
@@ -196,10 +198,16 @@ def _check_fields(frame: ClientFrame) -> None:
 
 
 def _id_of(text: str) -> ClientId | None:
-    """The id of a frame that is in order but for its unknown fields."""
+    """The id of a frame that is JSON, whatever is wrong with its other fields: whoever sent it
+    waits for the outcome of that request."""
     try:
-        return _usable(_any_fields_decoder.decode(text).id)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        if json_values.may_hold_half_characters(text):
+            name = _usable(msgspec.convert(json_values.loads(text), _Named).id)
+            # One with half a character in it could not be sent back.
+            encode(ErrorFrame(id=name, error=""))
+            return name
+        return _usable(_name_decoder.decode(text).id)
+    except (ValueError, RecursionError):
         return None
 
 

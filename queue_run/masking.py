@@ -5,14 +5,22 @@ with a mistake in it has a secret in it all the same.
 """
 
 import re
+from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
 MASK = "***"
 
-#: What the name of a parameter contains that carries a secret.
-_SECRET_NAME = re.compile(r"pass|pwd|secret|token|credential|api_?key|access_?key|signature", re.I)
-#: A parameter: what is before its name, its name, its value.
-_PARAMETER = re.compile(r"(^|[?&;,\s#])([^?&;,\s#=@/:]{1,100})=([^&\s]*)")
+#: What the name of a parameter is like that carries a secret.
+_SECRET_NAME = re.compile(
+    r"pass|pwd|secret|token|credential|api_?key|access_?key|signature|auth|(^|_)(pw|key)$", re.I
+)
+#: The name of a parameter, and what is before its value.
+_PARAMETER = re.compile(r"(?:^|[?&;,\s#])([^?&;,\s#=@/:]{1,100})=")
+#: Where the value of one ends: at the next one. An & that begins none is a part of the value which
+#: somebody has forgotten to quote.
+_NEXT_PARAMETER = re.compile(r"&(?=[^&=]*=)|$")
+#: How a value begins that has names and values of its own.
+_NESTED = ("{", "%7B", "%7b")
 #: Where one URL of several ends: brokers of a failover are listed so.
 _NEXT_URL = re.compile(r"([;,\s]+)(?=[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
 #: A URL whose host has been forgotten: where its port should be stands what is none.
@@ -67,7 +75,7 @@ def secrets_in(url: str) -> set[str]:
             found.add(userinfo.partition(":")[2])
         elif no_port := _NO_PORT.match(part):
             found.add(no_port[2])
-        found |= {value for _, name, value in _PARAMETER.findall(part) if _is_secret(name)}
+        found |= {part[start:end] for start, end in _secret_parameters(part)}
     plain = found | {unquote(each) for each in found}
     return {each for each in plain | {quote(each, safe="") for each in plain} if each}
 
@@ -83,7 +91,7 @@ def _without_password(url: str) -> str:
     if not mark:
         scheme, rest = "", url
     head, question, query = rest.partition("?")
-    hidden = _PARAMETER.sub(_hidden_parameter, f"{question}{query}")
+    hidden = _without_parameters(f"{question}{query}")
     user, colon, _ = head.partition(":")
     if "@" in hidden:
         # Either of a parameter, or the password has a question mark in it.
@@ -93,7 +101,7 @@ def _without_password(url: str) -> str:
     elif "@" in head:
         shown = f"{_without_userinfo(head, bare=not mark)}{hidden}"
     else:
-        shown = f"{_PARAMETER.sub(_hidden_parameter, head)}{hidden}"
+        shown = f"{_without_parameters(head)}{hidden}"
     return f"{scheme}{mark}{shown}"
 
 
@@ -106,9 +114,27 @@ def _without_userinfo(head: str, *, bare: bool) -> str:
     return f"{MASK}@{host}" if bare else head
 
 
-def _hidden_parameter(found: re.Match[str]) -> str:
-    before, name, _ = found.groups()
-    return f"{before}{name}={MASK}" if _is_secret(name) else found[0]
+def _without_parameters(text: str) -> str:
+    parts, done = [], 0
+    for start, end in _secret_parameters(text):
+        parts += [text[done:start], MASK]
+        done = end
+    return "".join((*parts, text[done:]))
+
+
+def _secret_parameters(text: str) -> Iterator[tuple[int, int]]:
+    """Where the values of parameters stand that are secrets, or may have some in them."""
+    at = 0
+    while found := _PARAMETER.search(text, at):
+        at = found.end()
+        nested = text.startswith(_NESTED, at)
+        if not nested and not _is_secret(found[1]):
+            continue
+        end = _NEXT_PARAMETER.search(text, at)
+        assert end is not None
+        if _is_secret(found[1]) or _SECRET_NAME.search(unquote(text[at : end.start()])):
+            yield at, end.start()
+        at = end.start()
 
 
 def _is_secret(name: str) -> bool:

@@ -21,6 +21,10 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{1,5}))?")
 #: What Unicode's rules for host names take for a dot (UTS 46).
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 _LABEL = re.compile(r"[a-z0-9_-]+")
+#: A last label that makes browsers read the whole host as an address of IPv4.
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+#: Their pages have no origin of their own, or the one of who opened them.
+_WITHOUT_ORIGIN = frozenset({"about", "blob", "data", "filesystem", "javascript", "mailto"})
 
 
 class Origin(NamedTuple):
@@ -69,6 +73,8 @@ def parse(text: str) -> Origin:
         raise InvalidOrigin(_why_not(text))
     scheme, authority = found[1].lower(), found[2]
     scheme = _PAGE_SCHEMES.get(scheme, scheme)
+    if scheme in _WITHOUT_ORIGIN:
+        raise InvalidOrigin(f"what is opened by {scheme}: has no origin of its own")
     if "@" in authority:
         raise InvalidOrigin("an origin has no user and no password")
     if "*" in authority:
@@ -108,12 +114,23 @@ def _host(text: str) -> str:
     host = ".".join(map(_label, labels))
     if len(host) > 253:
         raise InvalidOrigin("the host is too long")
+    if _NUMBER.fullmatch(labels[-1]) and not _is_address(host):
+        raise InvalidOrigin("an address of IPv4 is written as four numbers from 0 to 255")
     return host
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _label(text: str) -> str:
+    # What cannot be seen browsers leave out, or refuse.
     label = text if text.isascii() else f"xn--{text.encode('punycode').decode()}"
-    if not _LABEL.fullmatch(label) or len(label) > 63:
+    if not text.isprintable() or not _LABEL.fullmatch(label) or len(label) > 63:
         raise InvalidOrigin("the host or the port is malformed")
     return label
 

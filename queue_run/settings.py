@@ -229,12 +229,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         found = []
         if not self.redis_url.startswith(REDIS_SCHEMES):
             found.append(
-                f"REDIS_URL={without_password(self.redis_url)!r}: begin it with "
+                f"REDIS_URL={_shown(self.redis_url)!r}: begin it with "
                 f"{', '.join(REDIS_SCHEMES)} (for example redis://127.0.0.1:6379/0)"
             )
         if self.broker_url and "://" not in self.broker_url:
             found.append(
-                f"BROKER_URL={without_password(self.broker_url)!r}: set a URL, for example "
+                f"BROKER_URL={_shown(self.broker_url)!r}: set a URL, for example "
                 "amqp://127.0.0.1 or redis://127.0.0.1:6379/1"
             )
         found += _url_problems("REDIS_URL", self.redis_url)
@@ -299,6 +299,17 @@ def _namespace_problems(namespace: str) -> list[str]:
     if (dot and last in {*RESERVED, "pidbox"}) or namespace.startswith("amq.") or last in CELERYS:
         return [f"{start} the brokers or Celery use such a name themselves; choose another one"]
     return []
+
+
+#: What looks like a host, and like no password that anybody would take.
+_BARE_HOST = re.compile(r"[a-z][a-z.-]{0,62}|[A-Za-z0-9.-]+:\d{1,5}(/\d*)?")
+
+
+def _shown(url: str) -> str:
+    """What may be shown of a text that should be a URL: it may be a password, by mistake."""
+    if "://" in url or "@" in url or _BARE_HOST.fullmatch(url):
+        return without_password(url)
+    return MASK
 
 
 def words(text: str) -> list[str]:

@@ -6,10 +6,7 @@ import logging
 import ssl as tls
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeAlias
-from urllib.parse import urlsplit
-
-import msgspec
+from typing import Any, Self
 
 from queue_run.client import backoff
 from queue_run.client.backoff import Backoff
@@ -29,6 +26,7 @@ from queue_run.client.errors import (
     OutcomeUnknown,
 )
 from queue_run.client.inbox import GAP, Inbox, InboxEnded
+from queue_run.client.options import GRACE, INBOX, Options
 from queue_run.client.protocol import (
     Answered,
     Event,
@@ -40,32 +38,11 @@ from queue_run.client.protocol import (
     Ready,
     Received,
 )
-from queue_run.client.tokens import NoToken, TokenFunction, ask_for_token, problem
+from queue_run.client.tokens import NoToken, Token, ask_for_token
+from queue_run.logs import safe_line
+from queue_run.masking import without_password
 
 log = logging.getLogger(__name__)
-
-#: Messages that wait to be taken; beyond it the socket is not read.
-INBOX = 10_000
-#: Seconds beyond its heartbeat after which a server that is not heard has gone.
-GRACE = 10.0
-
-#: A token, or what gives one: it is asked at each attempt to connect.
-Token: TypeAlias = str | TokenFunction
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What `connect` was told; see there."""
-
-    urls: tuple[str, ...]
-    token: Token | None
-    headers: Mapping[str, str]
-    ssl: tls.SSLContext | None
-    on_gap: Callable[[], object] | None
-    on_connected: Callable[[], object] | None
-    on_disconnected: Callable[[], object] | None
-    connect_timeout: float | None
-    grace: float
-    inbox: int
 
 
 def connect(
@@ -104,22 +81,12 @@ def connect(
             gap is told in their place.
 
     Raises:
-        ValueError: for what is no address of a WebSocket.
+        ValueError: for what no attempt could ever be made with: an address that is none of a
+            WebSocket, a header or a token that cannot be sent.
     """
-    urls = (url,) if isinstance(url, str) else tuple(url)
-    for each in urls:
-        parts = urlsplit(each)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise ValueError(f"{each!r} is no address of a WebSocket: ws://host:port/path")
-    if not urls:
-        raise ValueError("name at least one address")
-    if token is not None and not callable(token) and (wrong := problem(token)):
-        raise ValueError(f"the token cannot be sent: {wrong}")
-    if inbox < 1:
-        raise ValueError(f"inbox is a number of messages from 1 on, not {inbox}")
     return Client(
         Options(
-            urls=urls,
+            urls=(url,) if isinstance(url, str) else tuple(url),
             token=token,
             headers=dict(headers or {}),
             ssl=ssl,
@@ -212,7 +179,7 @@ class Client:
             failure = self._failure
             said = f": {failure}" if failure is not None else ""
             raise ConnectionFailed(
-                f"no connection to {' or '.join(self._options.urls)} "
+                f"no connection to {' or '.join(map(without_password, self._options.urls))} "
                 f"within {self._options.connect_timeout:g} seconds{said}"
             ) from failure
         except BaseException:
@@ -322,6 +289,11 @@ class Client:
         except Exception as error:
             log.exception("the client has failed")
             self._finish(error)
+        except BaseException as error:
+            # The program ends: until it has, nobody is to wait in vain.
+            self._finish(ClientClosed(f"the client has ended with {type(error).__name__}"))
+            if not isinstance(error, GeneratorExit):
+                raise
 
     async def _attempt(self) -> None:
         """One connection from its beginning to its end, and the wait for the next one."""
@@ -342,8 +314,15 @@ class Client:
         if not moved:
             delay = self._backoff.delay()
             level = logging.WARNING if isinstance(self._failure, NoToken) else logging.INFO
-            log.log(level, "not connected (%s): again in %.2f seconds", self._failure, delay)
+            log.log(level, "not connected (%s): again in %.2f seconds", self._why(), delay)
             await asyncio.sleep(delay)
+
+    def _why(self) -> str:
+        """Why there is no connection, on one line: it may be what a server has said."""
+        try:
+            return safe_line(str(self._failure))
+        except Exception:
+            return type(self._failure).__name__
 
     async def _connect(self) -> bool:
         """Be connected; True when it ended since the server had asked for it."""

@@ -11,6 +11,11 @@ from queue_run.errors import QueueRunError
 TOKEN_TIMEOUT = 30.0
 
 TokenFunction: TypeAlias = Callable[[], str | Awaitable[str]]
+#: A token, or what gives one: it is asked at each attempt to connect.
+Token: TypeAlias = str | TokenFunction
+
+#: What ends a program, or a coroutine that nobody goes on with.
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class NoToken(QueueRunError):
@@ -33,13 +38,23 @@ async def ask_for_token(function: TokenFunction, *, timeout: float = TOKEN_TIMEO
             raise
         # Of something that the function has waited for.
         raise NoToken("the function that gives the token was cancelled") from error
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        raise NoToken(f"the function that gives the token failed: {said}") from error
+    except _ENDS:
+        raise
+    except BaseException as error:
+        # Libraries raise what is no Exception, too, for example where they have run out of time.
+        raise NoToken(f"the function that gives the token failed: {_said(error)}") from error
     wrong = problem(token)
     if wrong:
         raise NoToken(f"the function that gives the token gave none that can be sent: {wrong}")
     return str(token)
+
+
+def _said(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}".removesuffix(": ")
+    except Exception:
+        return name
 
 
 def problem(token: object) -> str | None:

@@ -49,6 +49,9 @@ def test_a_key_has_any_characters_but_the_lists_own(key: str) -> None:
         (f"{KEY}:mail..x", "names queues"),
         (f"{KEY} {OTHER}", "separate keys with commas"),
         (f"{KEY}\n{OTHER}", "separate keys with commas"),
+        (f"{KEY}\0", "cannot be seen"),
+        (f"{KEY}\u200b", "cannot be seen"),
+        (f"{KEY}\x7f:mail", "cannot be seen"),
     ],
 )
 def test_an_item_that_is_no_key_is_refused_without_a_word_of_it(text: str, words: str) -> None:

@@ -96,6 +96,35 @@ def test_a_frame_with_half_characters_is_checked_all_the_same() -> None:
         frames.decode_client(f'{{"id": 7, "path": "/", "data": {HALF}}}')
 
 
+@pytest.mark.parametrize(
+    "rest",
+    [
+        *('"bytes": "!!"', '"bytes": null', '"bytes": 7', '"data": 1, "path": "/"'),
+        *('"type": "request", "data": 1', '"type": null, "data": 1', '"session": 7, "data": 1'),
+        *(f'"data": {HALF}, "path": "/"', f'"data": {HALF}, "offset": null'),
+    ],
+)
+@pytest.mark.parametrize("name", [7, "seven", 2**70])
+def test_whatever_is_wrong_with_a_request_it_is_named(rest: str, name: int | str) -> None:
+    with pytest.raises(frames.NotUnderstood) as refusal:
+        frames.decode_client(f'{{"id": {json.dumps(name)}, {rest}}}')
+    assert refusal.value.id == name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"id": null, "data": 1}', '{"id": true, "bytes": 7}', '{"id": "", "bytes": 7}'),
+        *('{"id": "\\ud83d", "data": 1}', '{"id": "\\ud83d", "bytes": 7}', "[7]", '{"id": 7'),
+        *('{"id": 7, "data": NaN}', '{"data": "\\ud83d", "path": 1}'),
+    ],
+)
+def test_a_frame_whose_id_cannot_be_read_has_none(text: str) -> None:
+    with pytest.raises(frames.NotUnderstood) as refusal:
+        frames.decode_client(text)
+    assert refusal.value.id is None
+
+
 def test_a_client_passes_over_what_a_later_server_adds() -> None:
     assert frames.decode_server('{"type":"ping","mood":"good"}') == frames.Ping()
 

@@ -34,6 +34,14 @@ URLS = [
     "amqp://ann:hush@one//;amqp://bob:hush@two//",
     "redis://:hush@one,redis://:hush@two",
     "sentinel://:hush@a:1; sentinel://:hush@b:2",
+    "redis://host/0?db=1?password=hush",
+    "redis://host/0?db=1;password=hush",
+    "redis://host/0?password=x&hush&db=1",
+    "redis://host/0?auth=hush",
+    "redis://host/0?db=1&pw=hush",
+    "https://example.com/?a=1&key=hush",
+    "redis+sentinel://host/main?sentinel_kwargs={'password':'hush'}&db=1",
+    "redis+sentinel://host/main?sentinel_kwargs=%7B%22password%22:%22hush%22%7D",
     "https://example.com/?access_token=hush&api_key=hush&sig=1",
 ]
 
@@ -57,6 +65,11 @@ def test_no_form_of_a_url_shows_its_password(url: str) -> None:
         ("ann:hush@host:6379", "ann:***@host:6379"),
         ("hush@host", "***@host"),
         ("redis:/ann:hush@host", "redis:***@host"),
+        ("redis://h/0?password=a b&db=1", "redis://h/0?password=***&db=1"),
+        (
+            "redis://h/0?a={'b':1}&password=x&c={'d':2}",
+            "redis://h/0?a={'b':1}&password=***&c={'d':2}",
+        ),
         # Their hosts have been forgotten.
         ("redis://:hush", "redis://:***"),
         ("amqp://ann:12hush/v?a=b", "amqp://ann:***/v?a=b"),
@@ -94,7 +107,13 @@ def test_urls_are_found_within_a_text() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["a" * 300_000, "a://" * 50_000, "?a=" * 70_000, "@:" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("?a={" * 60_000, "?password=&" * 30_000, "?password=" + "&b" * 100_000, "&" * 300_000),
+        *("a" * 300_000, "a://" * 50_000, "?a=" * 70_000, "@:" * 100_000),
+    ],
+)
 def test_a_long_text_takes_no_long_time(text: str) -> None:
     began = time.monotonic()
     masked(f"x://{text}")
@@ -107,4 +126,5 @@ def test_the_secrets_of_urls_are_known_in_all_their_forms() -> None:
     assert secrets_in("amqp://a:one@b;amqp://c:two@d?password=three") >= {"one", "two", "three"}
     assert secrets_in("redis://ann:hush/0") == {"hush"}
     assert secrets_in("redis://ann@host/0") == set()
+    assert secrets_in("redis://h?db=1;password=one?&pw=two") >= {"one?", "two"}
     assert secrets_in("") == set()

@@ -77,6 +77,14 @@ def test_space_around_a_value_is_cut_off() -> None:
     assert Settings.from_env({"PORT": " 9000 "}).port == 9000
 
 
+@pytest.mark.parametrize("variable", ["REDIS_URL", "BROKER_URL"])
+@pytest.mark.parametrize("text", ["Hush7hush", "ann:hush", "hush/hush", "hush_hush:x"])
+def test_what_may_be_a_password_in_place_of_a_url_is_not_shown(variable: str, text: str) -> None:
+    [problem] = refused(**{variable: text})
+    assert problem.startswith(f"{variable}='***': ")
+    assert "hush" not in problem
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "words"),
     [

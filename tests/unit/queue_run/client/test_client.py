@@ -663,6 +663,51 @@ async def test_a_token_that_cannot_be_got_once_does_not_end_the_client(
     assert answers == []
 
 
+@pytest.mark.parametrize("raises", ["now", "later"])
+async def test_a_client_whose_task_ends_leaves_nobody_waiting(
+    server: FakeServer, raises: str
+) -> None:
+    """As it is with an exit of the program: whoever waits is told, as long as the loop runs."""
+    ends = iter([] if raises == "now" else ["first"])
+
+    def token() -> str:
+        for each in ends:
+            return each
+        # Which asyncio lets pass, and which ends no test run.
+        raise GeneratorExit
+
+    if raises == "now":
+        with pytest.raises(ClientClosed, match="GeneratorExit"):
+            await connect(server.url, token=token, connect_timeout=DEADLINE).open()
+        return
+    async with connected(server, token=token) as (client, peer):
+        waiting = asking(client, "hi")
+        await peer.receive()
+        await peer.close(1001)
+        with pytest.raises(ClientClosed, match="GeneratorExit"):
+            await waiting
+        assert await take(client, 1) == []
+
+
+async def test_what_a_server_says_makes_no_lines_of_its_own_in_the_log(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with connected(server) as (_, peer):
+        await peer.close(1011, "x\n2026 ERROR forged\x1b[31m")
+        await resumed(server)
+    lines = [each.getMessage() for each in caplog.records if "1011" in each.getMessage()]
+    assert lines
+    assert all(each.isprintable() for each in lines)
+
+
+async def test_an_address_is_told_without_its_secrets() -> None:
+    url = "ws://ann:hush-hush@127.0.0.1:1/?token=hush-hush"
+    with pytest.raises(ConnectionFailed, match=r"127\.0\.0\.1:1") as failure:
+        await connect(url, connect_timeout=0.3).open()
+    assert "hush" not in str(failure.value)
+
+
 async def test_a_client_is_closed_while_it_waits_for_a_token(server: FakeServer) -> None:
     asked = asyncio.Event()
     ended: list[str] = []

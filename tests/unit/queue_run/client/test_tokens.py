@@ -46,6 +46,34 @@ async def test_the_end_of_the_process_passes_through(end: type[BaseException]) -
         await ask_for_token(ends)
 
 
+class OutOfTime(BaseException):
+    """As gevent and others raise it: no Exception."""
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OutOfTime("late"), "OutOfTime: late"),
+        (BaseExceptionGroup("both", [OutOfTime()]), "BaseExceptionGroup: both"),
+        (Wordless(), "failed: Wordless"),
+        (StopIteration(), "failed: StopIteration"),
+    ],
+)
+async def test_whatever_a_function_raises_it_gives_no_token(
+    error: BaseException, said: str
+) -> None:
+    def fails() -> str:
+        raise error
+
+    with pytest.raises(NoToken, match=said):
+        await ask_for_token(fails)
+
+
 @pytest.mark.parametrize("given", [None, b"bytes", 7, "", "a b", "line\n", "\x00", "größe"])
 async def test_what_is_no_token_is_none(given: Any) -> None:
     assert problem(given)
