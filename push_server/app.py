@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -149,11 +150,12 @@ class PushServer:
             self._keys.sockets_queue,
             claim=self._claiming,
             clock=clock,
-            on_loss=self._lose_from_thread,
+            on_loss=partial(self._lose_from_thread, "the dispatcher"),
         )
         self._pushes = Pushes(
             JobPusher(lambda: celery, Lanes(self._store, lease=settings.lease)),
             publish_timeout=settings.publish_timeout,
+            on_loss=partial(self._lose_from_thread, "the thread that pushes jobs"),
         )
         self._late_outcomes = LateOutcomes(
             self._redis,
@@ -396,9 +398,9 @@ class PushServer:
         log.critical("%s ended unexpectedly", task.get_name(), exc_info=error)
         self._lose(task.get_name())
 
-    def _lose_from_thread(self) -> None:
+    def _lose_from_thread(self, part: str) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._lose, "the dispatcher")
+        self._loop.call_soon_threadsafe(self._lose, part)
 
     def _lose(self, part: str) -> None:
         self._lost = self._lost or part
@@ -448,6 +450,10 @@ class PushServer:
                 await self._application.refresh()
         except (RedisError, OSError) as error:
             log.warning("the manifest could not be read, the next heartbeat tries: %s", error)
+        if self._settings.expose_errors and not self._application.available:
+            # In development it is known at once that there is no worker: who connects need not
+            # wait to learn why. Elsewhere one may come in time.
+            self._forwarder.give_up_handshakes()
 
     async def _check_epoch(self) -> None:
         """Tell clients when Redis has lost its data, and what they were to get with it."""

@@ -127,6 +127,12 @@ class Forwarder:
         finally:
             del self._handshakes[handshake.id]
 
+    def give_up_handshakes(self) -> None:
+        """Let all that wait for a worker end as if their time were over."""
+        for answer in self._handshakes.values():
+            if not answer.done():
+                answer.set_exception(TimeoutError())
+
     def _next_turn(self, connection: Connection, route: RouteFacts) -> None:
         turn = connection.lane.next_turn()
         if turn:

@@ -49,23 +49,16 @@ class SocketHandler(web.RequestHandler):
         application = self._services.application
         if not application.known:
             # Nobody has said yet whether connections need authentication.
-            raise await self._nobody("no worker is there yet")
+            raise await self._services.nobody("no worker is there yet")
         if application.authenticates:
             if not application.available:
-                raise await self._nobody("no worker is there")
+                raise await self._services.nobody("no worker is there")
             self._answer = await self._services.authenticate(request, self._id)
             if self._answer.status not in (HTTPStatus.OK, HTTPStatus.CONTINUE):
                 raise Refused(self._answer.status, self._answer.reason or "not authorized")
             # Others may have come meanwhile.
             self._services.check_address(request)
             self._services.check_user(self._answer)
-
-    async def _nobody(self, text: str) -> Refused:
-        """A refusal for want of workers; in development with what is wrong with the files."""
-        if not self._services.settings.expose_errors:
-            return Refused(503, text)
-        failure = await self._services.application.load_failure()
-        return Refused(503, f"{text}: {failure}" if failure else text)
 
     def get(self) -> None:
         """Open the WebSocket, on a wire of its own: handler, request and stream end here."""

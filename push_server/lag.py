@@ -78,7 +78,10 @@ class LagMonitor:
 
     def _rang(self, loop: asyncio.AbstractEventLoop, begun: float, due: float) -> None:
         now, computed = loop.time(), time.thread_time()
-        self.note(now, now - due)
-        self.next_interval(now - begun, computed - self._computed)
-        self._computed = computed
-        self._set(loop)
+        try:
+            self.note(now, now - due)
+            self.next_interval(now - begun, computed - self._computed)
+            self._computed = computed
+        finally:
+            # Else it would tell of a lag of long ago, for ever.
+            self._set(loop)

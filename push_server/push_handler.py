@@ -175,7 +175,7 @@ class PushHandler(JsonErrors):
         if not services.application.authenticates:
             raise Refused(401, UNKNOWN_CLIENT)
         if not services.application.available:
-            raise Refused(503, "no worker is there")
+            raise await services.nobody("no worker is there")
         try:
             with services.pushes.questions.taken():
                 answer = await services.authenticate(self.request, services.connections.new_id())

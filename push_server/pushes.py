@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 import queue
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -18,6 +17,7 @@ from queue_run.errors import DispatchUnavailable
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher
 from queue_run.manifest import QueueFacts
+from queue_run.vital import VitalThread, end_process
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,20 @@ class Pushes:
 
     Args:
         publish_timeout: seconds that one push may take, about.
+        on_loss: called in the thread that pushes when that ends of a defect.
     """
 
-    def __init__(self, pusher: JobPusher, *, publish_timeout: float) -> None:
+    def __init__(
+        self,
+        pusher: JobPusher,
+        *,
+        publish_timeout: float,
+        on_loss: Callable[[], None] = end_process,
+    ) -> None:
         self._pusher = pusher
         # In line, and then itself: a push has as long for each as one may take.
         self._patience = 2 * publish_timeout
-        self._thread = OneThread("queue-run-push")
+        self._thread = OneThread("queue-run-push", on_loss=on_loss)
         self._line = Places(MAX_PUSHES)
         #: For requests that ask workers who it is.
         self.questions = Places(MAX_QUESTIONS)
@@ -127,9 +134,9 @@ class OneThread(Executor):
     """Runs one thing after another. Unlike that of a pool, its thread keeps no process from ending:
     the broker may never answer."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, on_loss: Callable[[], None]) -> None:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = VitalThread(self._run, name=name, on_loss=on_loss)
         self._thread.start()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":

@@ -172,7 +172,17 @@ class Services:
         try:
             return _usable(await self.forwarder.authenticate(question))
         except TimeoutError:
-            raise Refused(503, "no worker answered in time") from None
+            gone = not self.application.available
+            raise await self.nobody(
+                "no worker is there" if gone else "no worker answered in time"
+            ) from None
+
+    async def nobody(self, text: str) -> "Refused":
+        """A refusal for want of workers; in development with what is wrong with the files."""
+        if not self.settings.expose_errors:
+            return Refused(503, text)
+        failure = await self.application.load_failure()
+        return Refused(503, f"{text}: {failure}" if failure else text)
 
 
 class Refused(web.HTTPError):

@@ -9,8 +9,8 @@ nothing. A thread sends those of this process, since a solo worker does nothing 
 job, and its link would be closed meanwhile.
 """
 
-import contextlib
 import functools
+import logging
 import os
 import socket
 import ssl
@@ -29,6 +29,9 @@ from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.transport import pyamqp
 
 from queue_run.links import LONGEST_ANSWER, standstills
+from queue_run.vital import VitalThread
+
+log = logging.getLogger(__name__)
 
 #: Seconds after which, and up to as many again, a silent side of a link is given up; RabbitMQ waits
 #: for three times as many, at most.
@@ -200,12 +203,16 @@ class Pulse:
     def __init__(self) -> None:
         self._links: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
-        threading.Thread(target=self._run, name="queue-run-heartbeats", daemon=True).start()
+        self._start()
 
     def keep(self, link: Connection) -> None:
         """Send heartbeats over this link as long as it is open."""
         with self._lock:
             self._links.add(link)
+
+    def _start(self) -> None:
+        # Another one goes on after a defect: the process may be an application's own.
+        VitalThread(self._run, name="queue-run-heartbeats", on_loss=self._start).start()
 
     def _run(self) -> None:
         while True:
@@ -213,9 +220,14 @@ class Pulse:
             with self._lock:
                 links = list(self._links)
             while links:
-                # Whoever reads from a link learns that it is lost, too.
-                with contextlib.suppress(OSError):
+                try:
                     links.pop().beat()
+                except OSError as error:
+                    # Whoever reads from the link learns that it is lost, too.
+                    log.debug("a heartbeat could not be sent: %s", error)
+                except Exception:
+                    # The other links need theirs all the same.
+                    log.exception("a heartbeat could not be sent")
 
 
 @functools.cache

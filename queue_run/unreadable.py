@@ -4,8 +4,11 @@ A list in Redis keeps the newest of them, `<namespace>:unreadable`, so that a ba
 ends a worker nor holds up others, and yet is there to be looked at.
 """
 
+import hashlib
 import logging
 import time
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import redis
@@ -20,6 +23,26 @@ LONGEST_KEPT = 16 * 1024
 LONGEST_SHOWN = 200
 #: Characters of a reason: it may quote what it is about.
 LONGEST_REASON = 300
+#: Hexadecimal digits of an entry's id.
+ID_DIGITS = 12
+
+
+class SetAside(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
+    """An entry of the list.
+
+    Its id is made of its text: entries that are the same byte by byte are one.
+    """
+
+    id: str
+    #: Unix time, by the clock of the process that set it aside.
+    at: float
+    #: Where it lay, for example the Celery queue.
+    source: str
+    reason: str
+    #: Of the data, whole: bytes, or characters of a text.
+    length: int
+    #: The beginning of the data.
+    data: str
 
 
 def entry(data: bytes | str, *, source: str, reason: object) -> str:
@@ -71,6 +94,56 @@ def set_aside(
             pipe.execute()
     except (RedisError, OSError) as error:
         log.error("it could not be set aside: %s", error)
+
+
+def newest(client: "redis.Redis", key: str) -> list[SetAside]:
+    """What the list `key` holds, the newest first.
+
+    Raises:
+        redis.exceptions.RedisError: when Redis does not answer.
+    """
+    return [_entry_of(text) for text in _texts(client, key)]
+
+
+def drop(client: "redis.Redis", key: str, ids: Iterable[str]) -> set[str]:
+    """Remove entries from the list `key`; the ids of those that were there.
+
+    Raises:
+        redis.exceptions.RedisError: when Redis does not answer.
+    """
+    wanted, dropped = set(ids), set()
+    for text in _texts(client, key):
+        # A text that is no UTF-8 is taken as it is, too, whatever the stub says.
+        if (found := _id_of(text)) in wanted and client.lrem(key, 0, text):  # type: ignore[arg-type]
+            dropped.add(found)
+    return dropped
+
+
+def _texts(client: "redis.Redis", key: str) -> list[bytes]:
+    found: Any = client.lrange(key, 0, -1)
+    # Of a client that decodes, too.
+    return [text if isinstance(text, bytes) else text.encode() for text in found]
+
+
+def _entry_of(text: bytes) -> SetAside:
+    try:
+        fields = msgspec.json.decode(text, type=dict[str, Any])
+        return msgspec.convert({**fields, "id": _id_of(text)}, SetAside)
+    except msgspec.MsgspecError as error:
+        # Somebody else has written there: it is shown, and can be dropped.
+        reason = _why(f"this entry of the list is none of ours: {error}")
+        return SetAside(
+            id=_id_of(text),
+            at=0.0,
+            source="an unknown place",
+            reason=reason,
+            length=len(text),
+            data=_text(text)[:LONGEST_KEPT],
+        )
+
+
+def _id_of(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:ID_DIGITS]
 
 
 def _text(data: bytes | str) -> str:

@@ -1,8 +1,12 @@
-"""Threads without which a process is deaf: one that ends of a defect ends its process, too.
+"""Threads without which a process is deaf: none of them ends of a defect unseen.
 
 Such a thread catches what goes wrong in its work and goes on. What gets past that is a defect of
-ours, and then a process that looks alive and does nothing is worse than none: whoever supervises
-it starts another one.
+ours, and then a process that looks alive and does nothing is worse than none. So its owner says
+what becomes of it: the process ends, and whoever supervises it starts another one; or, where the
+process may be an application's own, another thread goes on with what waits.
+
+Every thread of ours that stands for longer than one call is a `VitalThread`; there is a test of it
+(`tests/unit/test_threads.py`).
 """
 
 import logging

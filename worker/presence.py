@@ -283,13 +283,20 @@ class HookRunner:
                 self.abandoned = self.abandoned or not self._may_begin()
                 has_run = not self.abandoned
                 if has_run:
-                    with self._routes.around.task():
-                        await run_hook(
-                            self._routes, self._intake.middleware, event.user, online=event.online
-                        )
+                    await self._run_hook(event)
             self._ended.put((event.id, has_run))
             self._any_ended.set()
         del self._waiting[user]
+
+    async def _run_hook(self, event: Event) -> None:
+        try:
+            with self._routes.around.task():
+                await run_hook(
+                    self._routes, self._intake.middleware, event.user, online=event.online
+                )
+        except (Exception, KeyboardInterrupt):
+            # What follows of this user would wait for it for ever.
+            log.exception("what is done when %s comes or goes failed unexpectedly", event.user)
 
 
 async def run_hook(routes: Routes, middleware: Middleware, user: UserId, *, online: bool) -> None:

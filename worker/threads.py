@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
+from queue_run.vital import VitalThread
 from worker.around import Around
 
 
@@ -24,6 +25,8 @@ class HandlerThreads(Executor):
         self.around = around or Around()
         self._name = name
         self._threads: list[threading.Thread] = []
+        self._started = 0
+        self._ending = False
         self._idle = threading.Semaphore(0)
         self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None]
         self._tasks = queue.SimpleQueue()
@@ -39,6 +42,7 @@ class HandlerThreads(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the threads end after what is queued; returns at once."""
+        self._ending = True
         for _ in self._threads:
             self._tasks.put(None)
 
@@ -46,10 +50,18 @@ class HandlerThreads(Executor):
         with self._lock:
             if len(self._threads) >= self._size:
                 return
-            name = f"{self._name}-{len(self._threads) + 1}"
-            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._started += 1
+            name = f"{self._name}-{self._started}"
+            thread = VitalThread(self._run, name=name, on_loss=self._replace)
             self._threads.append(thread)
             thread.start()
+
+    def _replace(self) -> None:
+        """Let another thread stand in for this one, which has ended of a defect."""
+        with self._lock:
+            self._threads.remove(threading.current_thread())
+        if not self._ending:
+            self._add_thread()
 
     def _call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if self.around.idle:

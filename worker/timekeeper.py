@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from queue_run.clock import Clock
 from queue_run.clock_reports import ClockWatch, Told
 from queue_run.keys import Keys
+from queue_run.vital import VitalThread, end_process
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class Timekeeper:
 
     def run_in_background(self, interval: float) -> None:
         """Measure from a thread, for a process that leaves no other heartbeat."""
-        threading.Thread(
-            target=self._run, args=(interval,), name="queue-run-clock", daemon=True
+        VitalThread(
+            lambda: self._run(interval), name="queue-run-clock", on_loss=end_process
         ).start()
 
     def stop(self) -> None:

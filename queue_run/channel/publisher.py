@@ -22,6 +22,7 @@ from queue_run.channel.receipts import Receipt
 from queue_run.clock import Clock
 from queue_run.errors import ChannelUnavailable
 from queue_run.links import is_unready, longest_answer, refusal
+from queue_run.vital import VitalThread
 
 log = logging.getLogger(__name__)
 
@@ -165,9 +166,19 @@ class Publisher:
     def _start_thread(self) -> None:
         with self._thread_start:
             if self._thread is None:
-                thread = threading.Thread(target=self._run, name="queue-run-publisher", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = VitalThread(
+                    self._run, name="queue-run-publisher", on_loss=self._go_on
+                )
+                self._thread.start()
+
+    def _go_on(self) -> None:
+        """Let another thread write what waits: the process may be an application's own."""
+        with self._thread_start:
+            self._thread = None
+        if self._waiting:
+            self._woken = True
+            self._wake.put(True)
+            self._start_thread()
 
     def _run(self) -> None:
         while self._wake.get():

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from queue_run import dead_letters, runtime
+from queue_run.cli.confirmation import confirm
 from queue_run.cli.errors import CommandError, CommandFailed
 from queue_run.cli.text import ago, as_json, one_line, printable, table
 from queue_run.errors import UnknownDeadLetter, UnknownQueue
@@ -219,7 +220,7 @@ def drop(ids: tuple[str, ...], queue: str | None, everything: bool, yes: bool) -
     """
     chosen = _chosen(ids, queue, everything)
     if len(chosen) > 1 and not yes:
-        _confirm(f"Drop {len(chosen)} dead letters? They cannot be brought back")
+        confirm(f"Drop {len(chosen)} dead letters? They cannot be brought back")
     _do("dropped", dead_letters.drop, chosen)
 
 
@@ -240,21 +241,6 @@ def _chosen(ids: tuple[str, ...], queue: str | None, everything: bool) -> Mappin
     if not letters:
         _say_none(queue)
     return dict(reversed(letters.items()))
-
-
-def _confirm(question: str) -> None:
-    """
-    Raises:
-        CommandFailed: unless the answer is yes.
-    """
-    try:
-        agreed = click.confirm(question, err=True)
-    except click.Abort:
-        # Ctrl+C, or nobody there to answer.
-        click.echo(err=True)
-        agreed = False
-    if not agreed:
-        raise CommandFailed("nothing was dropped (--yes drops without asking)")
 
 
 def _do(done: str, act: Callable[[str], None], chosen: Mapping[str, str | None]) -> None:

@@ -1,4 +1,5 @@
-"""`queue-run queue`: push jobs, cancel them, and look after those that have failed for good."""
+"""`queue-run queue`: push jobs, cancel them, and look after those that have failed for good and
+after what nobody could read."""
 
 import io
 import os
@@ -12,6 +13,7 @@ from queue_run import as_user, dead_letters, logs, queues, runtime
 from queue_run.cli.dead import dead
 from queue_run.cli.errors import CommandError, CommandFailed
 from queue_run.cli.text import printable
+from queue_run.cli.unreadable import unreadable
 from queue_run.errors import UnknownDeadLetter
 from queue_run.messages import decode_json
 from queue_run.settings import Settings
@@ -29,6 +31,7 @@ def command() -> None:
       queue-run queue cancel 0b5f7f53-6f0c-4a52-9d1c-4f0a8b1f4d55
       queue-run queue dead list
       queue-run queue dead retry --queue mail
+      queue-run queue unreadable list
 
     Exit code 1: something failed now, for example Redis does not answer. Exit code 2: something
     must be changed, for example the name of a queue.
@@ -41,6 +44,7 @@ def command() -> None:
 
 
 command.add_command(dead)
+command.add_command(unreadable)
 
 
 # Push

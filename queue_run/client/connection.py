@@ -170,6 +170,10 @@ class Connection:
                 await self._socket.send(frame, text=True)
         except ConnectionClosed as error:
             log.debug("the socket ended while it was written: %s", error)
+        except Exception:
+            # What could not be written goes out over the next connection, if that can.
+            log.exception("writing to the server failed unexpectedly: the client connects again")
+            self._socket.transport.abort()
         finally:
             self._writing = None
 

@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from queue_run.cli.development.embedded_redis import choose_source
+from queue_run.settings import Settings
 from tests.conftest import WriteApp, write_files
 from tests.parts import require
 from tests.processes import Process, RedisServer, environment
@@ -227,6 +228,48 @@ async def test_an_application_that_is_broken_from_the_start_can_be_mended(
     session.wait_until_ready()
     async with connect(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
+
+
+AUTHENTICATE = "async def on_authenticate(request):\n    return {'id': 'ann'}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+async def test_the_end_of_the_good_worker_while_files_are_broken_is_told_at_once(
+    dev: Callable[..., Dev], number: signal.Signals
+) -> None:
+    session = dev({"sockets/index.py": ECHO, "sockets/_middleware.py": AUTHENTICATE})
+    session.wait_until_ready()
+    write_files(session.app, {"sockets/_middleware.py": "def on_authenticate(:\n"})
+    await eventually_async(lambda: "those before run on" in session.output, what="the failure")
+    [worker] = session.find("sockets@%h")
+    os.kill(worker, number)
+    await eventually_async(lambda: "sockets ended (" in session.output, what="its end")
+    # Who comes before anybody knows of it waits for that, and not until nobody can answer any more.
+    waiting = asyncio.create_task(refused(session.ws))
+    await eventually_async(
+        lambda: "sockets ended (exit code 2, see above)" in session.output, what="the next one's"
+    )
+    began = time.monotonic()
+    early, late = await waiting, await refused(session.ws)
+    # A worker that does not answer is waited for until this time is over.
+    assert time.monotonic() - began < Settings().authenticate_timeout / 2
+    for body in (early, late):
+        assert b"no worker is there: " in body
+        assert b"sockets/_middleware.py: line 1: invalid syntax" in body
+    write_files(session.app, {"sockets/_middleware.py": AUTHENTICATE})
+    there = "workers are there"
+    await eventually_async(lambda: session.output.count(there) == 2, what="new workers")
+    async with connect(session.ws, open_timeout=DEADLINE) as client:
+        assert await ask(client, "hi") == {"echo": "hi"}
+
+
+async def refused(url: str) -> bytes:
+    """What is said to whoever connects in vain."""
+    with pytest.raises(InvalidStatus) as refusal:
+        async with connect(url, open_timeout=DEADLINE):
+            pass
+    assert refusal.value.response.status_code == 503
+    return bytes(refusal.value.response.body)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -5,6 +5,8 @@ The defects are planted: each program here replaces a part's work before it star
 
 import asyncio
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tests.acceptance.conftest import MESSAGES_APP
 from tests.clients import connected
 from tests.conftest import NewStack
 from tests.processes import Process, PushServerProcess, RedisServer, Stack
-from tests.waiting import eventually_async
+from tests.waiting import DEADLINE, eventually_async
 
 #: Lets a task of a push server do its work until a file appears, and then end in some way.
 TASK = """
@@ -52,6 +54,42 @@ from push_server.__main__ import main
 sys.exit(main())
 """
 
+#: The same for the one that pushes the jobs of HTTP requests.
+PUSHING = """
+import os, pathlib, sys
+from push_server.pushes import OneThread
+
+signal = pathlib.Path(os.environ["SIGNAL"])
+whole = OneThread.submit
+
+def ending(self, *work):
+    if signal.exists():
+        self._work.put(lambda: sys.exit(0))
+    return whole(self, *work)
+
+OneThread.submit = ending
+from push_server.__main__ import main
+sys.exit(main())
+"""
+
+#: The same for beat's clock.
+BEAT = """
+import os, pathlib, sys, time
+from worker.timekeeper import Timekeeper
+
+signal = pathlib.Path(os.environ["SIGNAL"])
+
+def ending(self, interval):
+    while not signal.exists():
+        time.sleep(0.02)
+    raise LookupError("a defect")
+
+Timekeeper._run = ending
+sys.argv = ["celery", "-A", "worker", "beat", "-l", "INFO", *sys.argv[1:]]
+from celery.__main__ import main
+sys.exit(main())
+"""
+
 WORKER = """
 import os, pathlib, sys, time
 from {module} import {owner}
@@ -85,6 +123,21 @@ class SpoiltPushServer(PushServerProcess):
         self.wait_for_output("listens on ")
         self.url = self.output.partition("listens on ")[2].split()[0]
 
+    def push(self, queue: str) -> int | None:
+        """The status of a push by HTTP; None when there was no answer."""
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        request = urllib.request.Request(f"{self.url}/_/queues/{queue}", b"{}", headers)
+        try:
+            with urllib.request.urlopen(request, timeout=DEADLINE) as response:
+                return int(response.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return None
+
+
+#: Of an API, which may push to every queue.
+KEY = "a-key-of-an-api-0123456789"
 
 ENDS = {"returns": "return", "raises": "raise LookupError('a defect')"}
 TASKS = [("queue_run.channel.listener", "Listener"), ("push_server.presence", "Presence")]
@@ -121,8 +174,37 @@ async def test_a_push_server_that_loses_its_dispatcher_ends_with_1(
     assert "the thread queue-run-dispatch ended unexpectedly" in server.output
 
 
+async def test_a_push_server_that_loses_the_thread_of_its_pushes_ends_with_1(
+    stack: Stack, tmp_path: Path
+) -> None:
+    signal = tmp_path / "signal"
+    server = await spoilt(stack, PUSHING, signal)
+    async with connected(server.url.replace("http", "ws") + "/") as client:
+        signal.touch()
+        push = asyncio.create_task(asyncio.to_thread(server.push, "plain_job"))
+        assert (await client.closed())[0] == 1001
+        # Its client hears that it has failed, or nothing more.
+        assert await push in (500, 503, None)
+    assert await asyncio.to_thread(server.wait) == 1
+    assert "the thread queue-run-push ended unexpectedly" in server.output
+
+
+def test_a_beat_that_loses_its_clock_ends_with_1(stack: Stack, tmp_path: Path) -> None:
+    signal = tmp_path / "signal"
+    command = [sys.executable, "-c", BEAT, "-s", str(tmp_path / "schedule")]
+    beat = Process(command, environ=stack.environ(SIGNAL=str(signal)))
+    stack.workers.append(beat)
+    beat.wait_for_output("beat: Starting")
+    signal.touch()
+    assert beat.wait() == 1
+    assert "the thread queue-run-clock ended unexpectedly" in beat.output
+    assert "LookupError: a defect" in beat.output
+
+
 async def spoilt(stack: Stack, code: str, signal: Path) -> SpoiltPushServer:
-    server = SpoiltPushServer(code, stack.environ(PORT="0", SIGNAL=str(signal)))
+    server = SpoiltPushServer(
+        code, stack.environ(PORT="0", SIGNAL=str(signal), QUEUE_RUN_API_KEYS=KEY)
+    )
     stack.push_servers.append(server)
     await eventually_async(lambda: server.get("/readyz")[0] == 200, what="a ready server")
     return server

@@ -31,6 +31,8 @@ class Console:
 
     Attributes:
         on_closed: called once when nobody reads any more (`queue-run dev | head`).
+        on_exited: called when a program has ended, with the seconds until it starts again; None for
+            not before a change.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Console:
         self._colours = stream.isatty() and not environ.get("NO_COLOR")
         self._open = True
         self.on_closed: Callable[[], None] = lambda: None
+        self.on_exited: Callable[[Program, float | None], None] = lambda program, delay: None
 
     # What programs write and do
 
@@ -72,6 +75,7 @@ class Console:
         else:
             how, when = describe_exit(status), f"in {delay:g} s"
         self.say(f"{program.name} ended ({how}): it starts again {when}")
+        self.on_exited(program, delay)
 
     def not_started(self, program: Program, error: OSError, *, delay: float) -> None:
         reason = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from queue_run.cli.development import banner, embedded_redis
+from queue_run.cli.development.absence import Absence
 from queue_run.cli.development.console import Console
 from queue_run.cli.development.programs import jobs_worker, push_server, sockets_worker
 from queue_run.cli.development.readiness import reachable_host, wait_until_ready
@@ -85,9 +86,14 @@ class Session:
             groups=groups,
             console=self._console,
         )
+        absence = Absence(Settings.from_env(environ))
+        self._console.on_exited = absence.ended
         reloader.start()
         await asyncio.gather(
-            supervisor.watch(), reloader.run(), self._announce(supervisor, redis_url)
+            supervisor.watch(),
+            reloader.run(),
+            absence.run(),
+            self._announce(supervisor, redis_url),
         )
 
     async def _start_redis(

@@ -560,6 +560,17 @@ async def test_when_no_worker_answers_the_handshake_is_refused(site: NewSite) ->
         assert await refusal(here) == (503, "no worker answered in time\n")
 
 
+async def test_handshakes_that_are_given_up_say_that_no_worker_is_left(
+    site: NewSite,
+) -> None:
+    async with site(authenticates=True) as here:
+        waiting = asyncio.create_task(refusal(here))
+        await asked(here)
+        await here.parts.lose_workers()
+        here.parts.forwarder.give_up_handshakes()
+        assert await waiting == (503, "no worker is there\n")
+
+
 async def test_when_no_worker_lives_nobody_is_asked(site: NewSite) -> None:
     async with site(authenticates=True) as here:
         await here.parts.lose_workers()

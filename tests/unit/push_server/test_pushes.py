@@ -1,6 +1,7 @@
 """Jobs on their way to the broker; tests/acceptance has the broker."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from push_server.pushes import MAX_PUSHES, Busy, OneThread, Places, Pushes
 from queue_run.errors import DispatchUnavailable, InvalidPush
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.manifest import QueueFacts
+from queue_run.vital import end_process
 from tests.unit.push_server.building import RecordingPusher
 from tests.waiting import DEADLINE
 
@@ -156,7 +158,7 @@ async def test_draining_gives_up_after_its_time(
 
 
 def test_closing_waits_for_what_was_given_to_it() -> None:
-    thread = OneThread("test")
+    thread = OneThread("test", on_loss=end_process)
     done: list[int] = []
     for number in range(50):
         thread.submit(done.append, number)
@@ -165,7 +167,7 @@ def test_closing_waits_for_what_was_given_to_it() -> None:
 
 
 def test_closing_does_not_wait_for_ever() -> None:
-    thread = OneThread("test")
+    thread = OneThread("test", on_loss=end_process)
     never = threading.Event()
     thread.submit(never.wait)
     thread.close(0.01)
@@ -174,7 +176,7 @@ def test_closing_does_not_wait_for_ever() -> None:
 
 
 def test_a_failure_does_not_end_the_thread() -> None:
-    thread = OneThread("test")
+    thread = OneThread("test", on_loss=end_process)
 
     def fail() -> None:
         raise LookupError("a defect")
@@ -184,3 +186,11 @@ def test_a_failure_does_not_end_the_thread() -> None:
     with pytest.raises(LookupError):
         failed.result(DEADLINE)
     thread.close(DEADLINE)
+
+
+def test_a_defect_that_ends_the_thread_is_told() -> None:
+    told = threading.Event()
+    thread = OneThread("test", on_loss=told.set)
+    # Nothing that is submitted can do it; a defect of the thread itself could.
+    thread._work.put(lambda: sys.exit(0))
+    assert told.wait(DEADLINE)

@@ -1,5 +1,6 @@
 """Links to RabbitMQ that fall silent, on real sockets without a broker."""
 
+import contextlib
 import os
 import socket
 import time
@@ -12,6 +13,7 @@ from amqp import ConnectionForced
 from queue_run.amqp_transport import (
     HEARTBEAT,
     Connection,
+    Pulse,
     SSLTransport,
     Transport,
     _SSLTransport,
@@ -81,6 +83,34 @@ def test_heartbeats_are_sent_whatever_the_process_does(
 ) -> None:
     made, theirs = link
     pulse_of(os.getpid()).keep(made)
+    assert theirs.recv(len(HEARTBEAT_FRAME)) == HEARTBEAT_FRAME
+
+
+def test_heartbeats_go_on_after_a_failure_of_one_and_after_a_defect_of_all(
+    link: tuple[Connection, socket.socket], caplog: pytest.LogCaptureFixture
+) -> None:
+    made, theirs = link
+
+    class Broken(Connection):
+        failure: BaseException = LookupError("a defect")
+
+        def beat(self) -> None:
+            raise self.failure
+
+    broken, pulse = Broken(), Pulse()
+    pulse.keep(broken)
+    pulse.keep(made)
+    eventually(lambda: "LookupError: a defect" in caplog.text, what="the failure of one")
+    assert theirs.recv(len(HEARTBEAT_FRAME)) == HEARTBEAT_FRAME
+    broken.failure = SystemExit(0)
+    lost = "the thread queue-run-heartbeats ended unexpectedly"
+    eventually(lambda: lost in caplog.text, what="the end of the thread")
+    broken.failure = OSError("away")
+    theirs.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while theirs.recv(1000):
+            pass
+    theirs.settimeout(DEADLINE)
     assert theirs.recv(len(HEARTBEAT_FRAME)) == HEARTBEAT_FRAME
 
 

@@ -1,6 +1,7 @@
 """What cannot be read: its line in the log, and its entry in the list."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 import redis
@@ -9,8 +10,10 @@ from queue_run.unreadable import (
     LONGEST_KEPT,
     LONGEST_SHOWN,
     MOST_KEPT,
+    drop,
     entry,
     excerpt,
+    newest,
     set_aside,
 )
 from tests.processes import RedisServer
@@ -65,3 +68,43 @@ def test_the_list_keeps_the_newest(redis_server: RedisServer, namespace: str) ->
     assert [json.loads(each)["data"] for each in found] == [
         str(number) for number in reversed(range(3, MOST_KEPT + 3))
     ]
+
+
+@pytest.fixture
+def client(redis_server: RedisServer) -> Iterator["redis.Redis"]:
+    with redis.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+def test_the_list_is_read_back(client: "redis.Redis", namespace: str) -> None:
+    for data in (b"\xff", "\ud800"):
+        set_aside(client, namespace, data, source="shop.jobs", reason=ValueError("why"))
+    second, first = newest(client, namespace)
+    assert (first.data, second.data) == ("\\xff", "\\ud800")
+    assert (first.source, first.reason, first.length) == ("shop.jobs", "ValueError: why", 1)
+    assert first.at <= second.at
+    assert first.id != second.id
+    assert newest(client, f"{namespace}:other") == []
+
+
+def test_what_somebody_else_has_written_there_is_shown_too(
+    client: "redis.Redis", namespace: str
+) -> None:
+    texts = [b"\xff\xfe", b'{"at": "noon"}', b"[]", b'{"id": 5, "at": 1}']
+    client.rpush(namespace, *texts)
+    found = newest(client, namespace)
+    assert [each.data for each in found] == ["\\xff\\xfe", *(t.decode() for t in texts[1:])]
+    assert all("none of ours" in each.reason for each in found)
+    assert drop(client, namespace, [each.id for each in found]) == {each.id for each in found}
+    assert newest(client, namespace) == []
+
+
+def test_those_that_are_named_are_dropped_and_no_others(
+    client: "redis.Redis", namespace: str
+) -> None:
+    for number in range(3):
+        set_aside(client, namespace, str(number), source="here", reason="why")
+    chosen = newest(client, namespace)[1].id
+    assert drop(client, namespace, [chosen, "missing"]) == {chosen}
+    assert [each.data for each in newest(client, namespace)] == ["2", "0"]
+    assert drop(client, namespace, [chosen]) == set()

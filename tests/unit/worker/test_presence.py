@@ -121,6 +121,17 @@ def test_an_entry_that_is_none_of_ours_is_passed_over(
     assert "cannot be read" in caplog.text
 
 
+def test_a_hook_that_would_end_the_loop_holds_up_nothing(world: World) -> None:
+    async def rude(user: str) -> None:
+        raise KeyboardInterrupt
+
+    world.watch(online=rude, offline=world.went)
+    world.event("ann", 1)
+    world.event("ann", 0)
+    world.until_done()
+    assert world.told == ["-ann"]
+
+
 def test_users_do_not_wait_for_one_another_and_each_keeps_its_order(world: World) -> None:
     gate = Gate()
 

@@ -38,6 +38,22 @@ def test_a_failure_is_the_callers_and_the_thread_goes_on(
     assert threads.submit(threading.get_ident).result(DEADLINE)
 
 
+def test_a_thread_that_has_ended_of_a_defect_is_replaced(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = HandlerThreads(1)
+
+    def spoilt() -> None:
+        monkeypatch.undo()
+        raise SystemExit(0)
+
+    monkeypatch.setattr(threads._idle, "release", spoilt)
+    assert threads.submit(lambda: 1).result(DEADLINE) == 1
+    assert threads.submit(lambda: 2).result(DEADLINE) == 2
+    assert "the thread queue-run-handler-1 ended unexpectedly" in caplog.text
+    assert [thread.name for thread in threads._threads] == ["queue-run-handler-2"]
+
+
 def test_a_stop_iteration_becomes_a_failure_that_can_be_awaited(threads: HandlerThreads) -> None:
     """As in a coroutine (PEP 479)."""
     failure = threads.submit(next, iter(())).exception(DEADLINE)

@@ -32,7 +32,7 @@ class ScriptedRedis:
     """Answers round trips from a list, then with success; keeps the entries of each."""
 
     def __init__(self) -> None:
-        self.script: list[Exception | Sequence[Answer]] = []
+        self.script: list[BaseException | Sequence[Answer]] = []
         self.round_trips: list[list[bytes]] = []
         self.commands: list[tuple[Any, ...]] = []
         self.closed = False
@@ -41,7 +41,7 @@ class ScriptedRedis:
         self.commands += [tuple(command) for command in commands]
         self.round_trips.append([cast("bytes", command[-1]) for command in commands])
         answers = self.script.pop(0) if self.script else [None] * len(commands)
-        if isinstance(answers, Exception):
+        if isinstance(answers, BaseException):
             raise answers
         success = f"{len(self.round_trips)}-".encode()
         return [answer or success + str(number).encode() for number, answer in enumerate(answers)]
@@ -194,6 +194,18 @@ def test_the_thread_outlives_a_failure_that_nobody_foresaw(
     eventually(lambda: "failed unexpectedly" in caplog.text, what="the failure in the log")
     publisher.submit("stream", b"second", max_entries=100).wait(DEADLINE)
     assert server.round_trips == [[b"first"], [b"second"]]
+
+
+def test_another_thread_goes_on_for_one_that_has_ended(
+    publisher: Publisher, server: ScriptedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script = [SystemExit(0)]
+    lost, *left = submit_together(publisher, *[b"x"] * (PIPELINE_SIZE + 1))
+    left[-1].wait(DEADLINE)
+    assert lost.done
+    assert "the thread queue-run-publisher ended unexpectedly" in caplog.text
+    publisher.submit("stream", b"later", max_entries=100).wait(DEADLINE)
+    assert server.round_trips[-2:] == [[b"x"], [b"later"]]
 
 
 def test_every_entry_has_an_end_even_after_a_failure_that_nobody_foresaw(
