@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
@@ -55,7 +55,7 @@ from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
 from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
-from queue_run.fullness import Fullness
+from queue_run.fullness import Fullness, is_full
 from queue_run.ids import new_server_id
 from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.pushing import JobPusher
@@ -81,6 +81,14 @@ CLOSING_TIME = 1.0
 #: Seconds in which a server that has lost a part of itself closes its connections and ends: most of
 #: it may be deaf.
 LOST_TIME = 5.0
+
+
+# A full Redis runs it, since its first write only expires: so that a server can be started there.
+_CREATE_STREAM = """
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+"""
 
 
 class CannotStart(Exception):
@@ -264,11 +272,17 @@ class PushServer:
         Raises:
             RedisError, OSError: when none is there.
         """
+        # It keeps nothing yet of what all push servers share.
+        full = Fullness(log, "this server waits for it")
         while not self._ending.is_set():
             try:
                 await self._open_channel()
             except Unready as error:
                 log.warning("Redis does not do its part, this server waits for it: %s", error)
+            except RedisError as error:
+                if not is_full(error):
+                    raise
+                full.refused()
             else:
                 return True
             with contextlib.suppress(TimeoutError):
@@ -374,10 +388,8 @@ class PushServer:
         self._position.move(end)
 
     async def _create_stream(self) -> None:
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.xadd(self._stream, {"e": encode(Hello())})
-            pipeline.expire(self._stream, self._stream_expiry)
-            await pipeline.execute()
+        arguments = (encode(Hello()), self._stream_expiry)
+        await self._redis.eval(_CREATE_STREAM, 1, self._stream, *arguments)
 
     @property
     def _stream_expiry(self) -> int:
@@ -412,11 +424,12 @@ class PushServer:
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT):
                     await self._beat()
-            except OutOfMemoryError:
-                self._fullness.refused()
             except (RedisError, OSError) as error:
-                log.warning("no heartbeat: %s", str(error) or type(error))
-                await drop_idle(self._redis)
+                if is_full(error):
+                    self._fullness.refused()
+                else:
+                    log.warning("no heartbeat: %s", str(error) or type(error))
+                    await drop_idle(self._redis)
             await asyncio.sleep(self._settings.heartbeat_interval)
 
     async def _beat(self) -> None:
@@ -435,7 +448,9 @@ class PushServer:
         """Learn whether Redis is full, by a command that would change nothing."""
         try:
             await self._redis.setrange(self._keys.probe, 0, "")
-        except OutOfMemoryError:
+        except RedisError as error:
+            if not is_full(error):
+                raise
             self._fullness.refused()
         else:
             self._fullness.taken()

@@ -12,9 +12,11 @@ import redis.asyncio
 from queue_run.channel.listener import Offset, parse_offset
 from queue_run.keys import Keys
 
-#: Puts a new epoch in the place of one that ended, unless another server has done so.
+#: Puts a new epoch in the place of one that ended, unless another server has done so; in a full
+#: Redis too, since its first write frees.
 RENEW = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[1], ARGV[2])
 end
 return redis.call('GET', KEYS[1])

@@ -33,6 +33,9 @@ TOO_MANY_OF_SESSION = "too many requests of this session: slow down"
 NO_ANSWER = "no answer in time"
 SHUTTING_DOWN = "the server is shutting down"
 
+#: Lines in full about requests without an outcome, in so many seconds.
+OVERDUE_LINES, OVERDUE_PERIOD = 20, 60.0
+
 
 class Forwarder:
     """Sends requests to workers and takes their outcomes."""
@@ -48,6 +51,8 @@ class Forwarder:
     ) -> None:
         self._settings = settings
         self._complaints = Complaints(log)
+        #: While nothing is answered, these are all requests of all clients.
+        self._overdue_ones = Complaints(log, first=OVERDUE_LINES, period=OVERDUE_PERIOD)
         self._connections = connections
         self._application = application
         self._dispatcher = dispatcher
@@ -247,7 +252,12 @@ class Forwarder:
         else:
             # The turn was with one worker: what follows in it will not come either.
             given_up = connection.lane.abandon()
-        log.warning("%s: no outcome in time for %d requests", connection, len(given_up))
+        self._overdue_ones.tell(
+            "requests without an outcome",
+            "%s: no outcome in time for %d requests",
+            *(connection, len(given_up)),
+            level=logging.WARNING,
+        )
         self._fail(connection, given_up, NO_ANSWER)
         self._go_on(connection)
 

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from push_server.epoch import new_epoch
 from queue_run.channel.links import async_client, drop_idle
 from queue_run.channel.listener import ANSWER_TIMEOUT
-from queue_run.fullness import Fullness
+from queue_run.fullness import Fullness, is_full
 from queue_run.ids import ServerId, UserId
 from queue_run.keys import Keys
 from queue_run.presence import AT_ONCE, MORE, UNKNOWN, Call, Scripts, chunks
@@ -89,12 +89,11 @@ class Presence:
             try:
                 await self._step()
             except (RedisError, OSError) as error:
-                if isinstance(error, OutOfMemoryError):
+                if is_full(error):
+                    # It does the rest, and has done it.
                     self._fullness.refused()
-                elif self._registered:
-                    log.warning("Redis is not told who is online: %s", str(error) or type(error))
-                self._registered = False
-                await drop_idle(self._client)
+                else:
+                    await self._lost(error)
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
             else:
@@ -104,6 +103,12 @@ class Presence:
                     # Many come or go at once: more of them share the next round trip.
                     await asyncio.sleep(BUSY_PAUSE)
                 await self._wait_for_news()
+
+    async def _lost(self, error: Exception) -> None:
+        if self._registered:
+            log.warning("Redis is not told who is online: %s", str(error) or type(error))
+        self._registered = False
+        await drop_idle(self._client)
 
     async def close(self) -> None:
         """Take all users of this server offline. Nothing may be told any more."""
@@ -118,9 +123,11 @@ class Presence:
     async def _step(self) -> None:
         if not self._registered:
             await self._register()
-        await self._tell()
-        if self._registered and time.monotonic() >= self._next_sweep:
+        # First what a full Redis does, too.
+        if time.monotonic() >= self._next_sweep:
             await self._sweep()
+        if self._registered:
+            await self._tell()
 
     async def _wait_for_news(self) -> None:
         if self._changed or not self._registered:
@@ -166,11 +173,7 @@ class Presence:
             del self._changed[user]
         came = [user for user in some if user in self._here and user not in self._held]
         went = [user for user in some if user not in self._here and user in self._held]
-        if came:
-            answer = await self._call(self._scripts.arrive(came, watched=self._watched()))
-            if self._knows_us(answer):
-                self._held.update(came)
-        if went and self._registered:
+        if went:
             # Whether it happens is not known before the answer is there.
             self._held.difference_update(went)
             self._note_departures(went, math.inf)
@@ -179,6 +182,19 @@ class Presence:
                 self._note_departures(went, time.monotonic())
             else:
                 self._held.update(went)
+        if came and self._registered:
+            await self._tell_arrivals(came)
+
+    async def _tell_arrivals(self, came: list[UserId]) -> None:
+        try:
+            answer = await self._call(self._scripts.arrive(came, watched=self._watched()))
+        except RedisError as error:
+            if is_full(error):
+                # The next time.
+                self._changed = dict.fromkeys((*came, *self._changed))
+            raise
+        if self._knows_us(answer):
+            self._held.update(came)
 
     def _note_departures(self, users: Iterable[UserId], at: float) -> None:
         for user in users:

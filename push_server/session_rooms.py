@@ -15,7 +15,7 @@ import logging
 from typing import Any, NamedTuple
 
 import redis.asyncio
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 
 from push_server.connections import Connection, Connections
 from push_server.epoch import END
@@ -36,11 +36,16 @@ ASKED_AT_ONCE = 32
 #: Seconds before a write is tried again.
 PAUSE = 0.5
 
+# A full Redis runs all of these, since each begins with a write that only expires or frees: what
+# they note has happened already.
+
 # KEYS: sessions. ARGV: how long they live from now on. In one command: redis-py takes longer for
 # one than Redis does for all of them.
 KEEP = """
 for _, session in ipairs(KEYS) do
-  redis.call('SET', session, '', 'PX', ARGV[1])
+  if redis.call('PEXPIRE', session, ARGV[1]) == 0 then
+    redis.call('SET', session, '', 'PX', ARGV[1])
+  end
 end
 """
 # KEYS: rooms of a session. ARGV: the room, the offset of the change, how long all is kept.
@@ -48,12 +53,19 @@ JOIN = (
     LATER
     + """
 local held = redis.call('HGET', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 if not held or later(ARGV[2], held) then
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 """
 )
+# As JOIN, for a room that the session is in already: unless Redis knows it.
+STAY = """
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+"""
 LEAVE = (
     LATER
     + """
@@ -190,10 +202,9 @@ class SessionRooms:
         self._asked = None
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                # First what this server knows better. A Redis that is full takes none of it.
-                with contextlib.suppress(OutOfMemoryError):
-                    for _ in range(1 + max(len(self._told), len(self._waiting)) // PIPELINE_SIZE):
-                        await self._write_some()
+                # First what this server knows better.
+                for _ in range(1 + max(len(self._told), len(self._waiting)) // PIPELINE_SIZE):
+                    await self._write_some()
                 *found, end = await self._pipeline_of(sessions).execute()
         except (RedisError, OSError) as error:
             log.error("sessions cannot be read: %s", str(error) or type(error))
@@ -289,8 +300,8 @@ class SessionRooms:
     def _write(self, pipeline: Any, change: Change) -> None:
         key = self._keys.session_rooms(change.session)
         if change.offset is None:
-            pipeline.hsetnx(key, change.room, format_offset(self._position.offset))
-            pipeline.pexpire(key, self._rooms_last)
+            offset = format_offset(self._position.offset)
+            pipeline.eval(STAY, 1, key, change.room, offset, self._rooms_last)
         elif change.joins:
             pipeline.eval(JOIN, 1, key, change.room, format_offset(change.offset), self._rooms_last)
         else:

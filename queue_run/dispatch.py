@@ -24,6 +24,7 @@ from kombu.exceptions import KombuError
 from queue_run.clock import Clock
 from queue_run.envelopes import Turn, Work, encode_batch
 from queue_run.errors import InfrastructureError
+from queue_run.fullness import Fullness, is_full
 from queue_run.keys import REQUESTS_TASK
 from queue_run.links import PROBE_INTERVAL
 from queue_run.vital import VitalThread, end_process
@@ -82,6 +83,7 @@ class Dispatcher:
         self._is_there = False
         #: Whether it has failed since it answered.
         self._lost = False
+        self._fullness = Fullness(log, "requests wait, and get an error when their time is over")
 
     def start(self) -> None:
         self._reached_at = time.monotonic()
@@ -122,13 +124,22 @@ class Dispatcher:
                 self._publish_until_closed()
             except Exception as error:
                 # The thread serves every connection: no failure may end it.
-                if not self._lost:
+                if not (self._lost or self._fullness):
                     pause = FIRST_PAUSE
-                self._tell(error)
-                self._lost, self._is_there = True, False
+                self._failed(error)
                 time.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 self._drop_expired()
+
+    def _failed(self, error: Exception) -> None:
+        if is_full(error):
+            # An answer all the same.
+            self._fullness.refused()
+            self._reached_at = time.monotonic()
+        else:
+            self._tell(error)
+            self._lost = True
+        self._is_there = False
 
     def _tell(self, error: Exception) -> None:
         if not self._is_passing(error):
@@ -195,6 +206,7 @@ class Dispatcher:
             if batch:
                 self._publish(producer, target, [item.work for item in batch])
                 self._reached()
+                self._fullness.taken()
         except BaseException:
             # It may have arrived all the same: push servers take only the first outcome.
             self._waiting.extendleft(reversed(batch))

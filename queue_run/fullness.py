@@ -1,14 +1,33 @@
 """What a process knows of a full Redis (`maxmemory`, `noeviction`), and says of it: once a minute.
 
+A full Redis refuses every command that may make it grow, and every command of a transaction. It
+runs a script if the first write of that frees or only expires, and refuses the script whole if the
+first write may grow. So the rule for whatever writes to Redis here is:
+
+    What takes, ends, renews, puts back or tells of an end frees first, so that a full Redis does
+    it: else nothing would ever make room. What adds (a message, a job, a request) grows first, so
+    that it is refused before anything has changed.
+
 Whoever works in the background tries again and again, and is refused each time.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
+from redis.exceptions import OutOfMemoryError
+
+#: In the answer of a full Redis, whatever wraps it: a script of Redis 6, a pipeline or transaction,
+#: kombu, an error of ours.
+_SAID = "used memory > 'maxmemory'"
 #: Seconds between two lines of the log that say the same.
 PERIOD = 60.0
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error is the refusal of a full Redis."""
+    return isinstance(error, OutOfMemoryError) or _SAID in str(error)
 
 
 class Fullness:
@@ -25,22 +44,29 @@ class Fullness:
         self._log = log
         self._waits = waits
         self._clock = clock
-        self._next_line: float | None = None
+        self._full = False
+        #: Whether a line of the log has said so, and none since that there is room.
+        self._told = False
+        # Where there is room now and then, it does not begin anew.
+        self._next_line = -math.inf
 
     def __bool__(self) -> bool:
-        return self._next_line is not None
+        return self._full
 
     def refused(self) -> None:
         """Redis has refused a write because it is full."""
+        self._full = True
         now = self._clock()
-        if self._next_line is None or now >= self._next_line:
+        if now >= self._next_line:
             self._next_line = now + PERIOD
+            self._told = True
             self._log.warning(
                 "Redis is full: raise its maxmemory or remove data. Meanwhile %s", self._waits
             )
 
     def taken(self) -> None:
         """Redis has taken a write that makes it grow."""
-        if self._next_line is not None:
-            self._next_line = None
+        self._full = False
+        if self._told:
+            self._told = False
             self._log.warning("Redis has room again")

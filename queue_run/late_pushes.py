@@ -15,12 +15,17 @@ from queue_run.clock import Answer, Clock
 #: Seconds after which the clock is measured again, if nothing has gone wrong before.
 MEASURE_INTERVAL = 60.0
 
+#: Of a message that makes room: a drain, or a job that Redis holds in another place until it is
+#: with the broker.
+ALSO_WHEN_FULL = "queue_run.also_when_full"
+
 #: Puts a message on a list and rings the bell beside it; 0 when it came too late. What grows comes
-#: first: a Redis that is full refuses the whole.
+#: first, so that a Redis that is full refuses the whole: unless it is to take it all the same.
 PUSH = """
 local clock = redis.call('TIME')
 local last = tonumber(ARGV[2])
 if last > 0 and clock[1] * 1000 + clock[2] / 1000 > last then return 0 end
+if ARGV[5] == '1' then redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1) end
 redis.call('LPUSH', KEYS[1], ARGV[1])
 redis.call('LPUSH', KEYS[2], 1)
 redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1)

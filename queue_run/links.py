@@ -27,10 +27,11 @@ from redis.exceptions import (
     AskError,
     BusyLoadingError,
     ClusterDownError,
-    OutOfMemoryError,
     ReadOnlyError,
     TryAgainError,
 )
+
+from queue_run.fullness import is_full
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,7 @@ def is_unready(error: Exception) -> bool:
 
 def refusal(error: Exception) -> str:
     """What Redis said, and what to do where that is known."""
-    # kombu and redis-py's pipelines wrap it.
-    if isinstance(error, OutOfMemoryError) or "used memory > 'maxmemory'" in str(error):
+    if is_full(error):
         return f"Redis is full, raise its maxmemory or remove data: {error}"
     return f"Redis refused: {error}"
 

@@ -30,7 +30,7 @@ from redis import RedisError, ResponseError
 from queue_run import unreadable
 from queue_run.clock import Answer
 from queue_run.keys import BELL
-from queue_run.late_pushes import PUSH, Limits, PushedTooLate
+from queue_run.late_pushes import ALSO_WHEN_FULL, PUSH, Limits, PushedTooLate
 from queue_run.links import standstills
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ BELL_EXPIRY = 10_000
 PASSING_ERRORS = (RedisError, OSError)
 #: `delivery_mode` of a message that may be lost.
 TRANSIENT = 1
+#: A header that answers of Celery's remote control have; and for how many milliseconds these are
+#: kept: whoever has asked may be gone.
+TICKET, ANSWER_EXPIRY = "ticket", 60_000
 
 
 class TakingChannel(kombu_redis.Channel):
@@ -232,16 +235,22 @@ class TakingChannel(kombu_redis.Channel):
 
     def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
         may_be_lost = message.get("properties", {}).get("delivery_mode") == TRANSIENT
+        headers = message.get("headers") or {}
         if queue in self._expires or kwargs.get("_publish_batch") is not None:
             super()._put(queue, message, **kwargs)
             return
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        if TICKET in headers:
+            name = self.global_keyprefix + key
+            self._exchange(("EVAL", _ANSWER, 1, name, dumps(message), ANSWER_EXPIRY))
+            return
         if may_be_lost:
             self._push(key, dumps(message))
             return
         keys = [self.global_keyprefix + each for each in (key, _bell(queue))]
         last = self._limits.last(self._link().socket_timeout, self._ask_time)
-        command = ("EVAL", PUSH, 2, *keys, dumps(message), last, BELL_SIZE, BELL_EXPIRY)
+        bell = (BELL_SIZE, BELL_EXPIRY, int(ALSO_WHEN_FULL in headers))
+        command = ("EVAL", PUSH, 2, *keys, dumps(message), last, *bell)
         if self._exchange(command) == [0]:
             self._limits.distrust()
             raise PushedTooLate
@@ -366,6 +375,13 @@ for i = 3, #KEYS do
   end
 end
 return false
+"""
+
+# A full Redis takes it: whoever looks after workers asks them whether they live.
+_ANSWER = """
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
 # What frees memory comes first: where there is none left, the first change decides.

@@ -28,21 +28,23 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import kombu
+import redis
 from celery.app.amqp import AMQP as CeleryAMQP
 from kombu.connection import ConnectionPool as KombuConnectionPool
 from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 from redis import ConnectionError as RedisConnectionError
-from redis import OutOfMemoryError, RedisError
+from redis import RedisError
 from redis import TimeoutError as RedisTimeoutError
 
 from queue_run import amqp_transport, putting_back
 from queue_run.apart import ApartConsumer
+from queue_run.fullness import is_full
 from queue_run.links import watched
 from queue_run.redis_taking import TakingChannel
 
@@ -166,10 +168,9 @@ class QoS(kombu_redis.QoS):
         """As kombu does it, but by Redis' clock."""
         place = message.delivery_info
         note = dumps([message._raw, place["exchange"], place["routing_key"]])
-        with self.channel.conn_or_acquire() as client, client.pipeline() as pipe:
-            pipe.zadd(self.unacked_index_key, {tag: _time_of(client)})
-            pipe.hset(self.unacked_key, tag, note)
-            pipe.execute()
+        with self.channel.conn_or_acquire() as client:
+            keys = (self.unacked_key, self.unacked_index_key)
+            client.eval(_WRITE_DOWN, 2, *keys, tag, note, _time_of(client))
         virtual.QoS.append(self, message, tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -194,7 +195,7 @@ class QoS(kombu_redis.QoS):
             self.unsettled.owe(lambda qos: settlement(qos, tag))
         self._quick_ack(tag)
 
-    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+    def restore_visible(self, start: int = 0, num: Any = 10, interval: int = 10) -> None:
         # kombu calls this every `unacked_restore_interval`.
         self.unsettled.settle()
         # Who takes no message that is acknowledged leaves those of dead workers to who does. kombu
@@ -202,17 +203,21 @@ class QoS(kombu_redis.QoS):
         if self.channel.acknowledges:
             try:
                 super().restore_visible(start, num, interval)
-            except OutOfMemoryError:
+            except RedisError as error:
+                if not is_full(error):
+                    raise
                 # A full Redis refuses the lock by which one worker at a time looks. Without it each
                 # message comes back once all the same.
-                self._restore_oldest(num)
+                self._restore_without_lock(start, num)
         elif self.channel.beside is not None and not self.channel.beside.closed:
             self.channel.beside.qos.restore_visible(start, num, interval)
 
-    def _restore_oldest(self, count: int) -> None:
+    def _restore_without_lock(self, start: int, num: int | None) -> None:
+        until = time.time() - self.visibility_timeout
         with self.channel.conn_or_acquire() as client:
-            until = time.time() - self.visibility_timeout
-            for tag in client.zrangebyscore(self.unacked_index_key, 0, until, start=0, num=count):
+            # kombu gives no number, for all.
+            which = {} if num is None else {"start": start, "num": num}
+            for tag in client.zrangebyscore(self.unacked_index_key, 0, until, **which):
                 self.restore_by_tag(tag.decode() if isinstance(tag, bytes) else tag, client)
 
     @property
@@ -284,6 +289,34 @@ def scheduled_for_later() -> set[str]:
     return {request.message.delivery_tag for request in getattr(state, "scheduled_requests", ())}
 
 
+class _Client(redis.Redis):
+    """A client whose pipelines are no transactions, unless somebody asks for one.
+
+    A full Redis refuses every command of a transaction. kombu asks for queues, purges and deletes
+    them by pipelines, and nothing of that is needed in one step.
+    """
+
+    def pipeline(self, transaction: bool = False, shard_hint: Any = None) -> Any:
+        return super().pipeline(transaction, shard_hint)
+
+
+# A full Redis runs these, since their first write frees, or only expires.
+
+_WRITE_DOWN = """
+redis.call('HDEL', KEYS[1], ARGV[1])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+"""
+_BIND = """
+for _, bindings in ipairs(KEYS) do
+  redis.call('SREM', bindings, ARGV[1])
+  redis.call('SADD', bindings, ARGV[1])
+end
+"""
+#: Before a script of kombu's, whose first key never expires.
+_FREE_FIRST = "redis.call('PERSIST', KEYS[1])\n"
+
+
 class Channel(TakingChannel):
     """A channel that knows how it ended."""
 
@@ -296,10 +329,10 @@ class Channel(TakingChannel):
     pool: Any
     qos: Any
     _blocking_client: Any = None
-    #: Whether Redis was too full to keep which queue is bound.
-    _unbound = False
     _pool: Any
     _async_pool: Any
+    keyprefix_queue: str
+    keyprefix_binding_permanent: str
 
     #: The channel of the same worker that has acknowledgements (`queue_run.apart`).
     beside: "Channel | None" = None
@@ -342,34 +375,31 @@ class Channel(TakingChannel):
     def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
         try:
             super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[misc]
-        except OutOfMemoryError:
-            # What waits in the queue is taken without it; who sends is refused anyway.
-            self._unbound = True
-            logger.warning("Redis is full: raise its maxmemory. What waits in %s is taken", queue)
+        except RedisError as error:
+            if not is_full(error):
+                raise
+            # Of next to no size, and there already as a rule.
+            kept = (self.keyprefix_queue, self.keyprefix_binding_permanent)
+            keys = [each % (exchange,) for each in kept]
+            member = self.sep.join([routing_key or "", pattern or "", queue or ""])
+            with self.conn_or_acquire() as client:
+                client.eval(_BIND, len(keys), *keys, member)
+
+    @cached_property
+    def _refresh_binding(self) -> Any:
+        # kombu's, for queues that expire, but a full Redis runs it.
+        return self._create_client().register_script(
+            _FREE_FIRST + kombu_redis.REFRESH_BINDING  # type: ignore[attr-defined]
+        )
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         # kombu calls this when a channel closes; its own is a transaction, and a full Redis refuses
         # each.
         self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
 
-    def maybe_refresh_binding_expiry(self) -> None:
-        """As kombu's, which would log a traceback every second while Redis is full."""
-        with suppress(OutOfMemoryError):
-            super().maybe_refresh_binding_expiry()  # type: ignore[misc]
-
-    def _size(self, queue: str) -> int:
-        # kombu asks in a transaction, and a full Redis refuses each.
-        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
-            for key in self._lists(queue):
-                pipe.llen(key)
-            return sum(pipe.execute())
-
-    def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
-        """As kombu's, with what Redis was too full to keep."""
-        found = super().get_table(exchange)
-        if self._unbound:
-            found += self.connection.state.exchanges.get(exchange, {}).get("table", [])
-        return found
+    def _get_client(self) -> Any:
+        found = super()._get_client()  # type: ignore[misc]
+        return _Client if found is redis.Redis else found
 
     def prove(self) -> None:
         """Have Redis show that it takes writes: not one that grows, which a full one refuses.
@@ -440,8 +470,11 @@ class Connection(kombu.Connection):
     """A connection to a broker that uses our transports where kombu would use its own."""
 
     def _ensure_connection(self, *arguments: Any, **options: Any) -> Any:
-        # kombu would wait longer after each try, up to half a minute.
-        return super()._ensure_connection(*arguments, **{**INTERVALS, **options})
+        # kombu would wait longer after each try, up to half a minute. Within a send it says itself
+        # how long.
+        if len(arguments) <= 2:
+            options = {**INTERVALS, **options}
+        return super()._ensure_connection(*arguments, **options)
 
     def get_transport_cls(self) -> Any:
         found = super().get_transport_cls()

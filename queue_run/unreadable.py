@@ -44,6 +44,12 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "fro
     #: The beginning of the data.
     data: str
 
+# A full Redis runs it, since its first write frees.
+_KEEP = """
+redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
+redis.call('LPUSH', KEYS[1], ARGV[1])
+"""
+
 
 def entry(data: bytes | str, *, source: str, reason: object) -> str:
     """What the list keeps of something that cannot be read, as JSON.
@@ -88,10 +94,7 @@ def set_aside(
     """
     tell(data, source=source, reason=reason, key=key)
     try:
-        with client.pipeline() as pipe:
-            pipe.lpush(key, entry(data, source=source, reason=reason))
-            pipe.ltrim(key, 0, MOST_KEPT - 1)
-            pipe.execute()
+        client.eval(_KEEP, 1, key, entry(data, source=source, reason=reason), str(MOST_KEPT - 1))
     except (RedisError, OSError) as error:
         log.error("it could not be set aside: %s", error)
 

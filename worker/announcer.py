@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from queue_run.clock import Clock
 from queue_run.envelopes import ApplicationChanged, encode
-from queue_run.fullness import Fullness
+from queue_run.fullness import Fullness, is_full
 from queue_run.keys import Keys
 from queue_run.links import LONGEST_ANSWER, redis_options, watched
 from queue_run.manifest import Manifest
@@ -81,10 +81,11 @@ class Announcer:
                 self._renew()
                 self._timekeeper.renew()
                 self._fullness.taken()
-            except OutOfMemoryError:
-                self._fullness.refused()
             except (RedisError, OSError) as error:
-                log.warning("could not tell push servers of this worker: %s", error)
+                if is_full(error):
+                    self._fullness.refused()
+                else:
+                    log.warning("could not tell push servers of this worker: %s", error)
             except Exception:
                 # Without this thread the worker would count as dead.
                 log.exception("telling push servers of this worker failed unexpectedly")

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from queue_run.errors import HandlerTimeout
-from queue_run.fullness import Fullness
 from queue_run.ids import UserId
 from queue_run.jobs.store import milliseconds
 from queue_run.keys import Keys
@@ -93,7 +92,6 @@ class PresenceWatcher:
         self._held_until = 0.0
         self._next_renewal = 0.0
         self._position = "0"
-        self._fullness = Fullness(log, "users who come and go are told of later")
         self._stopped = threading.Event()
         self._thread = VitalThread(self._run, name="queue-run-presence", on_loss=end_worker)
 
@@ -113,9 +111,6 @@ class PresenceWatcher:
         while not self._stopped.is_set():
             try:
                 self._step()
-            except OutOfMemoryError:
-                self._fullness.refused()
-                self._pause()
             except (RedisError, OSError) as error:
                 log.warning("users who come and go are told of later: %s", error)
                 self._pause()

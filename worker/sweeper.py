@@ -75,7 +75,7 @@ class Sweeper:
             log.exception("%r could not be sent, and is tried again later", what)
 
     def _send(self, claimed: Claimed) -> None:
-        self._pusher.send(claimed.job, self._facts(claimed.job.queue))
+        self._pusher.send(claimed.job, self._facts(claimed.job.queue), also_when_full=True)
         self._delays.done(claimed)
 
     def send_drain(self, lane: Lane) -> None:

@@ -7,7 +7,11 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
+from queue_run.fullness import Fullness, is_full
+
 log = logging.getLogger(__name__)
+
+_fullness = Fullness(log, "messages that nobody waits for are not sent")
 
 
 class Receipt:
@@ -83,7 +87,11 @@ class Receipt:
                 wake()
 
     def __del__(self) -> None:
-        if self._error is not None and not self._observed:
+        if self._error is None or self._observed:
+            return
+        if is_full(self._error):
+            _fullness.refused()
+        else:
             log.error("a message that nobody waited for was not sent: %s", self._error)
 
 

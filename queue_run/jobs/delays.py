@@ -57,7 +57,10 @@ class Delays:
         self._store.call(self._done, [self._set, self._jobs], [claimed.job.id, claimed.score])
 
 
+# A full Redis runs these, as in `queue_run.jobs.attempts`: a job that waits has been elsewhere.
+
 _ADD = f"""{NOW}
+redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 return 1
@@ -69,12 +72,11 @@ _CLAIM = f"""{NOW}
 local claimed = {{}}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
   local job = redis.call('HGET', KEYS[2], id)
+  redis.call('ZREM', KEYS[1], id)
   if job then
     redis.call('ZADD', KEYS[1], now + ARGV[1] + 0.5, id)
     claimed[#claimed + 1] = job
     claimed[#claimed + 1] = redis.call('ZSCORE', KEYS[1], id)
-  else
-    redis.call('ZREM', KEYS[1], id)
   end
 end
 return claimed

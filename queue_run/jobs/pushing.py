@@ -15,6 +15,7 @@ from queue_run.errors import DispatchUnavailable, InvalidPush
 from queue_run.jobs.envelopes import HEADER, JobEnvelope
 from queue_run.jobs.lanes import Lane, Lanes
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX
+from queue_run.late_pushes import ALSO_WHEN_FULL
 from queue_run.links import refusal
 from queue_run.manifest import QueueFacts
 
@@ -63,14 +64,21 @@ class JobPusher:
                 log.warning("a drain is sent later: %s", error)
         return pushed.job_id
 
-    def send(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
+    def send(
+        self, job: JobEnvelope, facts: QueueFacts | None, *, also_when_full: bool = False
+    ) -> None:
         """Hand a job to the broker as the Celery task of its queue.
+
+        Args:
+            also_when_full: Redis holds it in another place until it is there: a full one takes it.
 
         Raises:
             DispatchUnavailable: when the broker does not take it in time.
         """
         # As a text: kombu looks into the objects that it finds in headers, see `marked`.
         headers: dict[str, object] = {HEADER: msgspec.json.encode(job.facts).decode()}
+        if also_when_full:
+            headers[ALSO_WHEN_FULL] = 1
         self._send(JOB_TASK_PREFIX + job.queue, [marked(job.payload)], facts, job.id, headers)
 
     def send_drain(self, lane: Lane, facts: QueueFacts | None) -> None:
@@ -79,7 +87,8 @@ class JobPusher:
         Raises:
             DispatchUnavailable: when the broker does not take it in time.
         """
-        self._send(DRAIN_TASK, [lane.queue, lane.group], facts)
+        headers: dict[str, object] = {ALSO_WHEN_FULL: 1}
+        self._send(DRAIN_TASK, [lane.queue, lane.group], facts, headers=headers)
 
     def _send(
         self,

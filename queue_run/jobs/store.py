@@ -14,26 +14,23 @@ import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.commands.core import Script
-from redis.exceptions import (
-    NoScriptError,
-    OutOfMemoryError,
-    RedisError,
-)
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from queue_run.channel.publisher import is_passing
 from queue_run.clock import Answer, Clock
 from queue_run.errors import JobStoreUnavailable
+from queue_run.fullness import is_full
 from queue_run.keys import Keys
 from queue_run.late_pushes import Limits, PushedTooLate
-from queue_run.links import longest_answer, redis_options, watched
+from queue_run.links import longest_answer, redis_options, refusal, watched
 from queue_run.settings import Settings
 
 #: Links to Redis that the threads of one process share.
 CONNECTIONS = 16
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
-#: Beside what passes for everybody (`is_passing`): Redis does not answer in time, or is full.
-PASSING_ERRORS = (redis.TimeoutError, OSError, OutOfMemoryError)
+#: Beside what passes for everybody (`is_passing`), and a full Redis: it does not answer in time.
+PASSING_ERRORS = (redis.TimeoutError, OSError)
 
 #: Begins every script that needs the time: Redis' own clock, in milliseconds.
 NOW = """
@@ -153,9 +150,8 @@ class Store:
             try:
                 return ask()
             except (RedisError, OSError) as error:
-                passing = is_passing(error) or isinstance(error, PASSING_ERRORS)
-                if not passing or time.monotonic() + pause > until:
-                    raise JobStoreUnavailable(f"Redis did not answer: {error}") from error
+                if not _passes(error) or time.monotonic() + pause > until:
+                    raise JobStoreUnavailable(_why(error)) from error
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(pause * 2, LONGEST_PAUSE)
 
@@ -164,6 +160,15 @@ class Store:
         self._pool.disconnect()
         while self._links:
             self._links.pop().disconnect()
+
+
+def _passes(error: Exception) -> bool:
+    return is_passing(error) or is_full(error) or isinstance(error, PASSING_ERRORS)
+
+
+def _why(error: Exception) -> str:
+    said = isinstance(error, ResponseError)
+    return refusal(error) if said else f"Redis did not answer: {error}"
 
 
 def _ask(link: Any, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:

@@ -98,7 +98,9 @@ class _KeepingPusher(JobPusher):
         self._jobs = jobs
         self._lanes = _KeepingLanes(jobs, dedupe)
 
-    def send(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
+    def send(
+        self, job: JobEnvelope, facts: QueueFacts | None, *, also_when_full: bool = False
+    ) -> None:
         self._jobs.push(job)
 
 

@@ -151,3 +151,29 @@ def test_work_submitted_while_the_broker_is_away_arrives_when_it_is_back(
     assert got[-2:] == ["server-2", "server-3"]
     assert set(got[:-2]) <= {"server-1"}
     dispatcher.close(DEADLINE)
+
+
+def test_work_waits_for_room_in_a_full_redis_and_the_broker_does_not_count_as_away(
+    own_redis: RedisServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = Broker(own_redis.url, namespace)
+    dispatcher = broker.dispatcher()
+    eventually(lambda: dispatcher.silence < 1, what="the broker")
+    with own_redis.client() as admin:
+        admin.config_set("maxmemory", "1")
+        dispatcher.submit(turn(1))
+
+        def refusals() -> int:
+            return int(admin.info("errorstats").get("errorstat_OOM", {"count": 0})["count"])
+
+        first = eventually(refusals, what="a refusal")
+        # Each try is several commands.
+        eventually(lambda: refusals() > first + 20, what="more of them")
+        assert dispatcher.silence < 5
+        admin.config_set("maxmemory", "0")
+    [[sent]] = broker.tasks(1)
+    assert isinstance(sent, Turn)
+    assert sent.connection == "server-1"
+    dispatcher.close(DEADLINE)
+    lines = [line for line in caplog.messages if "broker" in line or "Redis" in line]
+    assert [line.partition(":")[0] for line in lines] == ["Redis is full", "Redis has room again"]

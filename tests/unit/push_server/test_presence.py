@@ -209,3 +209,26 @@ async def test_a_server_that_cannot_say_goodbye_ends_all_the_same(
         here.arrived(ANN)
         await world.until_online("ann")
         own_redis.kill()
+
+
+async def test_in_a_full_redis_who_goes_is_told_and_who_comes_when_there_is_room(
+    own_redis: RedisServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(own_redis.url, namespace)
+    async with world.server() as here:
+        here.arrived(ANN)
+        await world.until_online("ann")
+        world.client.config_set("maxmemory", "1")
+        here.arrived(BOB)
+        await eventually_async(lambda: "Redis is full" in caplog.text, what="a refusal")
+        here.left(ANN)
+        await world.until_online()
+        first = world.client.zscore(world.keys.push_servers, "s1")
+        await eventually_async(
+            lambda: world.client.zscore(world.keys.push_servers, "s1") != first, what="a heartbeat"
+        )
+        world.client.config_set("maxmemory", "0")
+        await world.until_online("bob")
+    assert world.events == [("ann", True), ("bob", True)]
+    assert "registers again" not in caplog.text
+    assert caplog.text.count("Redis is full") == 1

@@ -9,7 +9,9 @@ from typing import Any
 import kombu
 import pytest
 from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
 
+from queue_run.late_pushes import ALSO_WHEN_FULL
 from queue_run.redis_transport import Connection
 from tests.processes import RedisServer
 from tests.waiting import DEADLINE, eventually
@@ -446,3 +448,82 @@ def test_what_a_worker_held_comes_back_while_redis_is_full(
     assert not broker.unacked
     assert second.receive().payload == "text"
     broker.close()
+
+
+@pytest.fixture
+def full(own_redis: RedisServer, namespace: str) -> Iterator[Broker]:
+    """A broker that is full, with one message that waits."""
+    broker = Broker(own_redis, namespace)
+    broker.send("text")
+    broker.client.config_set("maxmemory", "1")
+    yield broker
+    broker.close()
+
+
+def test_a_full_redis_refuses_messages_whole(full: Broker) -> None:
+    policy = {"max_retries": 1, "interval_start": 0}
+    with pytest.raises(OperationalError, match="maxmemory"):
+        full.send("more", retry=True, retry_policy=policy)
+    assert full.client.llen(full.queue.name) == 1
+
+
+def test_a_full_redis_takes_a_message_that_makes_room(full: Broker) -> None:
+    worker = Worker(full)
+    assert worker.receive().payload == "text"
+    worker.wait()
+    full.send("drain", headers={ALSO_WHEN_FULL: 1})
+    message = worker.receive()
+    assert message.payload == "drain"
+    message.reject(requeue=True)
+    assert worker.receive().payload == "drain"
+
+
+def test_queues_of_a_full_redis_are_bound_counted_emptied_and_deleted(full: Broker) -> None:
+    channel: Any = full.connect().channel()
+    other = full.queue_named("other")(channel)
+    other.declare()
+    key = f"_kombu.binding.{full.namespace}"
+    assert any(str(each).endswith(other.name) for each in full.client.smembers(key))
+    queue = full.queue(channel)
+    declared: Any = queue.queue_declare(passive=True)
+    assert declared.message_count == 1
+    assert queue.purge() == 1
+    assert not full.client.exists(queue.name)
+    other.delete()
+    assert not any(str(each).endswith(other.name) for each in full.client.smembers(key))
+
+
+def test_remote_control_is_answered_in_a_full_redis(full: Broker) -> None:
+    """A question's answers go to a queue of its own, which expires."""
+    asker = Worker(full, full.queue_named("answers", expires=10.0))
+    with full.connect() as connection:
+        # It has not declared the queue.
+        connection.Producer().publish(
+            "pong",
+            exchange=full.namespace,
+            routing_key=f"{full.namespace}.answers",
+            headers={"ticket": "of the question"},
+            delivery_mode=1,
+        )
+    assert asker.receive().payload == "pong"
+    asker.channel.maybe_refresh_binding_expiry()
+
+
+def test_what_was_got_from_a_full_redis_is_written_down(full: Broker) -> None:
+    channel: Any = full.connect().channel()
+    message = channel.basic_get(full.queue.name)
+    assert list(full.unacked) == [message.delivery_tag]
+    channel.basic_ack(message.delivery_tag)
+    assert full.unacked == {}
+
+
+def test_all_that_dead_workers_held_comes_back_while_redis_is_full(full: Broker) -> None:
+    """As kombu asks for it: without a number."""
+    first, second = Worker(full), Worker(full)
+    first.receive()
+    full.client.config_set("maxmemory", "0")
+    for tag in full.unacked:
+        full.client.zadd(f"{full.namespace}.unacked_index", {tag: 1})
+    full.client.config_set("maxmemory", "1")
+    second.channel.qos.restore_visible(num=None, interval=1)
+    assert second.receive().payload == "text"

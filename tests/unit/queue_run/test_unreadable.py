@@ -108,3 +108,12 @@ def test_those_that_are_named_are_dropped_and_no_others(
     assert drop(client, namespace, [chosen, "missing"]) == {chosen}
     assert [each.data for each in newest(client, namespace)] == ["2", "0"]
     assert drop(client, namespace, [chosen]) == set()
+
+
+def test_a_full_redis_keeps_it(own_redis: RedisServer) -> None:
+    with own_redis.client() as client:
+        set_aside(client, "unreadable", "first", source="here", reason="why")
+        client.config_set("maxmemory", "1")
+        set_aside(client, "unreadable", "second", source="here", reason="why")
+        kept = [json.loads(each)["data"] for each in client.lrange("unreadable", 0, -1)]
+    assert kept == ["second", "first"]

@@ -35,7 +35,9 @@ class RecordingPusher(JobPusher):
         self.away: Exception | None = None
         self.asked = threading.Semaphore(0)
 
-    def send(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
+    def send(
+        self, job: JobEnvelope, facts: QueueFacts | None, *, also_when_full: bool = False
+    ) -> None:
         self.asked.release()
         if job.payload == "bad":
             raise TypeError("no broker takes it")
