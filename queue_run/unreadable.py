@@ -44,6 +44,7 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "fro
     #: The beginning of the data.
     data: str
 
+
 # A full Redis runs it, since its first write frees.
 _KEEP = """
 redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
