@@ -45,7 +45,8 @@ class SocketHandler(web.RequestHandler):
         self._services.check_origin(request)
         if self._services.closing:
             raise Refused(503, SHUTTING_DOWN)
-        self._services.check_address(request, comes=True)
+        self._services.check_address(request)
+        self._services.check_pace(request)
         application = self._services.application
         if not application.known:
             # Nobody has said yet whether connections need authentication.
@@ -106,6 +107,8 @@ class SocketHandler(web.RequestHandler):
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         if status_code == HTTPStatus.TOO_MANY_REQUESTS:
             self.set_header("Retry-After", str(RETRY_AFTER))
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", "GET")
         if status_code == HTTPStatus.UPGRADE_REQUIRED:
             self.set_header("Upgrade", "websocket")
             self.set_header("Sec-WebSocket-Version", opening.VERSION)
@@ -119,7 +122,26 @@ class SocketHandler(web.RequestHandler):
             log.error("%s: failed", self._id, exc_info=(typ, value, tb) if value else None)
 
 
-class HealthHandler(web.RequestHandler):
+class _Plainly(web.RequestHandler):
+    """Answers GET and HEAD. Refuses with a line of text, and logs it without the query."""
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        text = error.text if isinstance(error, Refused) else responses.get(status_code, "refused")
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", "GET, HEAD")
+        self.finish(f"{text}\n")
+
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
+        request = self.request
+        if isinstance(value, web.HTTPError):
+            tell_refusal(self, value)
+        else:
+            log.error("%s failed", request.path, exc_info=(typ, value, tb) if value else None)
+
+
+class HealthHandler(_Plainly):
     """`/healthz`: the process answers, and how late its event loop is, in milliseconds."""
 
     def initialize(self, lag: LagMonitor) -> None:
@@ -132,7 +154,7 @@ class HealthHandler(web.RequestHandler):
     head = get
 
 
-class ReadyHandler(web.RequestHandler):
+class ReadyHandler(_Plainly):
     """`/readyz`: 200 when messages can be answered, else 503 with what is missing. Notes tell what
     an operator should know all the same."""
 
@@ -148,23 +170,6 @@ class ReadyHandler(web.RequestHandler):
         self.write({**answer, "notes": notes} if notes else answer)
 
     head = get
-
-
-class _Plainly(web.RequestHandler):
-    """Refuses with a line of text, and logs it without the query."""
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        text = error.text if isinstance(error, Refused) else responses.get(status_code, "refused")
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"{text}\n")
-
-    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
-        request = self.request
-        if isinstance(value, web.HTTPError):
-            tell_refusal(self, value)
-        else:
-            log.error("%s failed", request.path, exc_info=(typ, value, tb) if value else None)
 
 
 class MisdirectedHandler(_Plainly):

@@ -1,6 +1,7 @@
 """`POST /_/queues/<name>`: pushing jobs by HTTP."""
 
 import logging
+import time
 import uuid
 from http import HTTPStatus
 from http.client import responses
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a client whose push was not taken may try again.
 RETRY_AFTER = 1
+#: With which statuses it is told so.
+_AGAIN = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 #: Bytes of a body that are read although nobody wants them: a client that still sends does not see
 #: an answer, when the connection is closed on it.
 DISCARDED = 8 * 1024 * 1024
@@ -45,7 +48,7 @@ class JsonErrors(web.RequestHandler):
             self.set_header("WWW-Authenticate", "Bearer")
         elif status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", "POST")
-        elif status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+        elif status_code in _AGAIN:
             self.set_header("Retry-After", str(RETRY_AFTER))
         self.finish({"error": excerpt(text, MAX_ERROR)})
 
@@ -161,9 +164,20 @@ class PushHandler(JsonErrors):
         facts = self._services.application.queue(name)
         if key is None and (facts is None or not facts.takes_users):
             raise Refused(403, _not_for_users(name))
+        if key is None:
+            self._check_pace()
         if facts is None:
             raise Refused(404, _no_queue(name))
         return facts
+
+    def _check_pace(self) -> None:
+        """
+        Raises:
+            Refused: for a user who pushes too fast.
+        """
+        user = id_of_user(self._user)
+        if not self._services.user_pushes.admits(user, time.monotonic()):
+            raise Refused(429, "too many pushes of this user: slow down")
 
     async def _identify(self) -> None:
         """Find out which user's the job is.
@@ -176,6 +190,7 @@ class PushHandler(JsonErrors):
             raise Refused(401, UNKNOWN_CLIENT)
         if not services.application.available:
             raise await services.nobody("no worker is there")
+        services.check_pace(self.request)
         try:
             with services.pushes.questions.taken():
                 answer = await services.authenticate(self.request, services.connections.new_id())

@@ -23,6 +23,7 @@ from push_server.protocols.envelope import (
 )
 from push_server.services import SHUTTING_DOWN, Refused, Services
 from push_server.wire import Limits, Wire
+from queue_run.addresses import counted_as
 from queue_run.complaints import Complaints
 from queue_run.envelopes import Authenticated
 from queue_run.ids import ConnectionId, id_of_user
@@ -92,7 +93,7 @@ class Reception:
             envelope=envelope,
         )
         wire.belong_to(self, connection)
-        services.addresses.take(wire.address)
+        services.addresses.take(counted_as(wire.address))
         services.connections.add(connection)
         services.liveness.add(connection)
         if envelope is not None:
@@ -120,7 +121,7 @@ class Reception:
         services.resumption.closed(owner)
         services.connections.remove(owner)
         services.liveness.remove(owner)
-        services.addresses.give_back(owner.transport.address)
+        services.addresses.give_back(counted_as(owner.transport.address))
         services.forwarder.forget(owner)
         log.debug("%s: closed (%s)", owner, code or "no close frame")
 
@@ -188,7 +189,7 @@ class Guest:
         """Wait for the first message, not for long."""
         seconds = self._reception.services.settings.authenticate_timeout
         self._wire.belong_to(self, self._id)
-        self._reception.services.addresses.take(self._wire.address)
+        self._reception.services.addresses.take(counted_as(self._wire.address))
         self._wire.limit(seconds, self._wire.close, UNAUTHORIZED, "no token came in time")
 
     def message(self, owner: ConnectionId, message: str | bytes) -> Awaitable[None]:
@@ -200,7 +201,7 @@ class Guest:
         """Who it is says its token."""
 
     def closed(self, owner: ConnectionId, code: int | None) -> None:
-        self._reception.services.addresses.give_back(self._wire.address)
+        self._reception.services.addresses.give_back(counted_as(self._wire.address))
         log.debug("%s: closed (%s) without a token", owner, code or "no close frame")
 
     async def _take_token(self, message: str | bytes) -> None:
@@ -222,7 +223,7 @@ class Guest:
                 self._wire.close(TRY_AGAIN_LATER, refusal.text)
                 return
             # As a connection, it is counted once more.
-            self._reception.services.addresses.give_back(self._wire.address)
+            self._reception.services.addresses.give_back(counted_as(self._wire.address))
             self._reception.enter(
                 self._wire,
                 self._id,

@@ -19,6 +19,7 @@ from push_server.protocols import plain
 from push_server.pushes import Pushes
 from push_server.quotas import Rates, Tally
 from push_server.resume import Resumption
+from queue_run.addresses import counted_as
 from queue_run.clock import Clock
 from queue_run.complaints import Complaints
 from queue_run.envelopes import Authenticate, Authenticated
@@ -29,6 +30,8 @@ from queue_run.settings import Settings
 log = logging.getLogger(__name__)
 
 SHUTTING_DOWN = "the server is shutting down"
+#: Characters of a refusal in the log: it may quote what the client has sent.
+MAX_REASON = 500
 
 
 class Services:
@@ -65,6 +68,8 @@ class Services:
         self.api_keys = ApiKeys(settings.api_keys)
         self.addresses = Tally(settings.max_address_connections)
         self.handshakes = Rates(settings.max_address_handshakes)
+        #: Of users by HTTP, who push as fast as they may ask over one connection.
+        self.user_pushes = Rates(settings.max_message_rate)
         self.collector = Collector()
         #: Of requests that were refused, by address.
         self.refusals = Complaints(log, first=20)
@@ -103,23 +108,26 @@ class Services:
     def tell_refusal(self, request: HTTPServerRequest, why: object) -> None:
         """Log that a request was refused, unless the log has enough of its kind."""
         address = self.address_of(request)
-        path = excerpt(request.path)
-        self.refusals.tell(f"refusals of {address}", "%s from %s: %s", path, address, why)
+        line = (excerpt(request.path), address, excerpt(str(why), MAX_REASON))
+        self.refusals.tell(f"refusals of {counted_as(address)}", "%s from %s: %s", *line)
 
-    def check_address(self, request: HTTPServerRequest, *, comes: bool = False) -> None:
+    def check_address(self, request: HTTPServerRequest) -> None:
         """
-        Args:
-            comes: it has just come: that counts.
+        Raises:
+            Refused: for an address that has too many connections.
+        """
+        if self.addresses.limit and self.addresses.full(counted_as(self.address_of(request))):
+            raise Refused(429, "too many connections from this address")
+
+    def check_pace(self, request: HTTPServerRequest) -> None:
+        """Note that a client comes of whom a worker will be asked.
 
         Raises:
-            Refused: for an address that has too many connections, or opens them too fast.
+            Refused: for an address whose clients come too fast.
         """
-        if not self.settings.max_address_connections and not self.settings.max_address_handshakes:
+        if not self.settings.max_address_handshakes:
             return
-        address = self.address_of(request)
-        if self.addresses.full(address):
-            raise Refused(429, "too many connections from this address")
-        if comes and not self.handshakes.admits(address, time.monotonic()):
+        if not self.handshakes.admits(counted_as(self.address_of(request)), time.monotonic()):
             raise Refused(429, "too many handshakes from this address: slow down")
 
     def check_user(self, answer: Authenticated | None) -> None:

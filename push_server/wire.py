@@ -20,6 +20,7 @@ from push_server.protocols.parser import (
     Violation,
 )
 from push_server.protocols.websocket import PING_FRAME, pong_frame
+from queue_run.addresses import counted_as
 from queue_run.complaints import Complaints
 
 log = logging.getLogger(__name__)
@@ -333,7 +334,7 @@ class Wire:
             line = (self.owner, event.code, event.reason, self._origin())
             if self._limits.complaints is not None:
                 # Who breaks the protocol may come again at once.
-                about = f"violations of {self.address}"
+                about = f"violations of {counted_as(self.address)}"
                 self._limits.complaints.tell(about, _VIOLATION, *line)
             else:
                 log.info(_VIOLATION, *line)

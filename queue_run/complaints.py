@@ -6,6 +6,8 @@ the others are counted, and the count is told.
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Hashable
 
 #: Lines in full about one thing, and the seconds after which there may be as many again.
@@ -53,6 +55,32 @@ class Complaints:
         more = self._counts.pop(about, 0) - self._first
         if more > 0:
             self._log.log(level, "%s: %d more such lines in %g s", about, more, self._period)
+
+
+class Seldom:
+    """Says whether the details of something are to be told once more; in any thread.
+
+    Args:
+        first: how often, about one thing in a period.
+    """
+
+    def __init__(self, *, first: int = 20, period: float = PERIOD) -> None:
+        self._first = first
+        self._period = period
+        #: How often each was told, and since when that is counted.
+        self._counts: dict[Hashable, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    def may_tell(self, about: Hashable) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            count, since = self._counts.get(about, (0, now))
+            if now - since >= self._period:
+                count, since = 0, now
+            if about not in self._counts and len(self._counts) >= MAX_KEYS:
+                self._counts.clear()
+            self._counts[about] = (count + 1, since)
+        return count < self._first
 
 
 class Few(logging.Filter):

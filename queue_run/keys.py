@@ -1,5 +1,7 @@
 """The names that one application uses in Redis and on the broker."""
 
+import hashlib
+
 from queue_run.ids import ServerId
 
 #: The Celery task that carries requests to handlers.
@@ -12,6 +14,8 @@ DRAIN_TASK = "queue_run.drain"
 JOBS = "jobs"
 #: What follows the name of a Celery queue in that of its bell (`queue_run.redis_taking`).
 BELL = "bell"
+#: Characters of a group's lane and a dedupe id that stand in a key as they are.
+LONGEST_DEDUPE = 200
 
 
 class Keys:
@@ -120,7 +124,12 @@ class Keys:
     def dedupe(self, lane: str, name: str) -> str:
         """The first of the pushes that are the same."""
         # Both may hold colons; its length tells where the lane's name ends.
-        return f"{self.namespace}:dedupe:{len(lane)}:{lane}:{name}"
+        both = f"{len(lane)}:{lane}:{name}"
+        if len(both) > LONGEST_DEDUPE:
+            # Clients name groups, and the key outlives the job. A letter: no other begins so.
+            data = both.encode(errors="surrogatepass")
+            both = f"h{hashlib.blake2b(data, digest_size=16).hexdigest()}"
+        return f"{self.namespace}:dedupe:{both}"
 
     def sequence(self, queue: str) -> str:
         """Counts the jobs of a FIFO queue."""

@@ -6,7 +6,9 @@ Messages received, jobs and errors are logged, messages sent are not.
 import logging
 from typing import Any
 
+from queue_run.complaints import Seldom
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
+from queue_run.logs import excerpt
 from queue_run.requests import ConnectionRequest, Job, Request, SentMessage
 
 __all__ = [
@@ -22,6 +24,10 @@ job_log = logging.getLogger("queue_run.jobs")
 
 #: Characters of a message that are logged.
 SHOWN = 200
+#: The same of what an error says.
+MAX_SAID = 500
+
+_tracebacks = Seldom()
 
 
 def log_message_received(request: Request) -> None:
@@ -57,14 +63,35 @@ def log_job_finished(job: Job) -> None:
 def log_error(error: BaseException, request: Request | ConnectionRequest | Job | None) -> None:
     """The default `on_error`; with a traceback, unless the client or the time is to blame."""
     expected = isinstance(error, ClientError | HandlerTimeout | InvalidPush | WorkerLost)
+    # A client may make the same handler fail a hundred times a second.
+    told = expected or not _tracebacks.may_tell(_place(error))
     (job_log if isinstance(request, Job) else log).log(
         logging.WARNING if expected else logging.ERROR,
-        "%s failed: %s",
+        "%s failed: %s%s",
         _where(request),
-        error,
-        exc_info=None if expected else error,
+        _said(error),
+        " (its traceback is like the last ones)" if told and not expected else "",
+        exc_info=None if told else error,
         extra={"action": "error"},
     )
+
+
+def _place(error: BaseException) -> tuple[str, str, int]:
+    """What an error is, and the file and line that raised it."""
+    file, line = "", 0
+    traceback = error.__traceback__
+    while traceback is not None:
+        file, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+        traceback = traceback.tb_next
+    return type(error).__qualname__, file, line
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, as far as it helps: it may quote what a client has sent."""
+    try:
+        return excerpt(str(error), MAX_SAID)
+    except Exception:
+        return f"{type(error).__name__}, which cannot say what it is"
 
 
 def shown(data: Any) -> str:

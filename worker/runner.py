@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from queue_run import context
+from queue_run.addresses import counted_as
 from queue_run.channel.receipts import Receipt
 from queue_run.clock import Clock
 from queue_run.complaints import Complaints
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 INTERNAL_ERROR = "internal error"
 #: Characters of an error's text that a client gets: it may quote what the client has sent.
 MAX_ERROR = 4_000
+#: The same of a refusal in the log: it may quote what the client has sent.
+MAX_REASON = 500
 
 
 class Runner:
@@ -162,9 +165,9 @@ class Runner:
             # Applications give what they have caught, too: an exception, None.
             reason = unicode_text(refusal.reason or "")
             self._complaints.tell(
-                f"refusals of {asked.remote_ip}",
+                f"refusals of {counted_as(asked.remote_ip)}",
                 "%s: refused with %d %s",
-                *(excerpt(asked.path), refusal.status, reason),
+                *(excerpt(asked.path), refusal.status, excerpt(reason, MAX_REASON)),
             )
             return Authenticated(request=asked.id, status=refusal.status, reason=reason)
         except BaseException as failure:

@@ -97,6 +97,19 @@ async def test_an_address_has_so_many_connections(strict: Stack) -> None:
     await let_in(url, **last)
 
 
+async def test_the_addresses_of_one_network_of_ipv6_are_one(strict: Stack) -> None:
+    url = strict.ws()
+    async with contextlib.AsyncExitStack() as opened:
+        for number in range(5):
+            who = {"additional_headers": headers(f"six-{number}", f"2001:db8:0:1::{number}")}
+            await opened.enter_async_context(connected(url, **who))
+        last = {"additional_headers": headers("six", "2001:db8:0:1:ffff::9")}
+        assert await refused(url, **last) == (429, "too many connections from this address")
+        async with connected(url, additional_headers=headers("six", "2001:db8:0:2::1")):
+            pass
+    await let_in(url, **last)
+
+
 async def test_an_address_opens_so_many_connections_a_second(strict: Stack) -> None:
     url = strict.ws(server=1)
     fast = {"additional_headers": headers("fast", "10.3.0.1")}

@@ -28,6 +28,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "service_variables",
             "hidden_modules",
             "api_keys",
+            "addresses",
             "origins",
             "masking",
             "complaints",

@@ -200,6 +200,26 @@ async def test_a_client_that_sends_half_a_body_is_dropped(
         await server._pushes.drain(DEADLINE)
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/page.html"])
+@pytest.mark.parametrize("method", ["POST", "DELETE", "BREW"])
+async def test_another_method_is_told_which_are_taken(
+    settings: Settings, tmp_path: Path, path: str, method: str
+) -> None:
+    (tmp_path / "page.html").write_text("<p>a page")
+    offer(settings)
+    async with running(msgspec.structs.replace(settings, public_dir=str(tmp_path))) as server:
+        response = await AsyncHTTPClient().fetch(
+            f"http://127.0.0.1:{server.port}{path}",
+            method=method,
+            body="" if method == "POST" else None,
+            allow_nonstandard_methods=True,
+            raise_error=False,
+        )
+    assert (response.code, response.body) == (405, b"Method Not Allowed\n")
+    assert response.headers["Allow"] == "GET, HEAD"
+    assert response.headers["Content-Type"].startswith("text/plain")
+
+
 async def test_the_servers_own_prefix_has_neither_files_nor_websockets(
     settings: Settings, tmp_path: Path
 ) -> None:

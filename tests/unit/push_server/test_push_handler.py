@@ -533,6 +533,28 @@ async def test_too_many_pushes_at_once_are_refused(site: NewSite) -> None:
         assert (await here.push()).code == 202
 
 
+async def test_a_user_pushes_no_faster_than_over_one_connection(site: NewSite) -> None:
+    bob: dict[str, Any] = {"status": 200, "user": b'{"id":"bob"}'}
+    async with site(authenticates=True, max_message_rate=0.01) as here:
+        assert (await push_as(here, **ANN)).code == 202
+        response = await push_as(here, **ANN)
+        assert said(response) == (429, "too many pushes of this user: slow down")
+        assert response.headers["Retry-After"] == "1"
+        # What is refused is no push, others are others, and programs are trusted.
+        assert said(await push_as(here, "/_/queues/orders", **bob))[0] == 403
+        assert (await push_as(here, **bob)).code == 202
+        assert [(await here.push()).code for _ in range(5)] == [202] * 5
+        assert len(here.jobs) == 7
+
+
+async def test_an_address_has_workers_asked_so_often(site: NewSite) -> None:
+    async with site(authenticates=True, max_address_handshakes=0.01) as here:
+        assert (await push_as(here, **ANN)).code == 202
+        response = await here.push(Authorization="Bearer of-ann")
+        assert said(response) == (429, "too many handshakes from this address: slow down")
+        assert (await here.push()).code == 202
+
+
 async def test_too_many_questions_at_once_keep_no_program_from_pushing(site: NewSite) -> None:
     async with site(authenticates=True) as here:
         here.parts.pushes.questions = Places(1)

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from queue_run import complaints
-from queue_run.complaints import Complaints, Few
+from queue_run.complaints import Complaints, Few, Seldom
 from tests.waiting import eventually_async
 
 log = logging.getLogger("queue_run.test_complaints")
@@ -75,3 +75,22 @@ async def test_the_lines_of_other_loggers_are_few_too(
         other.removeFilter(few)
     assert sum("malformed: " in each and "more" not in each for each in caplog.messages) == 2
     assert sum("a defect" in each for each in caplog.messages) == 50
+
+
+def test_details_are_told_a_few_times_in_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("queue_run.complaints.time.monotonic", lambda: now[0])
+    seldom = Seldom(first=2, period=10)
+    assert [seldom.may_tell("a") for _ in range(4)] == [True, True, False, False]
+    assert seldom.may_tell("b")
+    now[0] = 109.9
+    assert not seldom.may_tell("a")
+    now[0] = 110.0
+    assert [seldom.may_tell("a") for _ in range(3)] == [True, True, False]
+
+
+def test_details_of_many_things_take_no_more_memory() -> None:
+    seldom = Seldom(first=1)
+    for number in range(3 * complaints.MAX_KEYS):
+        assert seldom.may_tell(number)
+    assert len(seldom._counts) <= complaints.MAX_KEYS

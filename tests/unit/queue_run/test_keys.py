@@ -39,6 +39,18 @@ def test_what_users_choose_cannot_make_two_names_one() -> None:
     assert len({keys.dedupe(*pair) for pair in pairs}) == len(pairs)
 
 
+def test_however_long_a_group_and_its_dedupe_id_are_their_key_is_short() -> None:
+    keys = Keys("shop")
+    pairs = [("a" * 9000, "b"), ("a", "b" * 9000), ("a" * 9000, "c"), ("a\ud83d" * 900, "b")]
+    named = {keys.dedupe(*pair) for pair in pairs}
+    assert len(named) == len(pairs)
+    assert all(len(each) < 100 for each in named)
+    assert keys.dedupe(*pairs[0]) == keys.dedupe(*pairs[0])
+    # Nobody can name a lane so that it is the hash of another.
+    assert all(each.startswith("shop:dedupe:h") for each in named)
+    assert not keys.dedupe("h", "h").startswith("shop:dedupe:h")
+
+
 def fixed() -> set[str]:
     """Every name that is made of the namespace alone."""
     return {name for name in vars(Keys("shop")).values() if name != "shop"}

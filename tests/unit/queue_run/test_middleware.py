@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from queue_run.complaints import Seldom
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
 from queue_run.ids import ConnectionId, RequestId, UserId
 from queue_run.middleware import (
@@ -86,6 +87,37 @@ def test_an_error_is_logged_with_its_traceback_request_and_user(
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[1] is error
+
+
+def raised(text: str) -> ValueError:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        return error
+
+
+def test_an_error_that_comes_again_and_again_has_few_tracebacks(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("queue_run.middleware._tracebacks", Seldom(first=3))
+    for number in range(5):
+        log_error(raised(f"no {number}"), request())
+    assert [bool(each.exc_info) for each in caplog.records] == [True] * 3 + [False] * 2
+    assert caplog.messages[4].endswith("failed: no 4 (its traceback is like the last ones)")
+    # An error of another place is another one.
+    log_error(ValueError("other"), request())
+    assert caplog.records[5].exc_info
+
+
+def test_of_an_error_so_much_is_logged_as_helps(caplog: pytest.LogCaptureFixture) -> None:
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    log_error(ClientError("x" * 60_000), request())
+    assert len(caplog.messages[0]) < 700
+    log_error(Wordless(), request())
+    assert "failed: Wordless, which cannot say what it is" in caplog.messages[1]
 
 
 @pytest.mark.parametrize("error", [ClientError("send less"), HandlerTimeout(1.0)])
