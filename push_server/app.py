@@ -57,6 +57,7 @@ from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
 from queue_run.fullness import Fullness, is_full
 from queue_run.ids import new_server_id
+from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.pushing import JobPusher
 from queue_run.jobs.store import Store
@@ -161,7 +162,12 @@ class PushServer:
             on_loss=partial(self._lose_from_thread, "the dispatcher"),
         )
         self._pushes = Pushes(
-            JobPusher(lambda: celery, Lanes(self._store, lease=settings.lease)),
+            JobPusher(
+                lambda: celery,
+                Lanes(self._store, lease=settings.lease),
+                Attempts(self._store, lease=settings.lease, visibility=settings.visibility_timeout),
+                patience=settings.publish_timeout,
+            ),
             publish_timeout=settings.publish_timeout,
             on_loss=partial(self._lose_from_thread, "the thread that pushes jobs"),
         )

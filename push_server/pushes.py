@@ -88,21 +88,22 @@ class Pushes:
         Raises:
             Busy: when too many jobs are in line.
             InvalidPush: for a group where there must be none, or none where there must be one.
-            DispatchUnavailable: when the broker has not taken it in time. It may take it yet.
+            DispatchUnavailable: when the broker has not taken it in time.
             JobStoreUnavailable: the same of Redis, for a FIFO queue.
         """
-        loop = asyncio.get_running_loop()
         with self._line.taken():
+            work = self._thread.submit(self._pusher.push, job, facts, dedupe)
+            future = asyncio.wrap_future(work)
             try:
                 async with asyncio.timeout(self._patience):
-                    # The end of the time takes it out of the line.
-                    return await loop.run_in_executor(
-                        self._thread, partial(self._pusher.push, job, facts, dedupe)
-                    )
+                    return await asyncio.shield(future)
             except TimeoutError:
-                raise DispatchUnavailable(
-                    f"the broker took no job within {self._patience:g} seconds"
-                ) from None
+                if work.cancel():
+                    raise DispatchUnavailable(
+                        f"the broker took no job within {self._patience:g} seconds"
+                    ) from None
+            # Its turn has come: it ends soon, and only its end tells whether the broker has it.
+            return await future
 
     # Requests under way.
 

@@ -21,14 +21,14 @@ import weakref
 from copy import copy
 from typing import Any
 
-from amqp import ConnectionForced
+from amqp import ConnectionForced, RecoverableConnectionError
 from amqp import transport as amqp_transport
 from celery.app.control import Control as CeleryControl
 from kombu import Queue
 from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.transport import pyamqp
 
-from queue_run.links import LONGEST_ANSWER, standstills
+from queue_run.links import LONGEST_ANSWER, standstills, unconfirmed
 from queue_run.vital import VitalThread
 
 log = logging.getLogger(__name__)
@@ -78,10 +78,62 @@ class _SSLTransport(_Sending, amqp_transport.SSLTransport):
     pass
 
 
+class NoQueue(RecoverableConnectionError):
+    """RabbitMQ has no queue for a message: somebody has deleted it, and it is to be declared anew.
+
+    An error of the link, since what was declared is known for each link.
+    """
+
+    def __str__(self) -> str:
+        return "RabbitMQ has no queue for it"
+
+
+class Blocked(RecoverableConnectionError):
+    """RabbitMQ is alive, and reads nothing that is published."""
+
+    def __str__(self) -> str:
+        return (
+            "RabbitMQ takes no messages now, since its memory or its disk is full: see "
+            "`rabbitmq-diagnostics alarms`"
+        )
+
+
 class Channel(pyamqp.Channel):
     """A channel of a link."""
 
     basic_qos: Any
+    connection: Any
+
+    #: Whether the message that was published last has come back.
+    _came_back = False
+
+    def basic_publish_confirm(
+        self, *arguments: Any, confirm_timeout: float | None = None, **options: Any
+    ) -> Any:
+        """Publish a message, and wait until RabbitMQ has confirmed it.
+
+        Args:
+            confirm_timeout: seconds for which RabbitMQ may say that it reads nothing; None for no
+                more than an answer may take.
+
+        Raises:
+            OSError, AMQPError: when the message was not confirmed.
+        """
+        if self.connection is not None:
+            self.connection.wait_while_blocked(confirm_timeout)
+        self._came_back = False
+        try:
+            published = super().basic_publish_confirm(*arguments, **options)
+        except BaseException:
+            unconfirmed.count += 1
+            raise
+        if self._came_back:
+            raise NoQueue
+        return published
+
+    def _on_basic_return(self, *arguments: Any) -> None:
+        # Only what was published as mandatory; the confirmation follows.
+        self._came_back = True
 
     def probe(self) -> None:
         """Have RabbitMQ answer.
@@ -106,6 +158,10 @@ class Connection(pyamqp.Connection):
     #: Frames that had come when it was looked last, and when that was.
     _heard = -1
     _heard_at = 0.0
+    #: Whether RabbitMQ has said that it reads nothing over this link, until it says otherwise.
+    _blocked = False
+    #: How long whoever published last waits for that (monotonic).
+    _patient_until = 0.0
 
     def __init__(
         self, *arguments: Any, answer_time: float = LONGEST_ANSWER, **options: Any
@@ -144,13 +200,50 @@ class Connection(pyamqp.Connection):
             return
         # Somebody waits for the answer to what was asked.
         until = time.monotonic() + self._answer_time
+        while not self._has_read(until):
+            if not self._blocked:
+                standstills.note(f"a link to RabbitMQ at {self.host}", self._answer_time)
+                self._transport.shut_down()
+                raise TimeoutError("RabbitMQ gave no answer")
+            now = time.monotonic()
+            if now >= self._patient_until:
+                self._transport.shut_down()
+                raise Blocked
+            # It is alive. Should it vanish now, the kernel says so.
+            until = min(now + self._answer_time, self._patient_until)
+
+    def _has_read(self, until: float) -> bool:
+        """Whether something came and was dealt with before this time (monotonic)."""
         try:
             while not self.blocking_read(max(0.001, until - time.monotonic())):
                 pass
         except TimeoutError:
-            standstills.note(f"a link to RabbitMQ at {self.host}", self._answer_time)
-            self._transport.shut_down()
-            raise
+            return False
+        return True
+
+    def wait_while_blocked(self, seconds: float | None) -> None:
+        """Wait until RabbitMQ reads what is published, and for its answers from now on.
+
+        Args:
+            seconds: to wait for both; None for no more than an answer may take.
+
+        Raises:
+            Blocked: when it does not.
+        """
+        self._patient_until = time.monotonic() + (self._answer_time if seconds is None else seconds)
+        while self._blocked:
+            now = time.monotonic()
+            if now >= self._patient_until:
+                raise Blocked
+            self._has_read(min(now + self._answer_time, self._patient_until))
+
+    def _on_blocked(self) -> None:
+        self._blocked = True
+        log.warning("RabbitMQ at %s takes no messages: its memory or disk is full", self.host)
+
+    def _on_unblocked(self) -> None:
+        self._blocked = False
+        log.warning("RabbitMQ at %s takes messages again", self.host)
 
     def heartbeat_tick(self, rate: int = 2) -> None:
         """Look whether the other side lives; `beat` says that this one does.

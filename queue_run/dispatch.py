@@ -265,6 +265,11 @@ class Dispatcher:
             serializer="json",
             retry=False,
             declare=[],
+            # A queue that somebody has deleted is declared anew, over the next link.
+            mandatory=True,
+            # What RabbitMQ has not read yet arrives when it reads on: over another link it would
+            # come a second time.
+            confirm_timeout=math.inf,
         )
 
 

@@ -17,6 +17,7 @@ and opened anew, and whoever asked sees a connection error (`Unready`), which ev
 import functools
 import logging
 import socket
+import threading
 from typing import Any
 
 from redis import ConnectionError as RedisConnectionError
@@ -96,7 +97,7 @@ def is_unready(error: Exception) -> bool:
     )
 
 
-def refusal(error: Exception) -> str:
+def refusal(error: BaseException) -> str:
     """What Redis said, and what to do where that is known."""
     if is_full(error):
         return f"Redis is full, raise its maxmemory or remove data: {error}"
@@ -123,6 +124,16 @@ class Standstills:
 
 #: Of this process.
 standstills = Standstills()
+
+
+class Unconfirmed(threading.local):
+    """What a thread knows of messages that a broker may have got, and has not confirmed."""
+
+    #: How many there have been.
+    count = 0
+
+
+unconfirmed = Unconfirmed()
 
 
 @functools.cache

@@ -126,7 +126,12 @@ class Runtime:
 
     @cached_property
     def job_pusher(self) -> JobPusher:
-        return JobPusher(lambda: self.celery, self.lanes)
+        return JobPusher(
+            lambda: self.celery,
+            self.lanes,
+            self.attempts,
+            patience=self.settings.publish_timeout,
+        )
 
     def measure_clock(self, *, after: float = CLOCK_AGE) -> None:
         """Ask Redis for its time, if nobody has done so for `after` seconds; blocks.

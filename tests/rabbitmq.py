@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.waiting import eventually
 
 #: Where Debian keeps the program itself; the one on PATH changes to a user of its own.
 PROGRAM = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+#: Beside it: what operators use.
+CONTROL = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 
 
 class RabbitMQ:
@@ -49,6 +52,29 @@ class RabbitMQ:
 
     def kill(self) -> None:
         self.process.kill()
+
+    def stop(self) -> None:
+        """End it as an operator would, with SIGTERM."""
+        self.process.end()
+
+    def control(self, *words: str) -> str:
+        """Run `rabbitmqctl`; what it wrote."""
+        ran = subprocess.run(
+            [CONTROL, "--quiet", "--node", self._environ["RABBITMQ_NODENAME"], *words],
+            env=self._environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    def fill_memory(self) -> None:
+        """Let it block whoever publishes, as when its memory is full."""
+        self.control("set_vm_memory_high_watermark", "absolute", "1")
+
+    def free_memory(self) -> None:
+        self.control("set_vm_memory_high_watermark", "0.6")
 
     def end(self) -> None:
         for process in (self.process, self._names):

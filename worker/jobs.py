@@ -101,6 +101,8 @@ class Jobs:
                 self._attempt(queue, envelope, token, beginning.attempt)
             case "ended":
                 log.info("%s came again after its end", _name(envelope))
+            case "withdrawn":
+                log.warning("%s came after its push had failed, and is dropped", _name(envelope))
             case "busy":
                 log.info("%s came again while it runs", _name(envelope))
                 self._delays.add(envelope, beginning.after)

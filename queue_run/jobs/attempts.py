@@ -18,16 +18,17 @@ from typing import Literal, TypeAlias, cast
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, encode
 from queue_run.jobs.store import NOW, Store, milliseconds
 
-#: What to do with a job that a worker was handed: run it; nothing, it has ended; wait, it runs
-#: elsewhere; end it, it was cancelled; park it, its attempts are used up.
-Verdict: TypeAlias = Literal["run", "ended", "busy", "cancelled", "exhausted"]
+#: What to do with a job that a worker was handed: run it; nothing, it has ended, or its push has
+#: failed; wait, it runs elsewhere; end it, it was cancelled; park it, its attempts are used up.
+Verdict: TypeAlias = Literal["run", "ended", "withdrawn", "busy", "cancelled", "exhausted"]
 
 #: How a job ends.
 End: TypeAlias = Literal["finished", "failed", "cancelled"]
 
 #: Seconds for which the attempts of a job are remembered while it waits.
 LIVING_EXPIRY = 24 * 60 * 60
-#: Seconds for which a cancellation waits for a job that is not running.
+#: Seconds for which a cancellation waits for a job that is not running, and the withdrawal of one
+#: that the broker may still get.
 CANCEL_EXPIRY = 7 * 24 * 60 * 60
 
 
@@ -64,6 +65,7 @@ class Attempts:
         self._renew = store.script(_RENEW)
         self._release = store.script(_RELEASE)
         self._cancel = store.script(_CANCEL)
+        self._withdraw = store.script(_WITHDRAW)
 
     def begin(self, job_id: str, token: str, *, most: int) -> Beginning:
         """Count an attempt and take the job's lease, if it may run.
@@ -128,6 +130,12 @@ class Attempts:
         arguments = [job_id, milliseconds(CANCEL_EXPIRY), self._keys.lane_lease("")]
         return bool(self._store.call(self._cancel, keys, arguments))
 
+    def withdraw(self, job_id: str) -> bool:
+        """End a job whose push has failed, should the broker get it all the same; False when it
+        has got it already, and a worker has begun the job."""
+        arguments = [milliseconds(CANCEL_EXPIRY)]
+        return bool(self._store.call(self._withdraw, [self._keys.job(job_id)], arguments))
+
 
 # In a full Redis the first write of a script decides whether it runs. What takes, ends, parks and
 # renews must: it begins with a write that frees, or only expires.
@@ -135,7 +143,7 @@ class Attempts:
 _BEGIN = f"""{NOW}
 local job = redis.call('HMGET', KEYS[1], 'n', 'owner', 'until', 'ended', 'cancelled')
 local n = tonumber(job[1] or 0)
-if job[4] then return {{'ended', n, 0}} end
+if job[4] then return {{job[4] == 'withdrawn' and job[4] or 'ended', n, 0}} end
 if job[2] == ARGV[1] then return {{'run', n, 0}} end
 local left = tonumber(job[3] or 0) - now
 if job[2] and left > 0 then return {{'busy', n, left}} end
@@ -220,5 +228,14 @@ if lane and redis.call('GET', ARGV[3] .. lane) == 'postponed' then
   redis.call('DEL', ARGV[3] .. lane)
   redis.call('ZADD', KEYS[3], 'XX', now, lane)
 end
+return 1
+"""
+
+_WITHDRAW = """
+local job = redis.call('HMGET', KEYS[1], 'ended', 'n')
+if job[1] then return job[1] == 'withdrawn' and 1 or 0 end
+if job[2] then return 0 end
+redis.call('HSET', KEYS[1], 'ended', 'withdrawn')
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1
 """

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
-from kombu.exceptions import OperationalError
 from kombu.utils.json import register_type
-from redis.exceptions import RedisError
 
-from queue_run.errors import DispatchUnavailable, InvalidPush
+from queue_run.errors import DispatchUnavailable, InvalidPush, JobStoreUnavailable
+from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.envelopes import HEADER, JobEnvelope
 from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.sending import TaskSender
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX
 from queue_run.late_pushes import ALSO_WHEN_FULL
-from queue_run.links import refusal
+from queue_run.links import unconfirmed
 from queue_run.manifest import QueueFacts
 
 if TYPE_CHECKING:
@@ -30,11 +30,21 @@ class JobPusher:
 
     Args:
         celery: gives the Celery application; asked when it is first needed.
+        patience: seconds for which one push is tried.
     """
 
-    def __init__(self, celery: "Callable[[], Celery]", lanes: Lanes) -> None:
+    def __init__(
+        self,
+        celery: "Callable[[], Celery]",
+        lanes: Lanes,
+        attempts: Attempts,
+        *,
+        patience: float,
+    ) -> None:
         self._celery = celery
         self._lanes = lanes
+        self._attempts = attempts
+        self._sender = TaskSender(celery, patience)
 
     def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None = None) -> str:
         """Hand a job to its workers.
@@ -53,7 +63,7 @@ class JobPusher:
         """
         check_group(job, facts, dedupe)
         if job.facts.group is None:
-            self.send(job, facts)
+            self._push_plain(job, facts)
             return job.id
         pushed = self._lanes.push(job, dedupe if dedupe is not None else _fingerprint(job))
         if pushed.needs_drain:
@@ -63,6 +73,26 @@ class JobPusher:
                 # The job is safe in its lane, and a worker that looks after lanes sends another.
                 log.warning("a drain is sent later: %s", error)
         return pushed.job_id
+
+    def _push_plain(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
+        before = unconfirmed.count
+        try:
+            self.send(job, facts)
+        except BaseException as error:
+            # RabbitMQ may have the job, or get it when it reads on, and has not said so.
+            if unconfirmed.count == before or not self._is_with_workers(job):
+                raise
+            if not isinstance(error, DispatchUnavailable):
+                raise
+
+    def _is_with_workers(self, job: JobEnvelope) -> bool:
+        """Whether a worker has begun a job that the broker has not confirmed; if none has, none
+        does so later."""
+        try:
+            return not self._attempts.withdraw(job.id)
+        except JobStoreUnavailable as error:
+            log.error("%s[%s] may still come, though its push failed: %s", job.queue, job.id, error)
+            return False
 
     def send(
         self, job: JobEnvelope, facts: QueueFacts | None, *, also_when_full: bool = False
@@ -100,24 +130,16 @@ class JobPusher:
     ) -> None:
         from queue_run.celery_app import jobs_queue
 
-        celery = self._celery()
-        try:
-            celery.send_task(
-                task,
-                args=arguments,
-                task_id=task_id,
-                headers=headers,
-                # celery-types knows names only.
-                queue=jobs_queue(celery, facts.celery_queue if facts else None),  # type: ignore[arg-type]
-                ignore_result=True,
-                argsrepr="",
-                kwargsrepr="",
-            )
-        except OperationalError as error:
-            what = refusal(error) if isinstance(error.__cause__, RedisError) else error
-            raise DispatchUnavailable(f"the broker took no job: {what}") from error
-        except RedisError as error:
-            raise DispatchUnavailable(f"the broker took no job: {refusal(error)}") from error
+        self._sender.send(
+            task,
+            args=arguments,
+            task_id=task_id,
+            headers=headers,
+            queue=jobs_queue(self._celery(), facts.celery_queue if facts else None),
+            ignore_result=True,
+            argsrepr="",
+            kwargsrepr="",
+        )
 
 
 def check_group(job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> None:

@@ -71,6 +71,26 @@ def test_a_job_that_has_ended_cannot_be_cancelled(jobs: Jobs) -> None:
     assert jobs.record(job) == {"n": "1", "ended": "finished", "by": "one"}
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_that_was_withdrawn_before_it_began_never_runs(jobs: Jobs, cancelled: bool) -> None:
+    job = a_job()
+    if cancelled:
+        jobs.attempts.cancel(job.id)
+    for _ in range(2):
+        assert jobs.attempts.withdraw(job.id)
+    assert jobs.verdict(job, "one") == "withdrawn"
+    assert not jobs.attempts.cancel(job.id)
+    assert LIVING_EXPIRY < jobs.expiry(jobs.keys.job(job.id)) <= CANCEL_EXPIRY
+
+
+def test_a_job_that_has_begun_or_ended_cannot_be_withdrawn(jobs: Jobs) -> None:
+    job = jobs.begun(a_job())
+    assert not jobs.attempts.withdraw(job.id)
+    jobs.attempts.end(job.id, "one", "finished")
+    assert not jobs.attempts.withdraw(job.id)
+    assert jobs.verdict(job, "two") == "ended"
+
+
 # Leases
 
 

@@ -208,8 +208,11 @@ class RecordingPusher(JobPusher):
         #: Cleared, it keeps the pusher waiting.
         self.broker_there = threading.Event()
         self.broker_there.set()
+        #: Set when a push has begun.
+        self.begun = threading.Event()
 
     def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None = None) -> str:
+        self.begun.set()
         assert self.broker_there.wait(DEADLINE)
         if self.failure is not None:
             raise self.failure

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from types import ModuleType
+from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -42,17 +43,19 @@ class Mail:
     at: datetime
 
 
-class RecordingCelery:
+class RecordingCelery(Celery):
     """Keeps the tasks that are sent through it."""
 
-    conf = SimpleNamespace(task_default_exchange="test")
-
     def __init__(self) -> None:
+        super().__init__("test", broker="memory://", set_as_current=False)
+        self.conf.update(task_default_exchange="test")
         self.sent: list[dict[str, Any]] = []
         self.threads: set[str] = set()
         self.failure: Exception | None = None
 
-    def send_task(self, name: str, args: list[Any], **options: Any) -> None:
+    def send_task(  # type: ignore[override]
+        self, name: str, args: list[Any], **options: Any
+    ) -> None:
         if self.failure is not None:
             raise self.failure
         self.threads.add(threading.current_thread().name)
@@ -84,7 +87,9 @@ def celery() -> RecordingCelery:
 
 @pytest.fixture(autouse=True)
 def here(process: Runtime, celery: RecordingCelery) -> Runtime:
-    here = runtime.configure(process.settings, celery=cast("Celery", celery))
+    # For those who wait in vain.
+    settings = msgspec.structs.replace(process.settings, publish_timeout=0.5)
+    here = runtime.configure(settings, celery=celery)
     here.__dict__["known_queues"] = Offered("mail", "a.b")
     return here
 

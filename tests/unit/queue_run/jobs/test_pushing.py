@@ -9,6 +9,7 @@ from celery import Celery
 
 from queue_run.celery_app import create_celery
 from queue_run.errors import DispatchUnavailable, InvalidPush, JobStoreUnavailable
+from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.lanes import DRAIN_EXPIRY, Lane, Lanes, Next
 from queue_run.jobs.pushing import JobPusher, check_group
@@ -40,7 +41,8 @@ class Process:
         self.celery: Celery = create_celery(self.settings)
         self.store = Store(self.settings, patience=timeout)
         self.lanes = Lanes(self.store, lease=60)
-        self.pusher = JobPusher(lambda: self.celery, self.lanes)
+        self.attempts = Attempts(self.store, lease=60, visibility=60)
+        self.pusher = JobPusher(lambda: self.celery, self.lanes, self.attempts, patience=timeout)
 
     def taken(self, queue: str = "jobs") -> list[tuple[str, Any, Any]]:
         """Name, arguments and id of the tasks that were sent, taken from the broker."""
