@@ -104,6 +104,9 @@ class Proxies:
             peer: who is connected.
             forwarded_for: what X-Forwarded-For lists; each proxy has added its own peer.
         """
+        if not self._networks and ":" not in peer:
+            # As most are. An address of IPv4 has one form only.
+            return peer
         address = _address(peer)
         if address is None:
             return peer

@@ -24,14 +24,9 @@ class Server(HTTPServer):
     """An HTTP server whose streams know what they read."""
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        super().handle_stream(
-            _Stream(
-                stream.socket,
-                max_buffer_size=stream.max_buffer_size,
-                read_chunk_size=stream.read_chunk_size,
-            ),
-            address,
-        )
+        # Tornado makes them of its own class; to make each anew would be felt in every handshake.
+        stream.__class__ = _Stream
+        super().handle_stream(stream, address)
 
 
 class _Stream(IOStream):

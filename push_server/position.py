@@ -44,6 +44,8 @@ class Position:
 
         Another epoch ends the waiting: its offsets say nothing of this one's.
         """
+        if self.offset >= offset:
+            return True
         epoch = self.epoch
         try:
             async with asyncio.timeout(seconds):

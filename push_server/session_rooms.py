@@ -110,11 +110,11 @@ class Recalled(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Sessions that are asked for in one round trip."""
+    """A session that is asked for."""
 
-    sessions: list[tuple[str, UserId | None]]
-    #: One for each, in order.
-    answers: "asyncio.Task[list[Recalled | None]]"
+    session: str
+    user: UserId | None
+    answer: "asyncio.Future[Recalled | None]"
 
 
 class SessionRooms:
@@ -147,7 +147,8 @@ class SessionRooms:
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         #: Those that are asked for next.
-        self._asked: Asked | None = None
+        self._asked: collections.deque[Asked] = collections.deque()
+        self._asking: asyncio.Task[None] | None = None
 
     # What happens here.
 
@@ -188,18 +189,32 @@ class SessionRooms:
 
     async def of(self, session: str, user: UserId | None) -> Recalled | None:
         """What Redis knows of a session of this user; None while it is away."""
-        if self._asked is None or len(self._asked.sessions) == ASKED_AT_ONCE:
-            sessions: list[tuple[str, UserId | None]] = []
-            self._asked = Asked(sessions, asyncio.create_task(self._ask(sessions)))
-        sessions, answers = self._asked
-        number = len(sessions)
-        sessions.append((session, user))
-        # Others wait for it too, when this one does not any more.
-        return (await asyncio.shield(answers))[number]
+        asked = Asked(session, user, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._answer())
+        return await asked.answer
+
+    async def _answer(self) -> None:
+        """Answer all, in one round trip at a time: whoever asks meanwhile shares the next. So those
+        who come at once, some in each iteration of the loop, need few of them."""
+        while self._asked:
+            asked = [self._asked.popleft() for _ in range(min(len(self._asked), ASKED_AT_ONCE))]
+            try:
+                answers = await self._ask([(each.session, each.user) for each in asked])
+            except Exception as error:
+                # A defect: whoever waits says so.
+                for each in asked:
+                    if not each.answer.done():
+                        each.answer.set_exception(error)
+                continue
+            for each, recalled in zip(asked, answers, strict=True):
+                if not each.answer.done():
+                    each.answer.set_result(recalled)
+        self._asking = None
 
     async def _ask(self, sessions: list[tuple[str, UserId | None]]) -> "list[Recalled | None]":
-        """What is known of each; what others ask from now on is another round trip."""
-        self._asked = None
+        """What is known of each."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 # First what this server knows better.

@@ -124,6 +124,7 @@ class Wire:
         "_time_limit",
         "_unsent",
         "_waiting",
+        "_watched",
         "address",
         "owner",
     )
@@ -155,6 +156,8 @@ class Wire:
         #: behind.
         self._pace: Pace | None = None
         self._paused = False
+        #: Whether the loop says when something has come.
+        self._watched = False
         #: Until the start, everything waits.
         self._waiting: collections.deque[bytes | memoryview] | None = collections.deque([first])
         #: Bytes in the queue, and how many of them belong to the frame that was the first.
@@ -277,9 +280,16 @@ class Wire:
     # From the client.
 
     def _watch(self) -> None:
+        self._watched = True
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._readable)
 
     def _readable(self) -> None:
+        if self._paused:
+            # What has come waits in the kernel. Most clients send nothing more meanwhile: to watch
+            # a socket no more, and then again, costs as much as a short message.
+            self._watched = False
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            return
         try:
             data = self._socket.recv(READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -342,11 +352,9 @@ class Wire:
 
     def _pause(self, seconds: float, waiting: Awaitable[None] | None) -> None:
         """Read no more for so long, and until what the receiver waits for is there."""
-        loop = asyncio.get_running_loop()
-        if not self._paused:
-            self._paused = True
-            loop.remove_reader(self._socket.fileno())
+        self._paused = True
         if seconds:
+            loop = asyncio.get_running_loop()
             loop.call_later(seconds, self._pause, 0.0, waiting)
         elif waiting is not None:
             asyncio.ensure_future(waiting).add_done_callback(self._waited)
@@ -362,7 +370,8 @@ class Wire:
     def _read_on(self) -> None:
         self._paused = False
         if self._state is not _CLOSED:
-            self._watch()
+            if not self._watched:
+                self._watch()
             if self._state is not _ENDING:
                 self._go_on()
 

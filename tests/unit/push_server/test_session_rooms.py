@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import signal
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -133,6 +134,29 @@ async def test_many_who_ask_at_once_share_round_trips_and_each_gets_its_own_room
         assert answers == [[f"room {number}"] for number in range(count)]
         assert counting.pipelines == 3
         assert await kept.rooms_of("s1") == ["room 1"]
+
+
+async def test_those_who_ask_while_an_answer_is_waited_for_share_the_next_round_trip(
+    own_redis: RedisServer, keys: Keys
+) -> None:
+    async with keeping(own_redis.url, keys) as kept:
+        kept.changed("s1", "hall", joins=True)
+        await kept.until("s1", "hall")
+        counting = CountingClient(kept.client)
+        kept.rooms._client = cast("redis.asyncio.Redis", counting)
+        own_redis.process.send(signal.SIGSTOP)
+        try:
+            asking = []
+            for number in range(ASKED_AT_ONCE):
+                asking.append(asyncio.create_task(kept.rooms_of(f"s{number}")))
+                # The first is asked for at once, each of the others in another turn of the loop.
+                await asyncio.sleep(0)
+            assert counting.pipelines == 1
+        finally:
+            own_redis.process.send(signal.SIGCONT)
+        answers = await asyncio.gather(*asking)
+        assert answers == [[], ["hall"], *([] for _ in range(2, ASKED_AT_ONCE))]
+        assert counting.pipelines == 2
 
 
 async def test_one_who_waits_no_more_takes_nothing_from_the_others(

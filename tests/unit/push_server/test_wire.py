@@ -393,6 +393,21 @@ async def test_while_the_receiver_is_busy_nothing_more_is_read(pair: Pair) -> No
     await pair.received("wait", "a", *["x" * 60_000] * 20)
 
 
+async def test_what_comes_while_the_receiver_is_busy_does_not_occupy_the_loop(pair: Pair) -> None:
+    free = asyncio.get_running_loop().create_future()
+    pair.receiver.answers["wait"] = free
+    await pair.send(client_frame("wait"))
+    await pair.received("wait")
+    await pair.send(client_frame("a"))
+    # Else the loop would be told of the same bytes in each of its turns.
+    await eventually_async(lambda: not pair.wire._watched, what="the loop to look away")
+    assert not asyncio.get_running_loop().remove_reader(pair.socket.fileno())
+    free.set_result(None)
+    await pair.received("wait", "a")
+    await pair.send(client_frame("b"))
+    await pair.received("wait", "a", "b")
+
+
 async def test_a_coroutine_of_the_receiver_is_run_before_the_next_message(pair: Pair) -> None:
     async def work() -> None:
         await asyncio.sleep(0)
