@@ -15,6 +15,7 @@ from push_server.bodies import UnreadableBody, payload_of
 from push_server.pushes import Busy
 from push_server.services import SHUTTING_DOWN, Refused, Services, tell_refusal
 from queue_run.errors import InfrastructureError, InvalidPush
+from queue_run.fullness import is_full
 from queue_run.ids import id_of_user
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
@@ -270,10 +271,13 @@ class PushHandler(JsonErrors):
             Refused: when the job was not taken.
         """
         try:
-            return await self._services.pushes.push(job, self._facts, dedupe)
+            pushed = await self._services.pushes.push(job, self._facts, dedupe)
         except Busy:
             raise Refused(503, _BUSY) from None
         except InfrastructureError as error:
+            if is_full(error):
+                self._services.pushes.fullness.refused()
+                raise Refused(503, "the job was not taken: Redis is full") from None
             # Its text has addresses that are no client's business.
             self._services.refusals.tell(
                 f"pushes to {job.queue}",
@@ -281,6 +285,8 @@ class PushHandler(JsonErrors):
                 level=logging.WARNING,
             )
             raise Refused(503, "the job was not taken in time") from None
+        self._services.pushes.fullness.taken()
+        return pushed
 
 
 _BUSY = "too many pushes at once"

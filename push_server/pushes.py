@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from queue_run.errors import DispatchUnavailable
+from queue_run.fullness import Fullness
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher
 from queue_run.manifest import QueueFacts
@@ -78,6 +79,8 @@ class Pushes:
         self._line = Places(MAX_PUSHES)
         #: For requests that ask workers who it is.
         self.questions = Places(MAX_QUESTIONS)
+        #: Whether Redis was too full for the last push.
+        self.fullness = Fullness(log, "pushes over HTTP get 503")
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()

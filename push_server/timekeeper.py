@@ -3,7 +3,7 @@
 from typing import Any
 
 from queue_run.clock import Clock
-from queue_run.clock_reports import ClockWatch, Told, notes
+from queue_run.clock_reports import TELL, ClockWatch, Told, notes
 from queue_run.keys import Keys
 
 
@@ -43,10 +43,8 @@ class Timekeeper:
         difference = self._watch.look()
         if difference:
             told = Told(difference, self._clock.now() + self._expiry)
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.hset(self._key, self._name, told.encode())
-                pipeline.pexpire(self._key, round(self._expiry * 1000))
-                await pipeline.execute()
+            lasts = str(round(self._expiry * 1000))
+            await self._client.eval(TELL, 1, self._key, self._name, told.encode(), lasts)
         found = await self._client.hgetall(self._key)
         self.notes, gone = notes(found, self._clock.now())
         if not difference and self._name.encode() in found:

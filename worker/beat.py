@@ -12,7 +12,9 @@ import shelve
 from collections.abc import Callable
 from typing import Any
 
-from celery.beat import PersistentScheduler
+from celery.beat import PersistentScheduler, SchedulingError
+
+from queue_run.fullness import Fullness, is_full
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Scheduler(PersistentScheduler):
     schedule_filename: str
     _store: Any
     _remove_db: Callable[[], None]
+    _fullness = Fullness(log, "jobs whose time has come are not pushed")
 
     def setup_schedule(self) -> None:
         try:
@@ -62,6 +65,17 @@ class Scheduler(PersistentScheduler):
         except Exception as error:
             self._go_on_in_memory(error)
             super().setup_schedule()
+
+    def apply_async(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            found = super().apply_async(*arguments, **options)
+        except SchedulingError as error:
+            if not is_full(error):
+                raise
+            self._fullness.refused()
+            return None
+        self._fullness.taken()
+        return found
 
     def sync(self) -> None:
         # Kept first: a file that failed cannot be read for certain.

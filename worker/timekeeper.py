@@ -7,7 +7,7 @@ import redis
 from redis.exceptions import RedisError
 
 from queue_run.clock import Clock
-from queue_run.clock_reports import ClockWatch, Told
+from queue_run.clock_reports import TELL, ClockWatch, Told
 from queue_run.keys import Keys
 from queue_run.vital import VitalThread, end_process
 
@@ -45,10 +45,8 @@ class Timekeeper:
         if difference:
             self._has_told = True
             told = Told(difference, self._clock.now() + self._expiry)
-            with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.hset(self._key, self._name, told.encode())
-                pipeline.pexpire(self._key, round(self._expiry * 1000))
-                pipeline.execute()
+            lasts = str(round(self._expiry * 1000))
+            self._client.eval(TELL, 1, self._key, self._name, told.encode(), lasts)
         elif self._has_told:
             self._client.hdel(self._key, self._name)
             self._has_told = False

@@ -502,6 +502,23 @@ async def test_when_the_broker_takes_no_job_the_client_may_try_again(
         assert "at 10.1.2.3" in caplog.text
 
 
+async def test_a_full_redis_is_named_and_the_log_says_it_once(
+    site: NewSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with site() as here:
+        here.parts.pusher.failure = DispatchUnavailable(
+            "the broker took no job: OOM command not allowed when used memory > 'maxmemory'."
+        )
+        for _ in range(3):
+            response = await here.push()
+            assert said(response) == (503, "the job was not taken: Redis is full")
+            assert response.headers["Retry-After"] == "1"
+        here.parts.pusher.failure = None
+        assert (await here.push()).code == 202
+    lines = [line.partition(":")[0] for line in caplog.messages if "Redis" in line]
+    assert lines == ["Redis is full", "Redis has room again"]
+
+
 async def test_a_broker_that_never_answers_is_no_reason_to_wait_for_ever(site: NewSite) -> None:
     async with site(publish_timeout=0.05) as here:
         here.parts.pusher.broker_there.clear()

@@ -10,6 +10,9 @@ import pytest
 from celery import Celery
 from celery.beat import Service
 
+from queue_run.celery_app import create_celery
+from queue_run.settings import Settings
+from tests.processes import RedisServer
 from worker.beat import Scheduler
 
 SCHEDULE = {"tick": {"task": "tick", "schedule": 60.0}}
@@ -114,3 +117,24 @@ def test_the_application_s_schedules_win_over_those_in_the_file(
     scheduler = new_scheduler(tmp_path / "beat", other)
     assert set(scheduler.schedule) == {"tock"}
     scheduler.close()
+
+
+def test_a_full_redis_costs_two_lines_however_many_jobs_it_refuses(
+    own_redis: RedisServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_celery(Settings(redis_url=own_redis.url, namespace=namespace, publish_timeout=0.5))
+    app.conf.beat_schedule = SCHEDULE
+    scheduler: Any = Service(app, scheduler_cls=Scheduler).scheduler
+    scheduler.setup_schedule = lambda: None
+    entry = scheduler.Entry(app=app, name="tick", **SCHEDULE["tick"])
+    caplog.set_level(logging.WARNING)
+    with own_redis.client() as client:
+        client.config_set("maxmemory", "1")
+        for _ in range(3):
+            scheduler.apply_entry(entry)
+        client.config_set("maxmemory", "0")
+        scheduler.apply_entry(entry)
+        assert client.llen(f"{namespace}.jobs") == 1
+    lines = [line.partition(":")[0] for line in caplog.messages]
+    assert lines == ["Redis is full", "Redis has room again"]
+    app.close()

@@ -11,6 +11,7 @@ import redis
 from queue_run.clock import Clock
 from queue_run.clock_reports import notes
 from queue_run.keys import Keys
+from tests.processes import RedisServer
 from tests.waiting import eventually
 from worker.timekeeper import Timekeeper
 
@@ -74,6 +75,16 @@ def test_a_wrong_clock_is_told_of_until_it_is_right(world: World) -> None:
     world.redis.ahead = 0
     world.timekeeper.renew()
     assert not world.client.exists(world.keys.clocks)
+
+
+def test_a_full_redis_is_told_of_a_wrong_clock(own_redis: RedisServer, namespace: str) -> None:
+    world = World(own_redis.url, namespace)
+    world.client.config_set("maxmemory", "1")
+    world.redis.ahead = 3600
+    world.timekeeper.renew()
+    [note] = world.notes
+    assert "worker one@here" in note
+    world.client.close()
 
 
 def test_in_the_background_it_goes_on_whatever_redis_does(
