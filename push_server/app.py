@@ -23,6 +23,7 @@ from push_server.admission import Hosts
 from push_server.application import Application
 from push_server.claims import Claiming, Claims
 from push_server.connections import Connections
+from push_server.continuity import Continuity
 from push_server.event_loop import Entrance
 from push_server.forwarder import Forwarder
 from push_server.handlers import (
@@ -51,7 +52,7 @@ from push_server.trimming import Trimming
 from push_server.window import Window
 from queue_run.celery_app import create_celery
 from queue_run.channel.links import async_client, drop_idle
-from queue_run.channel.listener import ANSWER_TIMEOUT, Gap, Listener
+from queue_run.channel.listener import ANSWER_TIMEOUT, Listener
 from queue_run.clock import Clock
 from queue_run.dispatch import Dispatcher
 from queue_run.envelopes import Hello, encode
@@ -124,7 +125,7 @@ class PushServer:
         self._listener = Listener(
             settings.redis_url,
             [self._keys.broadcast, self._stream],
-            on_gap=self._on_gap,
+            on_gap=lambda gap: self._continuity.take_gap(gap),
             clock=clock,
             kept_entries=settings.broadcast_entries,
             # What an entry takes in Redis is more than its bytes.
@@ -213,6 +214,18 @@ class PushServer:
             on_application_changed=self._refresh_application,
             max_rooms=settings.max_rooms,
         )
+        #: Set when a heartbeat is due at once.
+        self._beat_soon = asyncio.Event()
+        self._continuity = Continuity(
+            self._redis,
+            self._keys,
+            self._listener,
+            self._position,
+            hub=self._hub,
+            session_rooms=self._session_rooms,
+            resumption=self._resumption,
+            on_ended=self._beat_soon.set,
+        )
         self._services = Services(
             settings,
             self.id,
@@ -229,8 +242,6 @@ class PushServer:
         self._services.broker_reached = lambda: self._dispatcher.silence < BROKER_SILENCE
         self._services.channel_full = lambda: bool(self._fullness)
         self._services.notes = lambda: self._timekeeper.notes
-        #: The epoch that was in force when offsets were seen to begin anew.
-        self._ended_epoch: str | None = None
         self._lag = LagMonitor()
         self._tasks: list[asyncio.Task[None]] = []
         #: Set when it is to stop: it was told to, or has lost a part.
@@ -436,14 +447,17 @@ class PushServer:
                 else:
                     log.warning("no heartbeat: %s", str(error) or type(error))
                     await drop_idle(self._redis)
-            await asyncio.sleep(self._settings.heartbeat_interval)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.heartbeat_interval):
+                    await self._beat_soon.wait()
+            self._beat_soon.clear()
 
     async def _beat(self) -> None:
         # First what a full Redis takes too.
         kept = await self._redis.expire(self._stream, self._stream_expiry)
         await self._application.refresh()
         await self._look_for_room()
-        await self._check_epoch()
+        await self._continuity.check()
         await self._agree_on_secret()
         if not kept:
             log.warning("Redis has lost this server's stream: it is made anew")
@@ -475,41 +489,6 @@ class PushServer:
             # In development it is known at once that there is no worker: who connects need not
             # wait to learn why. Elsewhere one may come in time.
             self._forwarder.give_up_handshakes()
-
-    async def _check_epoch(self) -> None:
-        """Tell clients when Redis has lost its data, and what they were to get with it."""
-        position = self._position
-        ended = self._ended_epoch
-        reached = position.begun
-        if await epoch.not_before(self._redis, self._keys) < reached:
-            # A copy of Redis that lacks the last entries, or an emptied one, and its clock is
-            # behind: what is sent now would stand before what was read.
-            self._listener.doubt()
-        if ended is not None:
-            await epoch.renew(self._redis, self._keys, ended)
-        found = await epoch.read(self._redis, self._keys)
-        if self._ended_epoch != ended:
-            # Meanwhile offsets have begun anew: the next heartbeat ends that epoch.
-            return
-        self._ended_epoch = None
-        if found != position.epoch:
-            log.error("Redis has lost the channel's data: clients are told of a gap")
-            position.epoch = found
-            self._hub.release()
-            self._session_rooms.renew()
-            self._resumption.tell_gap_to_all()
-
-    def _on_gap(self, gap: Gap) -> None:
-        log.error("messages on %s were lost before this server could read them", gap.stream)
-        if gap.stream != self._keys.broadcast:
-            return
-        self._position.move(self._listener.position(gap.stream))
-        self._hub.release()
-        if gap.went_back:
-            # Until the next heartbeat has made another epoch known, none is valid here.
-            self._ended_epoch = self._ended_epoch or self._position.epoch
-            self._position.epoch = epoch.new_epoch()
-        self._resumption.tell_gap_to_all()
 
     async def _stop(self, server: HTTPServer, *, grace: float) -> None:
         """Accept no more, let outcomes come in, close the connections, then everything else.

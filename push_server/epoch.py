@@ -4,6 +4,7 @@ Another one tells that Redis has lost them, or goes on from an older copy: offse
 nothing in another.
 """
 
+import hashlib
 import secrets
 from typing import cast
 
@@ -44,6 +45,16 @@ def new_epoch() -> str:
     return secrets.token_hex(6)
 
 
+def after(epoch: str, history: str) -> str:
+    """The epoch that follows when another Redis took over, which may lack entries: the same for all
+    who see it.
+
+    Args:
+        history: what that Redis calls its own.
+    """
+    return hashlib.sha256(f"{epoch} {history}".encode()).hexdigest()[:12]
+
+
 async def read(client: redis.asyncio.Redis, keys: Keys) -> str:
     """The epoch; made where there is none.
 
@@ -61,13 +72,13 @@ async def read(client: redis.asyncio.Redis, keys: Keys) -> str:
     return cast("bytes", found).decode()
 
 
-async def renew(client: redis.asyncio.Redis, keys: Keys, ended: str) -> None:
-    """Let another epoch begin, if this one has not ended already.
+async def renew(client: redis.asyncio.Redis, keys: Keys, ended: str, following: str) -> None:
+    """Let another epoch begin, if the one that ended is still in force there.
 
     Raises:
         redis.exceptions.RedisError: when Redis does not answer.
     """
-    await client.eval(RENEW, 1, keys.epoch, ended, new_epoch())
+    await client.eval(RENEW, 1, keys.epoch, ended, following)
 
 
 async def not_before(client: redis.asyncio.Redis, keys: Keys) -> Offset:

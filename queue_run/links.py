@@ -16,6 +16,7 @@ and opened anew, and whoever asked sees a connection error (`Unready`), which ev
 
 import functools
 import logging
+import re
 import socket
 import threading
 from typing import Any
@@ -80,7 +81,19 @@ UNREADY = frozenset(
         *("CLUSTERDOWN", "NOREPLICAS", "MOVED", "ASK"),
     )
 )
+#: Redis 6.2 puts the answer that a command of a script had behind words of its own.
+_IN_SCRIPT = re.compile(rf"Error running script .*: -(?:{'|'.join(sorted(UNREADY))})\b", re.DOTALL)
+#: What redis-py puts before the answer that a command of a pipeline had.
+_IN_PIPELINE = " of pipeline caused error: "
+#: What remains of such answers where redis-py, and then kombu, have made other classes of them.
+_PHRASES = (
+    "max number of clients reached",
+    "You can't write against a read only replica",
+    "Redis is loading the dataset in memory",
+)
 _UNREADY_CLASSES = (AskError, BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError)
+#: What READONLY says, without that word.
+_READ_ONLY = "You can't write against a read only replica"
 
 
 class Unready(RedisConnectionError):
@@ -89,11 +102,12 @@ class Unready(RedisConnectionError):
 
 def is_unready(error: Exception) -> bool:
     """Whether it is the answer of a Redis that will soon do its part again, here or elsewhere."""
-    text = str(error)
+    text = str(error).rpartition(_IN_PIPELINE)[2]
     return (
         isinstance(error, _UNREADY_CLASSES)
         or text.partition(" ")[0] in UNREADY
-        or "max number of clients reached" in text
+        or any(phrase in text for phrase in _PHRASES)
+        or _IN_SCRIPT.search(text) is not None
     )
 
 

@@ -8,7 +8,7 @@ passwords and TLS, and the answers are taken as they come.
 import asyncio
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import hiredis
@@ -24,6 +24,11 @@ from queue_run.links import Unready, is_unready, redis_options, watched
 Command: TypeAlias = Sequence[str | bytes | int]
 #: What is asked next, when this was the answer; None for nothing.
 Answered: TypeAlias = Callable[[Any], bytes | None]
+
+#: Has a node answer a command over a link that was just opened.
+Ask: TypeAlias = Callable[..., Awaitable[Any]]
+#: Gets to know the node to which a new link leads.
+Greet: TypeAlias = Callable[[Ask], Awaitable[None]]
 
 #: Bytes that are read at once, at most.
 READ_SIZE = 64 * 1024
@@ -85,11 +90,15 @@ class AsyncLink:
     would cost more for each answer than the answer's way to a client.
     """
 
-    def __init__(self, url: str, *, connect_timeout: float) -> None:
+    def __init__(self, url: str, *, connect_timeout: float, greet: Greet | None = None) -> None:
         """
         Args:
             connect_timeout: seconds.
+            greet: called with each link that is opened, before anything else is asked over it. What
+                it raises ends that link.
         """
+        self._connect_timeout = connect_timeout
+        self._greet = greet
         self._pool = redis.asyncio.ConnectionPool.from_url(
             url,
             **redis_options(url, timeout=None, connect_timeout=connect_timeout),
@@ -134,10 +143,22 @@ class AsyncLink:
     async def _open(self) -> "_Answers":
         connection: Any = self._pool.make_connection()  # type: ignore[no-untyped-call]
         await connection.connect()
+        if self._greet is not None:
+            try:
+                async with asyncio.timeout(self._connect_timeout):
+                    await self._greet(functools.partial(_ask, connection))
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
         # It has no public way to give its transport away.
         answers = _Answers(connection, connection._writer.transport)
         answers.transport.set_protocol(answers)
         return answers
+
+
+async def _ask(connection: Any, *command: str) -> Any:
+    await connection.send_command(*command)
+    return await connection.read_response(disable_decoding=True)
 
 
 class _Answers(asyncio.BufferedProtocol):

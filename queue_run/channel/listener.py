@@ -1,6 +1,7 @@
 """Reading the channel: several streams in one order each, across lost links."""
 
 import asyncio
+import collections
 import logging
 import random
 import time
@@ -8,11 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from queue_run.channel import nodes
 from queue_run.channel.fences import FIELD_BYTES, is_late
-from queue_run.channel.links import AsyncLink, async_client, drop_idle, packed
+from queue_run.channel.links import Ask, AsyncLink, async_client, drop_idle, packed
 from queue_run.clock import Clock
+from queue_run.links import is_unready
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,9 @@ PROOF_INTERVAL = 5.0
 #: meanwhile share the next read, which halves the cost under load and adds nothing when idle.
 BUSY_COUNT, BUSY_PAUSE = 8, 0.002
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+#: Seconds between two places of a stream that are remembered, and how many are: a replica that was
+#: promoted may lack the last ones.
+FOOTHOLD_INTERVAL, FOOTHOLDS = 0.25, 120
 
 #: Position in a stream, in the order of the stream.
 Offset: TypeAlias = tuple[int, int]
@@ -67,6 +73,9 @@ class Gap(NamedTuple):
     #: Whether offsets begin anew: Redis was emptied and its clock is behind ours, or it is a copy
     #: that had not had everything.
     went_back: bool
+    #: What another primary calls its history that may lack entries of the one before; None where it
+    #: is the same one, or is known to lack nothing.
+    history: str | None = None
 
 
 class Listener:
@@ -105,10 +114,18 @@ class Listener:
         # (`asyncio.wait_for` of a write that has just ended).
         self._client = async_client(url, connect_timeout=ANSWER_TIMEOUT, retries=0)
         #: For reading; the client is for questions.
-        self._link = AsyncLink(url, connect_timeout=ANSWER_TIMEOUT)
+        self._link = AsyncLink(url, connect_timeout=ANSWER_TIMEOUT, greet=self._recognise)
+        self._succession = nodes.Succession()
+        #: When a node that was read from last answered.
+        self._heard_at = time.monotonic()
         self._streams = {stream.encode(): stream for stream in streams}
         #: Of each stream the last entry given out, or passed over, as Redis writes it.
         self._places: dict[str, bytes] = {}
+        #: Of each stream some of the entries given out, the newest last.
+        self._footholds: dict[str, collections.deque[Offset]] = {
+            stream: collections.deque(maxlen=FOOTHOLDS) for stream in streams
+        }
+        self._next_foothold = 0.0
         self._probe = f"{streams[0]}:probe" if streams else "probe"
         #: When the node that is read from last took a write.
         self._proved_at = -PROOF_INTERVAL
@@ -130,8 +147,10 @@ class Listener:
             redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
         """
         async with asyncio.timeout(ANSWER_TIMEOUT):
+            await self._prove_node()
             for stream in self._streams.values():
                 self._go_to(stream, await self._end_of(stream))
+                self._footholds[stream].append(self.position(stream))
         self.connected = True
 
     def position(self, stream: str) -> Offset:
@@ -200,10 +219,13 @@ class Listener:
                 )
                 await self._prove()
             except (RedisError, OSError) as error:
+                await drop_idle(self._client)
                 if self.connected:
                     log.warning("lost the channel, trying again: %s", str(error) or type(error))
-                self.connected = False
-                await drop_idle(self._client)
+                    # At once: a node that has just become a replica says so before the address
+                    # stands for another one, and how far it went.
+                    self.connected = False
+                    continue
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
@@ -222,6 +244,26 @@ class Listener:
         await self._link.prove(self._probe, patience=ANSWER_TIMEOUT)
         self._proved_at = now
 
+    async def _recognise(self, ask: Ask) -> None:
+        """Find out whether a new link leads to another node, which may not have had everything."""
+        # Questions are to go where it leads.
+        await drop_idle(self._client)
+        try:
+            info = [await ask("INFO", section) for section in ("server", "replication")]
+        except ResponseError as error:
+            if is_unready(error):
+                raise
+            # A user that may not ask, or none of these answers.
+            log.debug("Redis does not tell which node it is: %s", error)
+            return
+        node = nodes.parse(b"\r\n".join(info))
+        log.debug("a link leads to %s", node)
+        now = time.monotonic()
+        if node is not None:
+            self._succession.meet(node, away=now - self._heard_at)
+            if node.is_primary:
+                self._heard_at = now
+
     def _question(self) -> bytes:
         return packed(
             *("XREAD", "COUNT", READ_COUNT, "BLOCK", BLOCK_MS, "STREAMS"),
@@ -233,6 +275,10 @@ class Listener:
         """Give out what was read, and read on at once where nothing speaks against it."""
         # Redis answers after a moment, with nothing if need be.
         self._note_stall()
+        self._heard_at = self._stepped_at
+        if self._succession.doubtful:
+            # The link was opened for this question: first it is told what may be missing.
+            return None
         read = self._read(answer)
         if read.size >= self._kept_bytes or read.count >= self._kept_entries:
             # A stream that was cut still holds so much: its first entries may be gone.
@@ -250,6 +296,10 @@ class Listener:
         # Without news it is not known when Redis gave this answer.
         self._complete_at = read.newest
         self._busy = len(read.batch) >= BUSY_COUNT
+        if self._stepped_at >= self._next_foothold and read.ends:
+            self._next_foothold = self._stepped_at + FOOTHOLD_INTERVAL
+            for stream in read.ends:
+                self._footholds[stream].append(self.position(stream))
         self._taking = self._take(read.batch) if read.batch else None
 
     async def _prove(self) -> None:
@@ -311,43 +361,67 @@ class Listener:
     def _may_have_missed(self) -> bool:
         """Whether the streams may have been cut before we read them: that is not told."""
         self._note_stall()
-        return not self.connected or self._stalled or not self._is_fresh()
+        doubtful = self._stalled or self._succession.doubtful is not None
+        return not self.connected or doubtful or not self._is_fresh()
 
     def _is_fresh(self) -> bool:
         return self._clock is None or self._clock.now() * 1000 - self._complete_at < FRESH_MS
 
     async def _look_for_gaps(self) -> None:
-        """Find out whether each stream still holds where we stopped."""
+        """Find out whether each stream still holds where we stopped, and what came after it."""
         self._stalled = False
         if self._clock is not None:
             self._complete_at = self._clock.now() * 1000
-        for stream in self._places:
-            position = self.position(stream)
-            if position != (0, 0) and not await self._holds(stream, position):
-                await self._go_on_behind_gap(stream, position)
+        found = [each for stream in self._places if (each := await self._gap_of(stream))]
+        # From here on nothing fails: nobody is told twice.
+        self._succession.doubtful = None
+        for gap, place in found:
+            position = self.position(gap.stream)
+            self._go_to(gap.stream, place)
+            self._tell_gap(gap, position)
         if not self.connected:
             log.info("the channel is back")
         self.connected = True
+
+    async def _gap_of(self, stream: str) -> tuple[Gap, Offset] | None:
+        """What is missing of a stream behind our position, and where to go on."""
+        position = self.position(stream)
+        history = self._succession.doubtful
+        if position == (0, 0) or await self._holds(stream, position):
+            return None if history is None else (Gap(stream, False, history), position)
+        went_back = await self._end_of(stream) < position
+        first = cast("_Page", await self._client.xrange(stream, count=1))
+        if went_back or history is not None:
+            place = await self._last_held(stream) if first else None
+            if place is None:
+                # From our position we would wait for ever.
+                place = (0, 0) if went_back else position
+            return Gap(stream, went_back, history), place
+        if first:
+            # What comes before the first entry that there is will not come.
+            position = max(position, _before(parse_offset(first[0][0])))
+        return Gap(stream, False), position
+
+    async def _last_held(self, stream: str) -> Offset | None:
+        """The newest place of ours that a stream holds, which is another copy of what we read."""
+        position = self.position(stream)
+        for place in reversed(self._footholds[stream]):
+            if place not in ((0, 0), position) and await self._holds(stream, place):
+                return place
+        return None
 
     async def _holds(self, stream: str, offset: Offset) -> bool:
         at = format_offset(offset)
         return bool(await self._client.xrange(stream, at, at))
 
-    async def _go_on_behind_gap(self, stream: str, position: Offset) -> None:
-        end = await self._end_of(stream)
-        went_back = end < position
-        first = cast("_Page", await self._client.xrange(stream, count=1))
-        if went_back:
-            # From our position we would wait for ever.
-            self._go_to(stream, (0, 0))
-        elif first:
-            # What comes before the first entry that there is will not come.
-            self._go_to(stream, max(position, _before(parse_offset(first[0][0]))))
-        self._tell_gap(Gap(stream, went_back), position)
-
     def _tell_gap(self, gap: Gap, position: Offset) -> None:
         at = format_offset(position)
-        log.warning("the channel no longer holds what came after %s of %s", at, gap.stream)
+        if gap.history is not None:
+            log.warning(
+                "another Redis is there, which may lack what came after %s of %s", at, gap.stream
+            )
+        else:
+            log.warning("the channel no longer holds what came after %s of %s", at, gap.stream)
         self._on_gap(gap)
 
     async def _end_of(self, stream: str) -> Offset:

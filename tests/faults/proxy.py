@@ -84,6 +84,10 @@ class Proxy:
             link.half_open = True
         return len(chosen)
 
+    def lead_to(self, port: int) -> None:
+        """Let new links end at another server; those that there are stay as they are."""
+        self._target = port
+
     def freeze(self) -> None:
         """Forward nothing, and keep what comes until `resume`."""
         self._flowing.clear()
@@ -111,6 +115,9 @@ class Proxy:
         self._tasks.add(task)
         try:
             await asyncio.gather(self._pump(link, reader, forth), self._pump(link, back, writer))
+        except asyncio.CancelledError:
+            # At the end. asyncio's server takes a task of its own that was cancelled for a fault.
+            pass
         finally:
             self.links.discard(link)
             self._tasks.discard(task)

@@ -99,7 +99,7 @@ LAYERS: dict[str, list[list[str]]] = {
         ["resume"],
         ["forwarder", "wire"],
         ["hub", "presence", "liveness"],
-        ["services"],
+        ["services", "continuity"],
         ["reception"],
         ["handlers", "push_handler"],
         ["app"],

@@ -5,7 +5,6 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -14,9 +13,8 @@ from tornado.httpclient import AsyncHTTPClient
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from push_server import app, epoch
+from push_server import app
 from push_server.app import CannotStart, PartLost, PushServer
-from queue_run.channel.listener import Gap
 from queue_run.envelopes import Hello, ToConnection, decode, encode
 from queue_run.ids import ConnectionId
 from queue_run.keys import Keys
@@ -280,31 +278,7 @@ def _impatient(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, ping_interval=0.05, ping_timeout=0.05)
 
 
-async def test_after_a_gap_outcomes_that_waited_are_released(
-    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    released: list[bool] = []
-    async with running(settings) as server:
-        monkeypatch.setattr(server._hub, "release", lambda: released.append(True))
-        server._on_gap(Gap(Keys(settings.namespace).broadcast, went_back=False))
-    assert released == [True]
-    assert "were lost before this server could read them" in caplog.text
-
-
 ENVELOPED = {"subprotocols": [Subprotocol("queue-run.v1")]}
-
-
-async def test_when_redis_has_lost_the_epoch_every_client_is_told(settings: Settings) -> None:
-    offer(settings)
-    keys = Keys(settings.namespace)
-    async with running(settings) as server, connected(address(server), **ENVELOPED) as client:
-        before = await client.receive()
-        await client.send({"type": "start"})
-        with redis.Redis.from_url(settings.redis_url) as admin:
-            await asyncio.to_thread(admin.delete, keys.epoch)
-            gap = await client.receive()
-            assert gap["type"] == "gap"
-            assert gap["epoch"] == admin.get(keys.epoch).decode() != before["epoch"]
 
 
 async def test_rooms_are_written_anew_when_redis_has_lost_them(settings: Settings) -> None:
@@ -320,43 +294,6 @@ async def test_rooms_are_written_anew_when_redis_has_lost_them(settings: Setting
                 lambda: admin.hkeys(keys.session_rooms(session)) == [b"hall"],
                 what="the rooms in Redis",
             )
-
-
-async def test_when_offsets_begin_anew_another_epoch_begins(settings: Settings) -> None:
-    keys = Keys(settings.namespace)
-    async with running(settings) as server:
-        before = server._position.epoch
-        server._on_gap(Gap(keys.broadcast, went_back=True))
-        assert server._position.epoch != before
-        with redis.Redis.from_url(settings.redis_url) as admin:
-            await eventually_async(
-                lambda: admin.get(keys.epoch) == server._position.epoch.encode(),
-                what="the epoch that all share",
-            )
-        assert server._position.epoch != before
-
-
-async def test_an_epoch_that_ends_while_it_is_read_is_not_in_force_again(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calm = msgspec.structs.replace(settings, heartbeat_interval=600)
-    keys = Keys(settings.namespace)
-    async with running(calm) as server:
-        ended = server._position.epoch
-        read = epoch.read
-
-        async def read_and_lose(*arguments: Any) -> str:
-            found = await read(*arguments)
-            server._on_gap(Gap(keys.broadcast, went_back=True))
-            return found
-
-        monkeypatch.setattr(epoch, "read", read_and_lose)
-        await server._check_epoch()
-        assert server._position.epoch != ended
-        monkeypatch.setattr(epoch, "read", read)
-        await server._check_epoch()
-        assert server._position.epoch != ended
-        assert server._position.epoch == await read(server._redis, keys)
 
 
 async def test_a_push_server_that_starts_has_what_was_sent_before(settings: Settings) -> None:

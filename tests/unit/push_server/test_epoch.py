@@ -61,19 +61,26 @@ async def test_it_is_found_in_a_redis_that_takes_no_writes(namespace: str) -> No
 
 async def test_one_that_has_ended_is_replaced_once(client: redis.asyncio.Redis, keys: Keys) -> None:
     ended = await epoch.read(client, keys)
-    await epoch.renew(client, keys, ended)
+    await epoch.renew(client, keys, ended, "following")
     begun = await epoch.read(client, keys)
-    assert begun != ended
+    assert begun == "following"
     # Another push server has seen the same end.
-    await epoch.renew(client, keys, ended)
+    await epoch.renew(client, keys, ended, "another")
     assert await epoch.read(client, keys) == begun
 
 
 async def test_the_end_of_one_that_is_gone_makes_none(
     client: redis.asyncio.Redis, keys: Keys
 ) -> None:
-    await epoch.renew(client, keys, "ended")
+    await epoch.renew(client, keys, "ended", "following")
     assert not await client.exists(keys.epoch)
+
+
+def test_what_follows_on_another_redis_is_the_same_for_all_who_see_it() -> None:
+    following = epoch.after("epoch", "history")
+    assert following == epoch.after("epoch", "history") != "epoch"
+    assert len(following) == len(epoch.new_epoch())
+    assert len({following, epoch.after("epoch", "other"), epoch.after("other", "history")}) == 3
 
 
 def test_epochs_are_never_the_same() -> None:

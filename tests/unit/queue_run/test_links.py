@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from kombu.exceptions import OperationalError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 
 from queue_run.channel.links import BlockingLink
@@ -162,6 +163,48 @@ def test_a_link_that_was_lost_and_is_opened_by_its_pool_can_be_used(
         (ResponseError("UNBLOCKED client unblocked via CLIENT UNBLOCK"), True),
         (ResponseError("NOREPLICAS Not enough good replicas to write."), True),
         (ResponseError("ERR max number of clients reached"), True),
+        (
+            # As Redis 6.2 words it.
+            ResponseError(
+                "Error running script (call to f_0f1e): @user_script:4: @user_script: 4: "
+                "-READONLY You can't write against a read only replica."
+            ),
+            True,
+        ),
+        (
+            ResponseError(
+                "ERR Error running script (call to f_0f1e): @user_script:4: @user_script: 4: "
+                "-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to"
+            ),
+            True,
+        ),
+        (
+            ResponseError(
+                "Command # 1 (SET a b) of pipeline caused error: READONLY You can't write against "
+                "a read only replica."
+            ),
+            True,
+        ),
+        (
+            ResponseError("Command # 2 (EVAL x) of pipeline caused error: MISCONF Errors writing"),
+            True,
+        ),
+        # As kombu passes it on.
+        (OperationalError("You can't write against a read only replica."), True),
+        (
+            ResponseError(
+                "Command # 1 (SET a 'of pipeline caused error: READONLY') of pipeline caused "
+                "error: WRONGTYPE Operation against a key"
+            ),
+            False,
+        ),
+        (
+            ResponseError(
+                "Error running script (call to f_0f1e): @user_script:4: @user_script: 4: "
+                "Script attempted to access a non local key: READONLY"
+            ),
+            False,
+        ),
         (ResponseError("BUSYGROUP Consumer Group name already exists"), False),
         (ResponseError("WRONGTYPE Operation against a key"), False),
         (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), False),

@@ -14,6 +14,7 @@ from queue_run.channel.listener import (
     ANSWER_TIMEOUT,
     BLOCK_MS,
     BUSY_COUNT,
+    PROOF_INTERVAL,
     STALLED_MS,
     Entry,
     Gap,
@@ -410,7 +411,8 @@ async def test_it_leaves_a_node_that_takes_no_writes(caplog: pytest.LogCaptureFi
     reader = listener(scripted, "s")
     await reader.open()
     scripted.refusals.append(redis.exceptions.ReadOnlyError("You can't write"))
+    reader._proved_at -= 2 * PROOF_INTERVAL
     [[found]] = await first_of(reader)
     assert found.data == b"a"
-    assert scripted.proofs == ["s:probe", "s:probe"]
+    assert scripted.proofs == ["s:probe", "s:probe", "s:probe"]
     assert "You can't write" in caplog.text
