@@ -3,13 +3,17 @@
 A broker gives a channel nothing more once it holds as many unacknowledged messages as its prefetch
 allows: kombu so for Redis, and RabbitMQ itself, also from queues without acknowledgements. A worker
 of jobs and requests would answer no request while jobs fill all its places. So queues without
-acknowledgements are read through a channel of their own.
+acknowledgements are read through a channel of their own; from RabbitMQ by a consumer of their own,
+too (`queue_run.confirmed`).
 """
 
 from typing import Any
 
 import kombu
 from kombu import Queue
+
+from queue_run import amqp_transport
+from queue_run.confirmed import ConfirmedConsumer
 
 
 class ApartConsumer(kombu.Consumer):
@@ -57,8 +61,9 @@ class ApartConsumer(kombu.Consumer):
             channel: Any = self.connection.channel()
             # For Redis, which knows no acknowledgements of its own (`queue_run.redis_transport`).
             channel.beside = self.channel
-            self.apart = kombu.Consumer(
-                channel, auto_declare=False, on_decode_error=self.on_decode_error
-            )
+            kind = kombu.Consumer
+            if isinstance(channel, amqp_transport.Channel):
+                kind = ConfirmedConsumer
+            self.apart = kind(channel, auto_declare=False, on_decode_error=self.on_decode_error)
             self.apart.accept = self.accept
         return self.apart

@@ -22,6 +22,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import RedisError
 
 from queue_run import runtime, unreadable
+from queue_run.confirmed import ConfirmedConsumer
 from queue_run.keys import JOB_TASK_PREFIX, Keys
 from queue_run.links import LONGEST_ANSWER
 from queue_run.redis_taking import TakingChannel
@@ -103,6 +104,8 @@ class Consumer(CeleryConsumer):
         apart = self.task_consumer.apart
         if apart is not None and isinstance(apart.channel, Channel):
             apart.channel.has_room = self._has_room
+        elif isinstance(apart, ConfirmedConsumer) and self.pool.uses_semaphore:
+            apart.when_free = self._when_free
         super().on_ready()
 
     def register_with_event_loop(self, hub: Any) -> None:
@@ -134,6 +137,15 @@ class Consumer(CeleryConsumer):
         """Whether a request would find a process that is free: else it is left to other workers.
         In the worker's own process there is room for requests beside all jobs."""
         return not self.pool.uses_semaphore or self.controller.semaphore.value > 0
+
+    def _when_free(self, take: Callable[[], None]) -> None:
+        """Take requests when a process is free: until then other workers get what follows."""
+
+        def is_free() -> None:
+            self.controller.semaphore.release()
+            take()
+
+        self.controller.semaphore.acquire(is_free)
 
     def _most_drains(self) -> int | None:
         """How many processes of a pool that answers requests may be taken by drains."""

@@ -150,7 +150,8 @@ async def running(stack: Stack, *pool: str) -> AsyncIterator[None]:
 
 
 async def break_and_measure(stack: Stack, proxy: Proxy) -> dict[str, float]:
-    """Let all links fall silent; after how many seconds requests and jobs are back."""
+    """Let all links fall silent; after how many seconds requests and jobs are back, and how many
+    requests ended with an error."""
     loop = asyncio.get_running_loop()
     async with (
         asking(stack.ws("/?user=ann"), "n") as requests,
@@ -174,7 +175,7 @@ async def break_and_measure(stack: Stack, proxy: Proxy) -> dict[str, float]:
     for asker in (requests, jobs):
         for kind, seen in asker.came.items():
             assert set(seen.values()) == {1}, (kind, seen)
-    return {"requests": took[0], "jobs": took[1]}
+    return {"requests": took[0], "jobs": took[1], "errors": requests.errors + jobs.errors}
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -210,6 +211,8 @@ async def test_requests_and_jobs_are_back_when_all_links_to_rabbitmq_have_fallen
             took = await break_and_measure(stack, proxy)
     print(took)  # noqa: T201
     assert max(took["requests"], took["jobs"]) <= BACK_WITHIN
+    # What RabbitMQ sent over the dead link was run when it came back.
+    assert took["errors"] == 0
 
 
 #: Seconds of a handler that lets no other one run.

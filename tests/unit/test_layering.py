@@ -58,7 +58,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "clock_reports",
         ],
         ["unreadable", "putting_back"],
-        ["redis_taking", "amqp_transport", "apart", "client", "client.*"],
+        ["redis_taking", "amqp_transport", "confirmed", "apart", "client", "client.*"],
         ["redis_transport"],
         ["channel", "channel.*", "celery_app", "dispatch", "known_queues", "middleware"],
         ["jobs", "jobs.*"],

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from amqp import ConnectionForced
+from amqp import ConnectionForced, spec
 
 from queue_run.amqp_transport import (
     HEARTBEAT,
+    Channel,
     Connection,
     Pulse,
     SSLTransport,
@@ -137,6 +138,25 @@ def test_what_has_come_and_was_not_read_yet_is_a_sign_of_life(
     made._heard_at -= 2 * HEARTBEAT + 1
     made.heartbeat_tick()
     assert made._heard_at > time.monotonic() - HEARTBEAT
+
+
+def test_an_acknowledgement_is_followed_by_a_question_whose_answer_is_told(
+    link: tuple[Connection, socket.socket],
+) -> None:
+    made, theirs = link
+    channel = Channel(made, 7, auto_decode=False)
+    read: list[bool] = []
+    channel.acknowledge(258, lambda: read.append(True))
+    ack = b"\x01\x00\x07" + b"\x00\x00\x00\x0d" + b"\x00\x3c\x00\x50"
+    qos = b"\x01\x00\x07" + b"\x00\x00\x00\x0b" + b"\x00\x3c\x00\x0a"
+    expected = (
+        *(ack, b"\x00\x00\x00\x00\x00\x00\x01\x02\x01", b"\xce"),
+        *(qos, b"\x00\x00\x00\x00\x00\x01\x00", b"\xce"),
+    )
+    assert theirs.recv(100) == b"".join(expected)
+    for _ in range(2):
+        channel.dispatch_method(spec.Basic.QosOk, b"", None)
+    assert read == [True]
 
 
 def test_tls_has_the_same_limits() -> None:
