@@ -4,6 +4,7 @@ Pure. Browsers send an origin in lower case, without the scheme's own port and w
 names in Punycode; people write it in other ways into settings.
 """
 
+import functools
 import ipaddress
 import re
 import unicodedata
@@ -60,6 +61,8 @@ class InvalidOrigin(ValueError):
     """A text that is no origin; the text says why."""
 
 
+# A browser sends its page's with each handshake, and there are few pages.
+@functools.lru_cache(maxsize=256)
 def parse(text: str) -> Origin:
     """The origin that a text names; a slash at its end makes no difference.
 
