@@ -18,6 +18,8 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.waiting import DEADLINE
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -36,8 +38,6 @@ FLAGS = (
     "--disable-renderer-backgrounding",
     "--remote-debugging-port=0",
 )
-#: Seconds after which something that must happen has not happened.
-DEADLINE = 30.0
 POLL = 0.03
 
 
@@ -249,7 +249,9 @@ async def browser(binary: str) -> AsyncIterator[Browser]:
         try:
             address = await _debugging_address(Path(profile), process)
             # Screenshots come as one message of any size; a proxy has no business here.
-            async with connect(address, max_size=None, proxy=None) as socket:
+            async with connect(
+                address, max_size=None, proxy=None, open_timeout=DEADLINE, ping_interval=None
+            ) as socket:
                 running = Browser(socket)
                 try:
                     yield running

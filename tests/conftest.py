@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT, RedisServer, Stack
+from tests.processes import ROOT, RedisServer, Stack, free_port
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +91,8 @@ def demo_stack(redis_server: RedisServer) -> Iterator[Stack]:
     stack = Stack(
         redis_server.url, ROOT, new_namespace(), QUEUE_RUN_PUBLIC_DIR=str(ROOT / "public")
     )
-    stack.push_server()
+    # On a port that stays its own: a test starts it again there.
+    stack.push_server(PORT=str(free_port()))
     stack.worker("-P", "solo", queues="sockets")
     stack.worker("-P", "threads", "-c", "10", queues="jobs")
     stack.wait_until_ready()

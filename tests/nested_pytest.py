@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from tests.processes import ROOT
+from tests.waiting import DEADLINE
 
 PLUGIN = "queue_run.testing.plugin"
 
@@ -27,6 +28,6 @@ def run_pytest(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * DEADLINE,
         check=False,
     )

@@ -19,11 +19,35 @@ from tests.waiting import DEADLINE, eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 
+#: Seconds between two signs of life of a stack's processes. Who gives none for three of these
+#: counts as dead: no stall of the machine may last so long.
+HEARTBEAT = "3"
+
+#: What a stack waits for longer than in production, for the same reason: no test fails because
+#: somebody gave up. A test of what is told then sets its own limit.
+PATIENT = {
+    "QUEUE_RUN_HEARTBEAT_INTERVAL": HEARTBEAT,
+    "QUEUE_RUN_AUTHENTICATE_TIMEOUT": f"{DEADLINE:g}",
+    "QUEUE_RUN_DEADLINE_GRACE": f"{DEADLINE:g}",
+    "QUEUE_RUN_PUBLISH_TIMEOUT": "20",
+}
+
+
+#: Holds the ports that were given out, for as long as this process lives.
+_held_ports: list[socket.socket] = []
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback on which nothing listens, for one server that this process starts.
+
+    Nobody else is given it meanwhile, neither another process of tests nor a link that the kernel
+    makes: a socket keeps it that does not listen. Servers set SO_REUSEADDR, and may listen there.
+    """
+    holder = socket.socket()
+    holder.bind(("127.0.0.1", 0))
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _held_ports.append(holder)
+    return int(holder.getsockname()[1])
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -161,7 +185,7 @@ class Stack:
             "REDIS_URL": redis_url,
             "QUEUE_RUN_APP_DIR": str(app),
             "QUEUE_RUN_NAMESPACE": namespace,
-            "QUEUE_RUN_HEARTBEAT_INTERVAL": "0.5",
+            **PATIENT,
             **variables,
         }
         self.push_servers: list[PushServerProcess] = []

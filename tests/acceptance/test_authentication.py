@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tests.acceptance.record import Record
@@ -248,11 +248,18 @@ async def test_a_user_without_an_id_is_refused_and_told_to_on_error(
 async def test_a_connection_is_closed_with_4401_when_its_token_expires(
     document_stack: Stack,
 ) -> None:
-    expires = time.time() + 3
-    async with connected(document_stack.ws(f"/facts?way=expires&at={expires}")) as client:
-        assert await user_of(client) == {"id": "guest"}
-        assert await client.closed() == (4401, "the token has expired")
-        assert time.time() >= expires - 0.1
+    for seconds in (2, 8, 32):
+        expires = time.time() + seconds
+        url = document_stack.ws(f"/facts?way=expires&at={expires}")
+        # On a busy machine its time may be over before it is let in, or answered: then another one
+        # has more.
+        with contextlib.suppress(InvalidStatus, ConnectionClosed):
+            async with connected(url) as client:
+                assert await user_of(client) == {"id": "guest"}
+                assert await client.closed() == (4401, "the token has expired")
+                assert time.time() >= expires - 0.1
+                return
+    raise AssertionError("nobody was let in")
 
 
 async def test_a_connection_whose_token_expires_later_stays(document_stack: Stack) -> None:

@@ -269,14 +269,15 @@ def test_a_worker_that_stops_after_a_cut_leaves_nothing_behind(
 def test_the_jobs_of_a_killed_worker_are_run_by_another_after_the_visibility_timeout(
     workshop: Workshop, pool: tuple[str, int]
 ) -> None:
-    workshop.visibility_timeout = 2.0
+    workshop.visibility_timeout = 5.0
     workshop.push(1)
     killed = workshop.start_worker(*pool)
     workshop.wait_until_running(1)
     killed.kill()
     workshop.workers.clear()
-    workshop.start_worker(*pool)
+    # Before the other one has it: it is to end well within the visibility timeout.
     workshop.let_all_end()
+    workshop.start_worker(*pool)
     workshop.wait_until_ended(1)
     workshop.wait_until_settled()
     assert workshop.noted("starts") == Counter({1: 2})

@@ -1,20 +1,21 @@
 """Clocks that are wrong: nothing that travels goes by them, and everybody is told of them."""
 
 import asyncio
+import contextlib
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from queue_run import queues
 from tests.acceptance.job_record import pushing_to
 from tests.clients import connected
 from tests.conftest import NewStack, WriteApp
 from tests.processes import RedisServer, Stack
-from tests.waiting import eventually, eventually_async
+from tests.waiting import DEADLINE, eventually, eventually_async
 from tests.wrong_clock import clock_as_in, clock_off_by
 
 RECORD = """
@@ -69,7 +70,7 @@ AGAIN = """
 from queue_run import Config, socket
 from record import note
 
-config = Config(retries=2, backoff=0.2, timeout=2)
+config = Config(retries=2, backoff=0.2, timeout=4)
 
 
 def handler(job, attempt, queued_at):
@@ -83,26 +84,28 @@ ORDERED = """
 from queue_run import Config
 from record import note
 
-config = Config(fifo=True, timeout=2)
+config = Config(fifo=True, timeout=4)
 
 
 def handler(job, group_id):
     note(ordered=job, group=group_id)
 """
 
+#: Its first attempt ends when the test lets it.
 LONG = """
+import os
 import time
 
 from queue_run import Config
-from record import note
+from record import NOTES, client, note
 
-config = Config(timeout=2.5)
+config = Config(timeout=float(os.environ["TEST_LONG"]))
 
 
 def handler(job, attempt):
     note(begun=job, attempt=attempt)
-    if attempt == 1:
-        time.sleep(2)
+    while attempt == 1 and not client.exists(NOTES + ":may-end"):
+        time.sleep(0.02)
     note(ended=job, attempt=attempt)
 """
 
@@ -119,14 +122,16 @@ APP = {
 class World:
     """A stack of the application above, and what it has noted."""
 
-    def __init__(self, redis: RedisServer, new_stack: NewStack, app: Path) -> None:
+    def __init__(
+        self, redis: RedisServer, new_stack: NewStack, app: Path, visibility: float
+    ) -> None:
         self.client: Any = redis.client()
         self.stack: Stack = new_stack(
             redis,
             app,
             QUEUE_RUN_OFFLINE_DELAY="0.5",
-            QUEUE_RUN_VISIBILITY_TIMEOUT="4",
-            QUEUE_RUN_DEADLINE_GRACE="5",
+            QUEUE_RUN_VISIBILITY_TIMEOUT=str(visibility),
+            TEST_LONG=str(visibility - 1),
         )
         self._path = f"{app}"
 
@@ -150,6 +155,10 @@ class World:
             if all(name in entry and value in (None, entry[name]) for name, value in facts.items())
         ]
 
+    def let_end(self) -> None:
+        """Let the first attempt of a long job end."""
+        self.client.set(f"{self.stack.namespace}:notes:may-end", 1)
+
     @property
     def notes(self) -> list[str]:
         """Of `/readyz`."""
@@ -165,7 +174,13 @@ class World:
 
 @pytest.fixture
 def world(redis_server: RedisServer, new_stack: NewStack, write_app: WriteApp) -> World:
-    return World(redis_server, new_stack, write_app(APP))
+    return World(redis_server, new_stack, write_app(APP), visibility=2 * DEADLINE)
+
+
+@pytest.fixture
+def forgetful(redis_server: RedisServer, new_stack: NewStack, write_app: WriteApp) -> World:
+    """One in which jobs of killed workers come back soon."""
+    return World(redis_server, new_stack, write_app(APP), visibility=5.0)
 
 
 SOLO, THREADS, PREFORK = ("-P", "solo"), ("-P", "threads", "-c", "4"), ("-P", "prefork", "-c", "2")
@@ -230,24 +245,30 @@ async def test_a_token_ends_its_connection_when_its_time_is_over(world: World) -
     await asyncio.to_thread(world.stack.wait_until_ready)
     async with connected(world.stack.ws("/?user=ann&lasts=600")) as client:
         assert {"echo": "tea"} in [await client.ask("tea"), await client.receive()]
-    async with connected(world.stack.ws("/?user=bob&lasts=2")) as client:
-        assert await client.closed() == (4401, "the token has expired")
+    assert await closed_with_its_token(world.stack) == (4401, "the token has expired")
+
+
+async def closed_with_its_token(stack: Stack) -> tuple[int, str]:
+    for seconds in (2, 8, 32):
+        # On a busy machine its time may be over before anybody is let in: then another has more.
+        with contextlib.suppress(InvalidStatus):
+            async with connected(stack.ws(f"/?user=bob&lasts={seconds}")) as client:
+                return await client.closed()
+    raise AssertionError("nobody was let in")
 
 
 @pytest.mark.parametrize("off", [3600.0, -3600.0])
-def test_the_job_of_a_killed_worker_comes_back_in_time(world: World, off: float) -> None:
+def test_the_job_of_a_killed_worker_comes_back_in_time(forgetful: World, off: float) -> None:
+    world = forgetful
     world.worker(*SOLO, clock=clock_off_by(off))
     world.stack.wait_until_ready()
     with pushing_to(world.stack):
         queues.get("long").push("report")
     eventually(lambda: world.noted(begun="report"), what="the job to begin")
     world.stack.workers[0].kill()
-    killed = time.monotonic()
     world.worker(*SOLO)
-    eventually(lambda: world.noted(ended="report"), what="the job again")
-    # After the visibility timeout of four seconds, and not after an hour.
-    assert time.monotonic() - killed < 30
-    assert world.noted(ended="report", attempt=2)
+    # After the visibility timeout of five seconds, and not after an hour.
+    eventually(lambda: world.noted(ended="report", attempt=2), what="the job again")
 
 
 def test_a_worker_whose_clock_is_ahead_takes_no_job_from_another(world: World) -> None:
@@ -260,6 +281,9 @@ def test_a_worker_whose_clock_is_ahead_takes_no_job_from_another(world: World) -
     [(tag, taken_at)] = world.client.zrange(index, 0, -1, withscores=True)
     assert taken_at == pytest.approx(world.redis_time(), abs=30)
     world.worker(*SOLO, clock=clock_off_by(3600))
+    # It has looked by then for what others have held for too long.
+    world.stack.workers[1].wait_for_output("ready.")
+    world.let_end()
     eventually(lambda: world.noted(ended="report"), what="the job's end")
     assert [entry["attempt"] for entry in world.noted(ended="report")] == [1]
     eventually(lambda: not world.client.zcard(index), what="the acknowledgement")

@@ -93,7 +93,7 @@ async def test_and_so_it_is_in_the_envelope_protocol(site: Stack) -> None:
 
 
 async def test_and_so_it_is_for_the_python_client(site: Stack) -> None:
-    async with connect(site.ws("/")) as client, asyncio.timeout(DEADLINE):
+    async with connect(site.ws("/"), connect_timeout=DEADLINE) as client, asyncio.timeout(DEADLINE):
         assert await client.request(HALF) == ["dict", HALF]
 
 
@@ -112,7 +112,12 @@ async def test_and_so_it_is_for_what_is_pushed_by_http(site: Stack, path: str, b
         headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
         dedupe = f"{'&' if '?' in path else '?'}dedupe={len(body)}" if "group" in path else ""
         response = await AsyncHTTPClient().fetch(
-            f"{site.url}/_/queues/{path}{dedupe}", method="POST", headers=headers, body=body
+            f"{site.url}/_/queues/{path}{dedupe}",
+            method="POST",
+            headers=headers,
+            body=body,
+            connect_timeout=DEADLINE,
+            request_timeout=DEADLINE,
         )
         assert response.code == 202
         assert json.loads(await client.receive_raw()) == ["dict", HALF]

@@ -20,7 +20,7 @@ from queue_run.cli.development.embedded_redis import choose_source
 from queue_run.settings import Settings
 from tests.conftest import WriteApp, write_files
 from tests.parts import require
-from tests.processes import Process, RedisServer, environment
+from tests.processes import PATIENT, Process, RedisServer, environment
 from tests.unit.cli.running import descendants, processes
 from tests.waiting import DEADLINE, POLL, eventually, eventually_async
 
@@ -33,6 +33,8 @@ config = Config(schedule="every second")
 def handler(job):
     print("{} runs", flush=True)
 """
+#: Seconds that a file takes to load: longer than a busy machine takes for anything else.
+LOADS = 15
 #: The first attempt neither ends by itself nor when asked to.
 STUBBORN = """\
 import time
@@ -56,7 +58,7 @@ class Dev(Process):
         self.app = app
         super().__init__(
             [sys.executable, "-m", "queue_run", "dev", "--port", "0", "--app", str(app)],
-            environ=environment(**variables),
+            environ=environment(**{**PATIENT, **variables}),
         )
 
     def wait_until_ready(self) -> "Dev":
@@ -94,9 +96,15 @@ def assert_gone(pids: set[int]) -> None:
     eventually(lambda: not pids & {each.pid for each in processes()}, what=f"the end of {pids}")
 
 
+def opened(url: str) -> connect:
+    """A client that waits for a machine that stalls."""
+    return connect(url, open_timeout=DEADLINE, ping_interval=None)
+
+
 async def ask(client: ClientConnection, data: object) -> object:
     await client.send(json.dumps(data))
-    return json.loads(await client.recv())
+    async with asyncio.timeout(DEADLINE):
+        return json.loads(await client.recv())
 
 
 async def eventually_answers(client: ClientConnection, data: object, answer: object) -> None:
@@ -123,7 +131,7 @@ def dev(write_app: WriteApp) -> Iterator[Callable[..., Dev]]:
 
 async def test_it_comes_up_and_answers(dev: Callable[..., Dev]) -> None:
     session = dev({"sockets/index.py": ECHO}).wait_until_ready()
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
 
 
@@ -138,10 +146,18 @@ async def test_a_page_that_calls_it_by_a_name_of_its_own_is_refused(
     port = urlsplit(session.ws).port
     page = f"http://127.0.0.1:{port}"
     for host, status in (("evil.example", 403), (f"localhost:{port}", 200), ("mine.example", 200)):
-        response = await AsyncHTTPClient().fetch(page, headers={"Host": host}, raise_error=False)
+        response = await AsyncHTTPClient().fetch(
+            page,
+            headers={"Host": host},
+            raise_error=False,
+            connect_timeout=DEADLINE,
+            request_timeout=DEADLINE,
+        )
         assert response.code == status
     with pytest.raises(InvalidStatus) as refused:
-        await connect(f"ws://evil.example:{port}/", host="127.0.0.1", port=port)
+        await connect(
+            f"ws://evil.example:{port}/", host="127.0.0.1", port=port, open_timeout=DEADLINE
+        )
     assert refused.value.response.status_code == 403
 
 
@@ -149,7 +165,7 @@ async def test_a_changed_handler_answers_on_a_connection_that_stayed_open(
     dev: Callable[..., Dev],
 ) -> None:
     session = dev({"sockets/index.py": ECHO}).wait_until_ready()
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
         write_files(session.app, {"sockets/index.py": SHOUT})
         await eventually_async(
@@ -163,14 +179,14 @@ async def test_a_broken_file_is_reported_and_its_repair_is_enough(
     dev: Callable[..., Dev],
 ) -> None:
     session = dev({"sockets/index.py": ECHO}).wait_until_ready()
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
         before = session.find("sockets@%h"), session.find("jobs@%h")
         write_files(session.app, {"sockets/index.py": "def handler(:\n"})
         while "workers cannot load the files as they are" not in session.output:
             # Somebody answers at every moment, and nobody who connects has to wait.
             assert await ask(client, "hi") == {"echo": "hi"}
-            async with connect(session.ws, open_timeout=DEADLINE) as other:
+            async with opened(session.ws) as other:
                 assert await ask(other, "hi") == {"echo": "hi"}
         assert session.output.count("sockets/index.py: line 1: invalid syntax") == 1
         assert "those before run on" in session.output
@@ -184,17 +200,16 @@ async def test_a_change_lets_nobody_wait(dev: Callable[..., Dev]) -> None:
     authenticate = "async def on_authenticate(request):\n    return {'id': 'ann'}\n"
     session = dev({"sockets/index.py": ECHO, "sockets/_middleware.py": authenticate})
     session.wait_until_ready()
+    write_files(session.app, {"sockets/index.py": f"import time\ntime.sleep({LOADS})\n{SHOUT}"})
     waits = []
-    for text, word in [(SHOUT, "shout"), (ECHO, "echo")]:
-        write_files(session.app, {"sockets/index.py": text})
-        answer: object = {}
-        while not isinstance(answer, dict) or word not in answer:
-            began = time.monotonic()
-            async with connect(session.ws, open_timeout=DEADLINE) as client:
-                answer = await ask(client, "hi")
-            waits.append(time.monotonic() - began)
-    # The time in which a worker starts is longer, and once was the time that they waited.
-    assert max(waits) < 5, waits
+    answer: object = {}
+    while not isinstance(answer, dict) or "shout" not in answer:
+        began = time.monotonic()
+        async with opened(session.ws) as client:
+            answer = await ask(client, "hi")
+        waits.append(time.monotonic() - began)
+    # A worker takes longer to start, and that once was the time for which they waited.
+    assert max(waits) < LOADS, waits
     assert len(waits) > 10
 
 
@@ -203,7 +218,7 @@ async def test_a_change_while_files_load_is_the_one_that_counts(dev: Callable[..
     slow = "import time\nprint('loads slowly', flush=True)\ntime.sleep(600)\n"
     write_files(session.app, {"sockets/index.py": slow})
     await eventually_async(lambda: "loads slowly" in session.output, what="the slow file")
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
         write_files(session.app, {"sockets/index.py": SHOUT})
         await eventually_answers(client, "hi", {"shout": "HI"})
@@ -219,14 +234,15 @@ async def test_an_application_that_is_broken_from_the_start_can_be_mended(
     url = session.output.partition("listens on http")[2].split()[0]
     began = time.monotonic()
     with pytest.raises(InvalidStatus) as refusal:
-        async with connect(f"ws{url}", open_timeout=DEADLINE):
+        async with opened(f"ws{url}"):
             pass
-    assert time.monotonic() - began < 5
+    # At once, and not when somebody gives up.
+    assert time.monotonic() - began < DEADLINE / 2
     assert refusal.value.response.status_code == 503
     assert b"sockets/index.py: line 1: ModuleNotFoundError" in refusal.value.response.body
     write_files(session.app, {"sockets/index.py": ECHO})
     session.wait_until_ready()
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
 
 
@@ -288,7 +304,7 @@ async def test_the_end_waits_for_what_clients_have_asked(dev: Callable[..., Dev]
         "    print('handler runs', flush=True)\n    await asyncio.sleep(2)\n    return data\n"
     )
     session = dev({"sockets/index.py": slow}).wait_until_ready()
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         # The second is still with the push server when the signal comes, and needs a worker then.
         await client.send("1")
         await client.send("2")
@@ -301,7 +317,7 @@ async def test_the_end_waits_for_what_clients_have_asked(dev: Callable[..., Dev]
 async def test_a_second_interrupt_does_not_wait_for_a_handler(dev: Callable[..., Dev]) -> None:
     session = dev({"sockets/index.py": BLOCK}, QUEUE_RUN_SHUTDOWN_GRACE="600").wait_until_ready()
     pids = session.pids()
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         await client.send("hi")
         await eventually_async(lambda: "handler runs" in session.output, what="the handler")
         session.send(signal.SIGINT)
@@ -339,7 +355,7 @@ async def eventually_echoes(session: Dev) -> None:
         assert time.monotonic() < until, answer
         await asyncio.sleep(POLL)
         try:
-            async with connect(session.ws) as client:
+            async with opened(session.ws) as client:
                 answer = await ask(client, "hi")
         except (OSError, WebSocketException) as error:
             answer = error
@@ -414,5 +430,5 @@ async def test_workers_come_back_with_a_redis_that_was_away(
         what="both workers to find no Redis",
     )
     own_redis.start()
-    async with connect(session.ws) as client:
+    async with opened(session.ws) as client:
         await eventually_answers(client, "hi", {"shout": "HI"})

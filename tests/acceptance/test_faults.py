@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import socket
-import time
 from collections import Counter
 from typing import Any
 
@@ -21,14 +20,17 @@ from tests.conftest import NewStack
 from tests.processes import RedisServer, Stack
 from tests.waiting import DEADLINE, eventually, eventually_async
 
-#: Beyond a handler's own timeout, how long push servers of these tests wait for an outcome.
-GRACE = "2"
+#: Beyond a handler's own timeout, how long push servers wait for an outcome that does not come.
+SHORT_GRACE = {"QUEUE_RUN_DEADLINE_GRACE": "2"}
+#: Longer than any of these tests: what ends sooner has not waited for the end of it.
+LONG_SHUTDOWN = {"QUEUE_RUN_SHUTDOWN_GRACE": f"{3 * DEADLINE:g}"}
 
 
 @pytest.fixture
-def stack(redis_server: RedisServer, new_stack: NewStack) -> Stack:
-    """A push server and a worker of the test's own."""
-    stack: Stack = new_stack(redis_server, MESSAGES_APP, QUEUE_RUN_DEADLINE_GRACE=GRACE)
+def stack(redis_server: RedisServer, new_stack: NewStack, request: pytest.FixtureRequest) -> Stack:
+    """A push server and a worker of the test's own, with the settings that it asks for."""
+    settings: dict[str, str] = getattr(request, "param", {})
+    stack = new_stack(redis_server, MESSAGES_APP, **settings)
     stack.push_server()
     stack.worker("-P", "solo")
     stack.wait_until_ready()
@@ -38,6 +40,7 @@ def stack(redis_server: RedisServer, new_stack: NewStack) -> Stack:
 # Workers
 
 
+@pytest.mark.parametrize("stack", [SHORT_GRACE], ids=["short grace"], indirect=True)
 async def test_a_killed_worker_costs_its_request_an_error_and_a_new_one_answers_the_next(
     stack: Stack,
 ) -> None:
@@ -51,7 +54,14 @@ async def test_a_killed_worker_costs_its_request_an_error_and_a_new_one_answers_
         assert await client.ask("fine?") == {"error": "not available"}
         stack.worker("-P", "solo")
         await asyncio.to_thread(stack.push_servers[0].wait_until_ready)
-        assert await client.ask("fine?") == "fine"
+        await until_fine(client)
+
+
+async def until_fine(client: Client) -> None:
+    """Ask until the answer comes in time: a busy machine may take longer than the grace."""
+    async with asyncio.timeout(DEADLINE):
+        while (answer := await client.ask("fine?")) != "fine":
+            assert answer["error"] in ("no answer in time", "not available")
 
 
 class Asker:
@@ -75,6 +85,7 @@ class Asker:
             self.closed = True
 
 
+@pytest.mark.parametrize("stack", [LONG_SHUTDOWN], ids=["long shutdown"], indirect=True)
 async def test_sigterm_to_a_worker_under_load_leaves_no_request_without_its_outcome(
     stack: Stack,
 ) -> None:
@@ -86,10 +97,8 @@ async def test_sigterm_to_a_worker_under_load_leaves_no_request_without_its_outc
             await group.create_task(start_asker(stack, group, number, stop)) for number in range(20)
         ]
         await eventually_async(lambda: all(len(asker.answers) > 3 for asker in askers), what="load")
-        started = time.monotonic()
         stack.workers[0].send(signal.SIGTERM)
         assert await asyncio.to_thread(stack.workers[0].wait) == 0
-        assert time.monotonic() - started < 25
         seen = [len(asker.answers) for asker in askers]
         await eventually_async(
             lambda: all(
@@ -141,6 +150,7 @@ def ran(stack: Stack) -> list[str]:
 # Push servers
 
 
+@pytest.mark.parametrize("stack", [LONG_SHUTDOWN], ids=["long shutdown"], indirect=True)
 async def test_sigterm_to_a_push_server_under_load_lets_every_outcome_out(stack: Stack) -> None:
     """Each client has the answer to every request that was run, then a close frame with 1001."""
     async with asyncio.TaskGroup() as group:
@@ -149,10 +159,8 @@ async def test_sigterm_to_a_push_server_under_load_lets_every_outcome_out(stack:
             for number in range(20)
         ]
         await eventually_async(lambda: all(len(asker.answers) > 3 for asker in askers), what="load")
-        started = time.monotonic()
         stack.push_servers[0].send(signal.SIGTERM)
         assert await asyncio.to_thread(stack.push_servers[0].wait) == 0
-        assert time.monotonic() - started < 25
     times = Counter(ran(stack))
     assert set(times.values()) == {1}
     for asker in askers:
@@ -282,7 +290,7 @@ def cut_links(redis_server: RedisServer, stack: Stack) -> None:
 
 async def test_redis_may_go_away_and_come_back(own_redis: RedisServer, new_stack: NewStack) -> None:
     """The processes stay up, readiness says 503, connections stay open, and work resumes."""
-    stack = new_stack(own_redis, MESSAGES_APP, QUEUE_RUN_DEADLINE_GRACE=GRACE)
+    stack = new_stack(own_redis, MESSAGES_APP, **SHORT_GRACE)
     server = stack.push_server()
     stack.worker("-P", "solo", queues="sockets")
     stack.worker("-P", "threads", "-c", "4", queues="jobs")
@@ -291,7 +299,7 @@ async def test_redis_may_go_away_and_come_back(own_redis: RedisServer, new_stack
         connected(stack.ws("/errors?user=ann")) as client,
         connected(stack.ws("/?user=ann")) as listener,
     ):
-        assert await client.ask("fine?") == "fine"
+        await until_fine(client)
         own_redis.kill()
         await eventually_async(lambda: server.get("/readyz")[0] == 503, what="readiness to fall")
         assert server.get("/healthz")[0] == 200
@@ -299,13 +307,8 @@ async def test_redis_may_go_away_and_come_back(own_redis: RedisServer, new_stack
         own_redis.start()
         await eventually_async(lambda: server.get("/readyz")[0] == 200, what="readiness to return")
 
-        async def answered() -> bool:
-            return bool(await client.ask("fine?") == "fine")
-
         # Celery waits up to some seconds before it tries its broker again.
-        deadline = time.monotonic() + 60
-        while not await answered():
-            assert time.monotonic() < deadline
+        await until_fine(client)
         script = stack.script("from queue_run import socket; socket.to('ann').send('back')")
         assert await asyncio.to_thread(script.wait) == 0, script.output
         assert await listener.receive() == "back"

@@ -28,7 +28,7 @@ APP = ROOT / "tests" / "apps" / "jobs"
 FULL = os.environ.get("QUEUE_RUN_TEST_SCALE") == "full"
 
 #: Asynchronous jobs that wait for a second each, and the seconds in which all of them must end.
-WAITING_JOBS, WAITING_TIME = (500, 4.0) if FULL else (100, 20.0)
+WAITING_JOBS, WAITING_TIME = (500, 4.0) if FULL else (100, 60.0)
 
 POOLS = {
     "prefork": ("-P", "prefork", "-c", "2"),

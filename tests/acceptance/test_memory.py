@@ -14,7 +14,7 @@ from queue_run.settings import Settings
 from tests.clients import connected
 from tests.conftest import NewStack, WriteApp
 from tests.processes import RedisServer, Stack
-from tests.waiting import eventually, eventually_async
+from tests.waiting import DEADLINE, eventually, eventually_async
 
 MIB = 1024 * 1024
 #: Bytes of a reply.
@@ -93,7 +93,7 @@ async def test_replies_to_plain_clients_are_gone_when_they_are_read(world: World
 
 async def test_replies_that_a_session_may_ask_for_again_are_bounded(world: World) -> None:
     await world.start()
-    async with connect(world.stack.ws(), token="ann") as client:
+    async with connect(world.stack.ws(), token="ann", connect_timeout=DEADLINE) as client:
         for number in range(60):
             assert await client.request(number) == str(number).ljust(SIZE, "x")
         # As much as the window, and what is not trimmed yet.
@@ -138,7 +138,12 @@ async def test_who_was_cut_off_is_told_of_a_gap(world: World) -> None:
     """Also who stood still for a second only."""
     await world.start()
     gaps: list[bool] = []
-    client: Client = connect(world.stack.ws(), token="ann", on_gap=lambda: gaps.append(True))
+    client: Client = connect(
+        world.stack.ws(),
+        token="ann",
+        on_gap=lambda: gaps.append(True),
+        connect_timeout=DEADLINE,
+    )
 
     async def listen() -> None:
         async for _ in client:

@@ -13,7 +13,15 @@ import pytest
 
 from tests.clients import connected
 from tests.conftest import WriteApp, new_namespace
-from tests.processes import ROOT, Process, PushServerProcess, RedisServer, environment, free_port
+from tests.processes import (
+    PATIENT,
+    ROOT,
+    Process,
+    PushServerProcess,
+    RedisServer,
+    environment,
+    free_port,
+)
 from tests.waiting import DEADLINE, eventually_async
 
 USER = "12345"
@@ -81,7 +89,7 @@ def bare(redis_server: RedisServer, app: Path) -> Iterator[Bare]:
             "REDIS_URL": redis_server.url,
             "QUEUE_RUN_HOST": "127.0.0.1",
             "QUEUE_RUN_NAMESPACE": new_namespace(),
-            "QUEUE_RUN_HEARTBEAT_INTERVAL": "0.5",
+            **PATIENT,
             **variables,
         }
         command = [*place, sys.executable, "-m", "queue_run", *arguments]

@@ -19,8 +19,9 @@ from tests.conftest import NewStack, WriteApp
 from tests.processes import RedisServer, Stack
 from tests.waiting import DEADLINE, eventually_async
 
-#: Seconds without connections after which a user is gone, in these tests.
-DELAY = 0.5
+#: Seconds without connections after which a user is gone, in these tests; and where she is to come
+#: back before that, though the machine stalls.
+DELAY, LONG_DELAY = 0.5, 8.0
 
 MIDDLEWARE = """
 import os
@@ -113,15 +114,15 @@ class World:
 
 
 @pytest.fixture
-def world(own_redis: RedisServer, write_app: WriteApp, new_stack: NewStack) -> Iterator[World]:
+def world(
+    own_redis: RedisServer,
+    write_app: WriteApp,
+    new_stack: NewStack,
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
     """Two push servers, two workers."""
-    stack = new_stack(
-        own_redis,
-        write_app(FILES),
-        QUEUE_RUN_OFFLINE_DELAY=str(DELAY),
-        # Deadlines of tests under load: a server must not be taken for dead by mistake.
-        QUEUE_RUN_HEARTBEAT_INTERVAL="1",
-    )
+    delay = getattr(request, "param", DELAY)
+    stack = new_stack(own_redis, write_app(FILES), QUEUE_RUN_OFFLINE_DELAY=str(delay))
     for _ in range(2):
         stack.push_server()
         stack.worker("-P", "solo")
@@ -159,6 +160,7 @@ async def test_a_user_is_told_of_who_comes_with_the_first_connection_and_goes_wi
     await world.until_told("ann", "+-")
 
 
+@pytest.mark.parametrize("world", [LONG_DELAY], ids=["long delay"], indirect=True)
 async def test_a_reload_is_silent(world: World) -> None:
     async with connected(world.url("ann")):
         await world.until_told("ann", "+")

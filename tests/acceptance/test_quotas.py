@@ -113,15 +113,23 @@ async def test_the_addresses_of_one_network_of_ipv6_are_one(strict: Stack) -> No
 async def test_an_address_opens_so_many_connections_a_second(strict: Stack) -> None:
     url = strict.ws(server=1)
     fast = {"additional_headers": headers("fast", "10.3.0.1")}
-    admitted = refusals = 0
+
+    async def come() -> bool:
+        """Whether one was let in."""
+        try:
+            async with connected(url, **fast):
+                return True
+        except InvalidStatus as refusal:
+            if refusal.response.status_code != 429:
+                raise
+            return False
+
+    came: list[bool] = []
     async with asyncio.timeout(DEADLINE):
-        while not refusals:
-            try:
-                async with connected(url, **fast):
-                    admitted += 1
-            except InvalidStatus as refusal:
-                refusals += refusal.response.status_code == 429
-    assert admitted >= 2
+        while all(came):
+            # Side by side: a busy machine may take more than a second for each.
+            came += await asyncio.gather(*(come() for _ in range(10)))
+    assert sum(came) >= 2
     async with connected(url, additional_headers=headers("other", "10.3.0.2")):
         pass
     await let_in(url, **fast)

@@ -28,8 +28,8 @@ from tests.processes import ROOT, RedisServer, Stack
 from tests.waiting import DEADLINE, eventually, eventually_async
 
 APP = ROOT / "tests" / "apps" / "resume"
-#: Beats often, so that tests are short; its clients are dropped after half a second of silence.
-SETTINGS = {"QUEUE_RUN_PING_INTERVAL": "0.5", "QUEUE_RUN_PING_TIMEOUT": "5"}
+#: Pings often, so that tests are short; its clients are dropped after a minute of silence.
+SETTINGS = {"QUEUE_RUN_PING_INTERVAL": "0.5", "QUEUE_RUN_PING_TIMEOUT": "60"}
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ async def test_when_offsets_begin_anew_everybody_is_told_and_nothing_is_hidden(
 ) -> None:
     """A replica was promoted that lacks the last entries, or its clock is behind: no link breaks,
     and the epoch is the same."""
-    stack = new_stack(own_redis, APP, QUEUE_RUN_HEARTBEAT_INTERVAL="0.5")
+    stack = new_stack(own_redis, APP)
     stack.push_server()
     stack.worker("-P", "solo")
     await asyncio.to_thread(stack.wait_until_ready)
@@ -405,7 +405,7 @@ async def test_a_session_that_a_client_has_made_is_none(stack: Stack, session: s
 async def test_sessions_go_on_when_redis_has_lost_the_secret(
     own_redis: RedisServer, new_stack: NewStack
 ) -> None:
-    stack = new_stack(own_redis, APP, QUEUE_RUN_HEARTBEAT_INTERVAL="0.3")
+    stack = new_stack(own_redis, APP)
     stack.push_server()
     stack.push_server()
     stack.worker("-P", "solo")
@@ -773,9 +773,8 @@ async def test_a_client_that_does_not_go_is_closed_at_the_end_of_the_grace(
 async def test_a_client_that_does_not_answer_is_gone(
     redis_server: RedisServer, new_stack: NewStack
 ) -> None:
-    stack = new_stack(
-        redis_server, APP, QUEUE_RUN_PING_INTERVAL="0.5", QUEUE_RUN_PING_TIMEOUT="0.5"
-    )
+    # No machine stalls for longer: else the other client would be dropped as well.
+    stack = new_stack(redis_server, APP, QUEUE_RUN_PING_INTERVAL="0.5", QUEUE_RUN_PING_TIMEOUT="8")
     stack.push_server()
     stack.worker("-P", "solo")
     await asyncio.to_thread(stack.wait_until_ready)
@@ -790,7 +789,7 @@ async def test_a_client_that_does_not_answer_is_gone(
         assert await silent.client.closed() == (1006, "")
         await asyncio.to_thread(
             eventually,
-            lambda: "(user silent): dropped: silent for 0.5 seconds" in stack.logs(),
+            lambda: "(user silent): dropped: silent for 8 seconds" in stack.logs(),
             what="the line in the log",
         )
         # By now it has answered several times.

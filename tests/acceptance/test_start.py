@@ -13,6 +13,7 @@ import pytest
 from tests.clients import Client, connected
 from tests.conftest import NewStack, WriteApp, new_namespace, write_files
 from tests.processes import (
+    PATIENT,
     ROOT,
     Process,
     PushServerProcess,
@@ -93,7 +94,7 @@ def production(redis_server: RedisServer) -> Iterator[Callable[..., Production]]
             "REDIS_URL": redis_server.url,
             "QUEUE_RUN_HOST": "127.0.0.1",
             "QUEUE_RUN_NAMESPACE": new_namespace(),
-            "QUEUE_RUN_HEARTBEAT_INTERVAL": "0.5",
+            **PATIENT,
             **variables,
         }
         started.append(Production(app, processes, **own))

@@ -4,6 +4,7 @@ import pytest
 
 from tests.conftest import WriteApp
 from tests.nested_pytest import run_pytest
+from tests.waiting import DEADLINE
 
 #: 40 lines, its tests aside.
 APPLICATION = {
@@ -91,8 +92,7 @@ def test_an_application_of_40_lines_is_tested_without_a_server(write_app: WriteA
     lines = [line for text in APPLICATION.values() for line in text.splitlines() if line]
     assert len(lines) <= 40
     folder = write_app({**APPLICATION, "test_application.py": TESTS})
-    # The limit on each test is a second; the four together take a small part of it.
-    ended = run_pytest(folder, "--timeout", "1", "-W", "error", "-p", "no:asyncio")
+    ended = run_pytest(folder, "--timeout", f"{DEADLINE:g}", "-W", "error", "-p", "no:asyncio")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "4 passed" in ended.stdout
 
@@ -218,6 +218,6 @@ async def test_a_transfer_is_cancelled(queue_run_app):
 def test_jobs_in_groups_are_tested_without_a_worker(write_app: WriteApp) -> None:
     folder = write_app({**ORDERS, "test_application.py": JOB_TESTS})
     scope = "asyncio_default_fixture_loop_scope=function"
-    ended = run_pytest(folder, "--timeout", "10", "-W", "error", "-o", scope)
+    ended = run_pytest(folder, "--timeout", f"{DEADLINE:g}", "-W", "error", "-o", scope)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "4 passed" in ended.stdout

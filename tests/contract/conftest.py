@@ -7,13 +7,13 @@ import pytest
 from fakeredis import TcpFakeServer
 
 from tests.contract.jobs import Jobs
-from tests.processes import RedisServer, free_port
+from tests.processes import RedisServer
 
 
 @pytest.fixture(scope="session")
 def fake_redis_url() -> Iterator[str]:
-    port = free_port()
-    server = TcpFakeServer(("127.0.0.1", port), server_type="redis")
+    server = TcpFakeServer(("127.0.0.1", 0), server_type="redis")
+    port = server.server_address[1]
     # Threads of connections must not keep the run from ending.
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -14,7 +14,7 @@ from queue_run.errors import ChannelUnavailable
 from tests.contract.test_channel import listening
 from tests.faults.proxy import Proxy
 from tests.processes import RedisServer
-from tests.waiting import eventually_async
+from tests.waiting import DEADLINE, eventually_async
 
 #: Seconds for which a send is tried.
 TIMEOUT = 1.0
@@ -62,7 +62,7 @@ async def test_sends_that_a_frozen_redis_did_not_confirm_do_not_arrive_when_it_g
 ) -> None:
     publisher = new_publisher(own_redis.url)
     async with listening(own_redis.url, namespace) as reader:
-        assert await asyncio.to_thread(send, publisher, namespace, b"before") == [b"before"]
+        await asyncio.to_thread(send_patiently, publisher, namespace, b"before")
         await reader.read(1)
         own_redis.process.send(signal.SIGSTOP)
         try:
@@ -89,15 +89,12 @@ async def test_a_send_whose_bytes_are_delayed_does_not_arrive_after_later_ones(
         listening(redis_server.url, namespace) as reader,
     ):
         publisher = new_publisher(f"redis://127.0.0.1:{proxy.port}/0")
-        assert await asyncio.to_thread(send, publisher, namespace, b"48") == [b"48"]
+        await asyncio.to_thread(send_patiently, publisher, namespace, b"48")
         proxy.delay = 4 * TIMEOUT
         assert await asyncio.to_thread(send, publisher, namespace, b"49") == []
         proxy.delay = 0.0
         await asyncio.to_thread(send_patiently, publisher, namespace, b"104")
-        before = held(redis_server.url, namespace)
-        await eventually_async(
-            lambda: held(redis_server.url, namespace) > before, what="the bytes that were delayed"
-        )
+        await eventually_async(lambda: not proxy.held, what="the bytes that were delayed")
         await asyncio.to_thread(send_patiently, publisher, namespace, b"105")
         assert await reader.read(3) == [b"48", b"104", b"105"]
 
@@ -107,7 +104,7 @@ async def test_a_submit_that_failed_does_not_arrive_later_either(
 ) -> None:
     publisher = new_publisher(own_redis.url)
     async with listening(own_redis.url, namespace) as reader:
-        await publisher.submit(namespace, b"before", max_entries=1000)
+        await asyncio.to_thread(send_patiently, publisher, namespace, b"before")
         own_redis.process.send(signal.SIGSTOP)
         try:
             receipts = [
@@ -126,7 +123,7 @@ async def test_a_submit_that_failed_does_not_arrive_later_either(
 async def test_a_redis_that_is_back_in_time_has_everything_once_and_in_order(
     own_redis: RedisServer, namespace: str
 ) -> None:
-    publisher = Publisher(own_redis.url, timeout=60, clock=Clock())
+    publisher = Publisher(own_redis.url, timeout=DEADLINE, clock=Clock())
     async with listening(own_redis.url, namespace) as reader:
         await publisher.submit(namespace, b"0", max_entries=1000)
         own_redis.process.send(signal.SIGSTOP)
@@ -147,7 +144,7 @@ async def test_a_clock_of_redis_that_was_set_costs_no_message(
 ) -> None:
     """As after a failover: what the publisher knows of Redis' clock is wrong by an hour."""
     clock = Clock()
-    publisher = Publisher(redis_server.url, timeout=5, clock=clock)
+    publisher = Publisher(redis_server.url, timeout=DEADLINE, clock=clock)
     async with listening(redis_server.url, namespace) as reader:
         await publisher.submit(namespace, b"0", max_entries=1000)
         moment = time.monotonic()
@@ -159,14 +156,15 @@ async def test_a_clock_of_redis_that_was_set_costs_no_message(
 
 
 async def test_a_stream_whose_offsets_are_ahead_of_redis_clock_takes_messages(
-    redis_server: RedisServer, namespace: str, new_publisher: NewPublisher
+    redis_server: RedisServer, namespace: str
 ) -> None:
     """As after a failover to a Redis whose clock is an hour behind."""
     ahead = int((time.time() + 3600) * 1000)
     with redis_server.client() as client:
         client.xadd(namespace, {"e": "before"}, id=f"{ahead}-0")
-    publisher = new_publisher(redis_server.url)
+    publisher = Publisher(redis_server.url, timeout=DEADLINE, clock=Clock())
     async with listening(redis_server.url, namespace) as reader:
         for number in range(20):
             await publisher.submit(namespace, b"%d" % number, max_entries=1000)
         assert await reader.read(20) == [b"%d" % number for number in range(20)]
+    publisher.close()

@@ -278,8 +278,7 @@ def test_a_server_that_is_silent_for_too_long_is_dead_and_one_of_the_others_says
 
 def test_servers_that_were_silent_while_nobody_swept_get_their_time(world: World) -> None:
     """After an outage of Redis all heartbeats are old, and whoever is first must not judge."""
-    one = world.server("s1", heartbeat=0.5)
-    two = world.server("s2", heartbeat=0.5)
+    one, two = world.server("s1"), world.server("s2")
     two.arrive("ann")
     one.sweep()
     world.client.hset(world.keys.presence_sweeps, mapping={"last": 1, "since": 1})
@@ -290,7 +289,7 @@ def test_servers_that_were_silent_while_nobody_swept_get_their_time(world: World
 
 
 def test_regular_sweeps_make_a_silent_server_dead_at_once(world: World) -> None:
-    one, two = world.server("s1", heartbeat=0.5), world.server("s2", heartbeat=0.5)
+    one, two = world.server("s1"), world.server("s2")
     two.arrive("ann")
     one.sweep()
     world.client.hset(world.keys.presence_sweeps, "since", 1)

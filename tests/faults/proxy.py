@@ -43,6 +43,8 @@ class Proxy:
         self.links: set[Link] = set()
         #: Seconds that each chunk is held back.
         self.delay = 0.0
+        #: Chunks that have come and are not forwarded yet.
+        self.held = 0
         #: New links are reset at once.
         self.refusing = False
         self.port = 0
@@ -130,13 +132,11 @@ class Proxy:
         """Forward one direction until it ends, and then end the other."""
         try:
             while data := await reader.read(CHUNK):
-                if self.delay:
-                    await asyncio.sleep(self.delay)
-                await self._flowing.wait()
-                if link.half_open:
-                    continue
-                writer.write(data)
-                await writer.drain()
+                self.held += 1
+                try:
+                    await self._forward(link, data, writer)
+                finally:
+                    self.held -= 1
         except OSError:
             # Of a silent link neither side learns how the other one has ended.
             if not link.half_open:
@@ -144,3 +144,11 @@ class Proxy:
         else:
             if not link.half_open:
                 writer.close()
+
+    async def _forward(self, link: Link, data: bytes, writer: asyncio.StreamWriter) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        await self._flowing.wait()
+        if not link.half_open:
+            writer.write(data)
+            await writer.drain()

@@ -186,6 +186,10 @@ def _stack(redis_url: str, settings: Mapping[str, str] | None) -> Stack:
         APP,
         f"lab-{secrets.token_hex(3)}",
         **{
+            # As in production, where tests are more patient.
+            "QUEUE_RUN_AUTHENTICATE_TIMEOUT": "10",
+            "QUEUE_RUN_DEADLINE_GRACE": "5",
+            "QUEUE_RUN_PUBLISH_TIMEOUT": "5",
             # Kills are noticed sooner than by default, so that runs are shorter.
             "QUEUE_RUN_HEARTBEAT_INTERVAL": "1",
             "QUEUE_RUN_PING_INTERVAL": "2",

@@ -450,10 +450,11 @@ async def test_a_handshake_has_an_end() -> None:
 
 
 async def test_an_answer_that_comes_late_or_twice_is_dropped() -> None:
-    server = await push_server(authenticate_timeout=SOON)
+    server = await push_server()
     asked = handshake()
     with pytest.raises(TimeoutError):
-        await server.forwarder.authenticate(asked)
+        async with asyncio.timeout(SOON):
+            await server.forwarder.authenticate(asked)
     server.forwarder.authenticated(Authenticated(request=asked.id, status=200))
     waiting = asyncio.create_task(server.forwarder.authenticate(asked))
     await asyncio.sleep(0)

@@ -103,13 +103,13 @@ def test_a_link_over_a_unix_socket_can_be_made(tmp_path: Path) -> None:
 
 def test_a_silent_link_is_given_up_and_opened_anew(server: tuple[Server, str]) -> None:
     redis_server, url = server
-    link = BlockingLink(url, timeout=0.3)
+    link = BlockingLink(url, timeout=2.0)
     assert link.exchange([("PING",)]) == [b"PONG"]
     redis_server.fall_silent()
     began = time.monotonic()
     with pytest.raises(redis.TimeoutError):
         link.exchange([("PING",)])
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < DEADLINE / 2
     assert link.exchange([("PING",)]) == [b"PONG"]
     assert redis_server.accepted == 2
 
@@ -118,7 +118,7 @@ def test_the_other_links_of_the_process_are_not_waited_for(
     server: tuple[Server, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_server, url = server
-    links = [BlockingLink(url, timeout=0.3), BlockingLink(url, timeout=DEADLINE)]
+    links = [BlockingLink(url, timeout=2.0), BlockingLink(url, timeout=DEADLINE)]
     for link in links:
         link.exchange([("PING",)])
     redis_server.fall_silent()

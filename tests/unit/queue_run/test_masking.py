@@ -118,7 +118,7 @@ def test_a_long_text_takes_no_long_time(text: str) -> None:
     began = time.monotonic()
     masked(f"x://{text}")
     masked(text)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_the_secrets_of_urls_are_known_in_all_their_forms() -> None:

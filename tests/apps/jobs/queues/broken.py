@@ -3,7 +3,7 @@
 from queue_run import Config
 from tests.apps.jobs.record import client, key, note
 
-config = Config(timeout=4, retries=3, backoff=0.3, notify=True)
+config = Config(timeout=60, retries=3, backoff=0.3, notify=True)
 
 
 def handler(job: str, *, job_id: str, attempt: int) -> None:

@@ -3,6 +3,6 @@
 from queue_run import Config
 from tests.apps.jobs.queues import work
 
-config = Config(timeout=4, celery_queue="heavy", notify=True)
+config = Config(timeout=60, celery_queue="heavy", notify=True)
 
 handler = work.handler

@@ -3,7 +3,7 @@
 from queue_run import Config, Job
 from tests.apps.jobs.record import note, note_hook
 
-config = Config(timeout=4, retries=1, backoff=0.2)
+config = Config(timeout=60, retries=1, backoff=0.2)
 
 
 def on_job_started(job: Job) -> None:

@@ -6,7 +6,7 @@ import signal
 from queue_run import Config
 from tests.apps.jobs.record import note
 
-config = Config(timeout=4, retries=2, backoff=0.2, notify=True)
+config = Config(timeout=60, retries=2, backoff=0.2, notify=True)
 
 
 def handler(job: str, *, job_id: str, attempt: int) -> None:

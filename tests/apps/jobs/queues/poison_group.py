@@ -3,6 +3,6 @@
 from queue_run import Config
 from tests.apps.jobs.queues import poison
 
-config = Config(timeout=4, retries=2, backoff=0.2, notify=True, fifo=True)
+config = Config(timeout=60, retries=2, backoff=0.2, notify=True, fifo=True)
 
 handler = poison.handler

@@ -6,7 +6,7 @@ import signal
 
 from queue_run import Config, socket
 
-config = Config(timeout=4, retries=2, backoff=0.2, notify=True)
+config = Config(timeout=60, retries=2, backoff=0.2, notify=True)
 
 
 async def handler(job: str, *, attempt: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from queue_run import Config
 from tests.apps.jobs.record import note
 
-config = Config(timeout=4, schedule="every second")
+config = Config(timeout=60, schedule="every second")
 
 
 def handler(job: Any, *, job_id: str, queued_at: float | None) -> None:

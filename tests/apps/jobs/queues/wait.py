@@ -5,7 +5,7 @@ import asyncio
 from queue_run import Config
 from tests.apps.jobs.record import note
 
-config = Config(timeout=4)
+config = Config(timeout=60)
 
 
 async def handler(job: float, *, job_id: str) -> None:

@@ -99,20 +99,21 @@ async def test_a_silent_server_has_gone_after_its_heartbeat_and_the_grace() -> N
 
 
 async def test_a_server_that_is_heard_stays() -> None:
-    async with FakeServer() as server, opened(server, grace=0.5) as (connection, peer, protocol):
+    async with FakeServer() as server, opened(server, grace=2) as (connection, peer, protocol):
         await greeted(connection, peer, protocol, heartbeat=1000)
-        while connection.age < 3.5:
+        # Longer than its patience with a server that is silent.
+        while connection.age < 4:
             await peer.send(type="ping")
             await connection.receive()
             await asyncio.sleep(0.3)
 
 
 async def test_a_process_that_stood_still_reads_first_what_came_meanwhile() -> None:
-    async with FakeServer() as server, opened(server, grace=0.3) as (connection, peer, protocol):
+    async with FakeServer() as server, opened(server, grace=1.6) as (connection, peer, protocol):
         await greeted(connection, peer, protocol, heartbeat=400)
         reading = asyncio.create_task(connection.receive())
         await peer.send(type="ping", offset="9-0")
-        time.sleep(1)  # noqa: ASYNC251 - the process stands still.
+        time.sleep(2.5)  # noqa: ASYNC251 - the process stands still.
         assert b"9-0" in await reading
         await peer.send(type="ping", offset="10-0")
         assert b"10-0" in await connection.receive()
@@ -124,10 +125,10 @@ async def test_who_takes_no_messages_says_nothing_about_the_server() -> None:
         connection.pause()
         await peer.send(type="ping", offset="9-0")
         await eventually_async(lambda: connection.age > 2.0, what="many times its patience")
-        connection.go_on()
-        assert b"9-0" in await connection.receive()
         await peer.send(type="ping", offset="10-0")
-        assert b"10-0" in await connection.receive()
+        connection.go_on()
+        for offset in (b"9-0", b"10-0"):
+            assert offset in await connection.receive()
 
 
 async def test_all_that_the_protocol_says_is_written_in_order() -> None:

@@ -100,11 +100,11 @@ def test_a_test_of_an_application_takes_a_few_milliseconds(write_app: WriteApp) 
     folder = write_app(ECHO)
     took = []
     for _ in range(5):
-        begin = time.perf_counter()
+        begin = time.process_time()
         with Application(folder).connected(user="ann") as client:
             client.send("hi")
-        took.append(time.perf_counter() - begin)
-    # The best of a few: the machine may be busy.
+        took.append(time.process_time() - begin)
+    # The best of a few, in the time of this process alone: the machine may be busy.
     assert min(took) < 0.05
 
 

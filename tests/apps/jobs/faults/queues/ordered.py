@@ -6,7 +6,7 @@ from typing import Any
 from queue_run import Config
 from tests.apps.jobs.record import client, key, note
 
-config = Config(timeout=4, retries=50, backoff=0.2, fifo=True)
+config = Config(timeout=9, retries=50, backoff=0.2, fifo=True)
 
 
 def handler(

@@ -3,6 +3,6 @@
 from queue_run import Config
 from tests.apps.jobs.queues import work
 
-config = Config(timeout=4, retries=50, backoff=0.2)
+config = Config(timeout=9, retries=50, backoff=0.2)
 
 handler = work.handler
