@@ -294,6 +294,7 @@ async def test_a_plain_job_is_stopped_at_its_timeout_or_told_in_a_thread(
             heard = await ann.receive()
             assert heard == event("failed", job, "late", error=heard["error"])
             assert (await letter_of(job)).error.startswith("HandlerTimeout: ")
+        # Two seconds after its attempt began, and its own code a little later.
         assert 0.5 <= told["after"] < 15
 
 
@@ -304,7 +305,7 @@ async def test_an_asynchronous_job_is_cancelled_at_its_timeout(
         with as_user("late-bob"):
             job = await queues.get("late_async").push("sleeps")
         [told] = await record.wait_async("cancelled", job=job)
-        assert 0.4 < told["after"] < 15
+        assert 0.5 <= told["after"] < 15
         heard = await bob.receive()
         assert heard == event("failed", job, "late_async", error=heard["error"])
         assert (await letter_of(job)).error.startswith("HandlerTimeout: ")
@@ -416,6 +417,7 @@ async def test_a_celery_queue_of_its_own_waits_for_its_worker(
 async def test_beat_pushes_the_jobs_of_a_schedule(
     stack: Stack, record: JobRecord, tmp_path: Path
 ) -> None:
+    began = time.time()
     beat = Process(
         [
             *(sys.executable, "-m", "celery", "-A", "worker", "beat"),
@@ -428,7 +430,8 @@ async def test_beat_pushes_the_jobs_of_a_schedule(
     finally:
         beat.end()
     assert len({tick["job"] for tick in ticks}) == len(ticks)
-    assert ticks[2]["at"] - ticks[0]["at"] > 1.0
+    # And not since the first one: a worker that stands still runs those of meanwhile at once.
+    assert ticks[2]["at"] - began > 1.0
     assert ticks[0]["payload"] is None
 
 

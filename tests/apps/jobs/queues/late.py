@@ -5,7 +5,7 @@ import time
 from queue_run import Config, HandlerTimeout, Signal
 from tests.apps.jobs.record import note
 
-config = Config(timeout=0.5, retries=0, notify=True)
+config = Config(timeout=2, retries=0, notify=True)
 
 
 def handler(job: str, *, job_id: str, signal: Signal) -> None:

@@ -6,7 +6,7 @@ import time
 from queue_run import Config, Signal
 from tests.apps.jobs.record import note
 
-config = Config(timeout=0.5, retries=0, notify=True)
+config = Config(timeout=2, retries=0, notify=True)
 
 
 async def handler(job: str, *, job_id: str, signal: Signal) -> None:
