@@ -31,8 +31,7 @@ class Scripts:
         environ = environment(
             REDIS_URL=self.settings.redis_url,
             QUEUE_RUN_NAMESPACE=self.settings.namespace,
-            QUEUE_RUN_PUBLISH_TIMEOUT="1",
-            **variables,
+            **{"QUEUE_RUN_PUBLISH_TIMEOUT": f"{DEADLINE:g}", **variables},
         )
         ran = subprocess.run(
             [sys.executable, "-W", "error", "-c", code],
@@ -241,6 +240,7 @@ def test_a_job_of_a_group_is_pushed_while_the_broker_is_away(scripts: Scripts, j
         "try: queues.get('mail').push(1)\n"
         "except DispatchUnavailable as error: print('away')\n",
         BROKER_URL="redis://127.0.0.1:1/0",
+        QUEUE_RUN_PUBLISH_TIMEOUT="1",
     )
     assert lines == ["away"]
     assert jobs.client.llen(jobs.keys.lane("steps:a")) == 1

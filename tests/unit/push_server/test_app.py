@@ -92,7 +92,7 @@ async def test_its_stream_is_there_while_it_runs(settings: Settings) -> None:
             [(_, fields)] = client.xrange(stream)
             assert isinstance(decode(fields[b"e"]), Hello)
             longest = settings.heartbeat_expiry + settings.session_time
-            assert settings.session_time - 1 < int(client.ttl(stream)) <= longest
+            assert settings.session_time - 30 < int(client.ttl(stream)) <= longest
         # It may hold outcomes for clients that resume elsewhere.
         assert 0 < int(client.ttl(stream)) <= settings.session_time
 
