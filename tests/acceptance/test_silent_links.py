@@ -179,7 +179,8 @@ async def break_and_measure(stack: Stack, proxy: Proxy) -> dict[str, float]:
     assert all(process.running for process in (*stack.push_servers, *stack.workers))
     for asker in (requests, jobs):
         for kind, seen in asker.came.items():
-            assert set(seen.values()) == {1}, (kind, seen)
+            # A request has one outcome. One that was on its way may run twice, and push twice.
+            assert set(seen.values()) <= ({1, 2} if kind == "ran" else {1}), (kind, seen)
     return {"requests": took[0], "jobs": took[1], "errors": requests.errors + jobs.errors}
 
 
