@@ -50,9 +50,13 @@ def main() -> int:
     parser.add_argument(
         "--plant", nargs="+", choices=KINDS, help="plant faults in what was written down, too"
     )
-    parser.add_argument("--write", action="store_true", help="put the table into the docs")
+    parser.add_argument(
+        "--write", action="store_true", help="put the lines into the table of the docs"
+    )
     parser.add_argument("--show-logs", action="store_true", help="of the clients and the pusher")
     options = parser.parse_args()
+    if options.write and options.short:
+        parser.error("--write is for the long run: the document shows no short one")
     logging.basicConfig(level=logging.INFO if options.show_logs else logging.CRITICAL)
     _allow_descriptors()
     size = SHORT if options.short else LONG
@@ -66,14 +70,14 @@ def main() -> int:
     # A run that is told to end ends what it has started, as it does on Ctrl+C.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        rows = [_run(name, scenario, size) for name, scenario in chosen.items()]
+        rows = {name: _run(name, scenario, size) for name, scenario in chosen.items()}
     finally:
         left = end_children()
         if left:
             print(f"{left} processes were left, and killed")
     if options.write:
-        report.write(rows)
-    failed = sum(not row.passed for row in rows)
+        report.write(rows, list(SCENARIOS))
+    failed = sum(not row.passed for row in rows.values())
     print(f"{len(rows)} lines, {failed} failed")
     return 1 if failed else 0
 

@@ -1,14 +1,16 @@
 """What a run has shown: lines for the terminal, and the table of docs/guarantees.md."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.documents import put_between
+from tests.documents import between, put_between
 from tests.processes import ROOT
 
 GUARANTEES = ROOT / "docs" / "guarantees.md"
 BEGIN = "<!-- begin: written by `make faults` -->"
 END = "<!-- end: written by `make faults` -->"
+HEAD = ("| | fault | load | seen |", "|---|---|---|---|")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,17 +28,26 @@ class Row:
         )
 
 
-def table(rows: list[Row]) -> str:
-    """The rows in Markdown."""
-    lines = ["| fault | load | seen |", "|---|---|---|"]
-    lines += [f"| {row.fault} | {row.load} | {row.shown} |" for row in rows]
-    return "\n".join(lines)
+def write(rows: Mapping[str, Row], order: Sequence[str], path: Path = GUARANTEES) -> None:
+    """Put the rows into the table of the document; the lines of other scenarios stay as they are.
 
-
-def write(rows: list[Row], path: Path = GUARANTEES) -> None:
-    """Put the table between the markers of the document.
+    Args:
+        rows: by the name of the scenario.
+        order: all scenarios, as the table is to have them; a line of no scenario goes.
 
     Raises:
-        ValueError: for a document without them.
+        ValueError: for a document without the markers of the table.
     """
-    put_between(path, BEGIN, END, table(rows))
+    lines = _lines_of(between(path, BEGIN, END))
+    lines |= {name: _line(name, row) for name, row in rows.items()}
+    found = [lines[name] for name in order if name in lines]
+    put_between(path, BEGIN, END, "\n".join([*HEAD, *found]))
+
+
+def _line(name: str, row: Row) -> str:
+    return f"| `{name}` | {row.fault} | {row.load} | {row.shown} |"
+
+
+def _lines_of(table: str) -> dict[str, str]:
+    """The lines of a table, by their scenarios."""
+    return {line.split("`")[1]: line for line in table.splitlines() if line.startswith("| `")}
