@@ -15,7 +15,16 @@ from typing import TypeAlias
 from tests.faults import report
 from tests.faults.planted import KINDS
 from tests.faults.report import Row
-from tests.faults.scenarios import clocks, crowds, links, pushes, requests, sessions, soak
+from tests.faults.scenarios import (
+    clocks,
+    crowds,
+    failovers,
+    links,
+    pushes,
+    requests,
+    sessions,
+    soak,
+)
 from tests.faults.scenarios.size import LONG, SHORT, Size
 from tests.faults.stage import end_children
 
@@ -29,6 +38,8 @@ SCENARIOS: dict[str, Scenario] = {
     "redis_frozen": pushes.redis_frozen,
     "silent_redis": links.silent_redis,
     "silent_rabbitmq": links.silent_rabbitmq,
+    "redis_demoted": failovers.redis_demoted,
+    "redis_failover": failovers.redis_failover,
     "worker_kills": requests.worker_kills,
     "rolling_restart": requests.rolling_restart,
     "wrong_clocks": clocks.wrong_clocks,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 from queue_run.keys import Keys
 from tests.faults.proxy import Proxy
 from tests.processes import ROOT, Process, PushServerProcess, RedisServer, Stack, free_port
+from tests.replicas import Replicas
 from tests.waiting import eventually_async
 from tests.wrong_clock import clock_off_by
 
@@ -38,8 +39,12 @@ class Stage:
         stack: Stack,
         ports: list[int],
         clocks: "Clocks",
+        pools: Sequence[Sequence[str]],
+        nodes: Replicas | None,
     ) -> None:
         self._clocks = clocks
+        self._pools = pools
+        self._nodes = nodes
         self.redis_server = server
         self._redis_links = redis_links
         self.stack = stack
@@ -74,7 +79,8 @@ class Stage:
         return self.stack.push_server(PORT=str(self.ports[number]), **wrong)
 
     def _new_worker(self, number: int) -> Process:
-        return self.stack.worker("-P", "solo", **_clock(self._clocks.workers, number))
+        pool = self._pools[number % len(self._pools)]
+        return self.stack.worker("-P", *pool, **_clock(self._clocks.workers, number))
 
     async def kill_push_server(self, number: int) -> None:
         """SIGKILL, and a new one on the same port."""
@@ -118,6 +124,12 @@ class Stage:
         assert self._redis_links is not None, "stage(proxied_redis=True)"
         return self._redis_links
 
+    @property
+    def nodes(self) -> Replicas:
+        """The Redis of all processes, and its replica; only on a stage that was asked for it."""
+        assert self._nodes is not None, "stage(replicated=True)"
+        return self._nodes
+
     def cut_redis_links(self) -> None:
         """End every client's link to Redis but our own."""
         self.redis.client_kill_filter(_type="normal", skipme=True)
@@ -152,23 +164,34 @@ async def stage(
     workers: int = 1,
     servers: int = 2,
     proxied_redis: bool = False,
+    replicated: bool = False,
     settings: Mapping[str, str] | None = None,
     clocks: Clocks = ALL_RIGHT,
+    pools: Sequence[Sequence[str]] = (("solo",),),
 ) -> AsyncIterator[Stage]:
     """Processes that are ready, and gone at the end, whatever happens.
 
     Args:
+        replicated: the processes have another Redis, with a replica, behind a proxy; what the
+            application notes for the laboratory stays where it is.
         settings: variables of the environment.
+        pools: of the workers, in turn.
     """
     async with contextlib.AsyncExitStack() as held:
         server = await asyncio.to_thread(RedisServer, append_only=True)
         held.push_async_callback(asyncio.to_thread, server.end)
-        links = await held.enter_async_context(Proxy(server.port)) if proxied_redis else None
+        nodes, port = None, server.port
+        if replicated:
+            nodes = await asyncio.to_thread(Replicas)
+            held.push_async_callback(asyncio.to_thread, nodes.end)
+            port = nodes.primary.port
+        proxied = proxied_redis or replicated
+        links = await held.enter_async_context(Proxy(port)) if proxied else None
         url = server.url if links is None else f"redis://127.0.0.1:{links.port}/0"
         ports = [free_port() for _ in range(servers)]
         # What the application notes for the laboratory is no part of what is broken.
         variables = {**(settings or {}), "LAB_REDIS_URL": server.url}
-        made = Stage(server, links, _stack(url, variables), ports, clocks)
+        made = Stage(server, links, _stack(url, variables), ports, clocks, pools, nodes)
         held.push_async_callback(asyncio.to_thread, made.end)
         await made.start(workers)
         yield made

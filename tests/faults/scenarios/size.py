@@ -20,6 +20,10 @@ class Size:
     frozen: float
     #: How often all links fall silent.
     silences: int
+    #: How often Redis becomes a replica for a while, and how often another one takes over; every
+    #: second time after a crash.
+    demotions: int
+    failovers: int
     worker_kills: int
     #: Seconds that a handler runs, so that faults find some at work.
     takes: float
@@ -57,6 +61,8 @@ LONG = Size(
     redis_flushes=3,
     frozen=10,
     silences=5,
+    demotions=5,
+    failovers=6,
     worker_kills=8,
     takes=0.05,
     rolling_restarts=2,
@@ -82,6 +88,8 @@ SHORT = Size(
     redis_flushes=1,
     frozen=4,
     silences=1,
+    demotions=1,
+    failovers=2,
     worker_kills=2,
     takes=0.05,
     rolling_restarts=1,
