@@ -22,7 +22,7 @@ import threading
 from typing import Any
 
 from redis import ConnectionError as RedisConnectionError
-from redis import RedisError
+from redis import Redis, RedisError
 from redis import TimeoutError as RedisTimeoutError
 from redis.connection import Connection
 from redis.exceptions import (
@@ -190,3 +190,19 @@ def watched(kind: type[Connection]) -> type[Connection]:
             standstills.note(f"a link to Redis at {place}", self.socket_timeout)
 
     return Watched
+
+
+def watched_client(url: str, *, timeout: float, connect_timeout: float, **options: Any) -> Redis:
+    """A client of redis-py whose links take part in what a process knows of standstills, and leave
+    a node that does not do its part.
+
+    Args:
+        timeout: seconds that an answer may take.
+        connect_timeout: seconds.
+        options: of redis-py beside those.
+    """
+    limits = redis_options(url, timeout=timeout, connect_timeout=connect_timeout)
+    client = Redis.from_url(url, **{**limits, **options})
+    pool = client.connection_pool
+    pool.connection_class = watched(pool.connection_class)
+    return client

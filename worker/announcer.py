@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Callable
 
-import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -13,8 +12,9 @@ from queue_run.clock import Clock
 from queue_run.envelopes import ApplicationChanged, encode
 from queue_run.fullness import Fullness, is_full
 from queue_run.keys import Keys
-from queue_run.links import LONGEST_ANSWER, redis_options, watched
+from queue_run.links import LONGEST_ANSWER, watched_client
 from queue_run.manifest import Manifest
+from queue_run.reminders import Reminder
 from queue_run.settings import Settings
 from queue_run.vital import VitalThread
 from worker.ending import end_worker
@@ -49,19 +49,17 @@ class Announcer:
         self._serves_sockets = serves_sockets
         self._takes = takes
         self._took = True
-        self._redis = redis.Redis.from_url(
+        self._redis = watched_client(
             settings.redis_url,
-            **redis_options(
-                settings.redis_url, timeout=LONGEST_ANSWER, connect_timeout=LONGEST_ANSWER
-            ),
+            timeout=LONGEST_ANSWER,
+            connect_timeout=LONGEST_ANSWER,
             retry=Retry(NoBackoff(), 1),
         )
-        pool = self._redis.connection_pool
-        pool.connection_class = watched(pool.connection_class)
         self._timekeeper = Timekeeper(
             self._redis, self._keys, clock, name=name, expiry=settings.heartbeat_expiry
         )
         self._fullness = Fullness(log, "push servers are not told of this worker")
+        self._away = Reminder(log, "could not tell push servers of this worker: %s")
         self._stopped = threading.Event()
         self._announced = False
         self._thread = VitalThread(self._run, name="queue-run-announcer", on_loss=end_worker)
@@ -81,11 +79,12 @@ class Announcer:
                 self._renew()
                 self._timekeeper.renew()
                 self._fullness.taken()
+                self._away.over()
             except (RedisError, OSError) as error:
                 if is_full(error):
                     self._fullness.refused()
                 else:
-                    log.warning("could not tell push servers of this worker: %s", error)
+                    self._away.tell(error)
             except Exception:
                 # Without this thread the worker would count as dead.
                 log.exception("telling push servers of this worker failed unexpectedly")

@@ -12,9 +12,14 @@ import shelve
 from collections.abc import Callable
 from typing import Any
 
+from celery.apps import beat
 from celery.beat import PersistentScheduler, SchedulingError
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from queue_run.fullness import Fullness, is_full
+from queue_run.links import watched_client
+from queue_run.reminders import Reminder
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,42 @@ PLACES = frozenset(
         errno.EAGAIN,
     }
 )
+
+#: The longest pause between two tries to reach Redis, in seconds.
+LONGEST_PAUSE = 2.0
+
+
+class Beat(beat.Beat):
+    """Celery's beat, which waits also where RedBeat asks a Redis that is away or not ready."""
+
+    def start_scheduler(self) -> Any:
+        app: Any = self.app
+        url, options = str(app.conf.redbeat_redis_url), app.conf.redbeat_redis_options
+        if url.startswith(("redis:", "rediss:", "unix:")):
+            # RedBeat takes the client that is there, in place of one that fails at once.
+            app.redbeat_redis = watched_client(
+                url,
+                timeout=options["socket_timeout"],
+                connect_timeout=options["socket_connect_timeout"],
+                decode_responses=True,
+                retry=_Patience(),
+            )
+        return super().start_scheduler()
+
+
+class _Patience(Retry):
+    """Tries for ever, and says why once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(ExponentialBackoff(cap=LONGEST_PAUSE, base=0.1), -1)
+        self._away = Reminder(log, "Beat waits for Redis: %s")
+
+    def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
+        def told(error: Exception, *more: Any) -> Any:
+            self._away.tell(error)
+            return fail(error, *more)
+
+        return super().call_with_retry(do, told, *arguments, **options)
 
 
 class _Memory(dict[str, Any]):

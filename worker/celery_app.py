@@ -17,11 +17,12 @@ from queue_run import hidden_modules, logs, runtime
 from queue_run.celery_app import create_celery, is_redis, jobs_queue
 from queue_run.errors import ApplicationError, SettingsError, UsageError
 from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
-from queue_run.links import LONGEST_ANSWER, is_unready, redis_options
+from queue_run.links import LONGEST_ANSWER, is_unready, redis_options, watched_client
 from queue_run.settings import PROCESS_VARIABLE, Settings, without_password
 from worker import load_failures, loader, semaphores
 from worker.announcer import Announcer
 from worker.around import Around
+from worker.beat import Beat
 from worker.celery_repairs import repair_celery
 from worker.consumer import has_time_for_requests
 from worker.own_logging import OwnLogging
@@ -76,6 +77,8 @@ def create_app() -> Celery:
         worker_task_log_format=LOG_FORMAT,
     )
     _know_queues(app, routes)
+    # Celery's own place for it is a cached property.
+    app.__dict__["Beat"] = app.subclass_with_self(Beat)
     process = Process(routes)
     if routes.hooks.sent is not None:
         runtime.current().on_sent = process.sent
@@ -270,9 +273,10 @@ def _unready(settings: Settings) -> str | None:
 
 def _keep_time_of_beat(settings: Settings) -> None:
     """Beat leaves no heartbeat of its own, and it alone goes by the clock of its machine."""
-    client = redis.Redis.from_url(
+    client = watched_client(
         settings.redis_url,
-        **redis_options(settings.redis_url, timeout=LONGEST_ANSWER, connect_timeout=LONGEST_ANSWER),
+        timeout=LONGEST_ANSWER,
+        connect_timeout=LONGEST_ANSWER,
         retry=Retry(NoBackoff(), 1),
     )
     timekeeper = Timekeeper(

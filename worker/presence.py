@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -26,7 +25,7 @@ from queue_run.errors import HandlerTimeout
 from queue_run.ids import UserId
 from queue_run.jobs.store import milliseconds
 from queue_run.keys import Keys
-from queue_run.links import longest_answer, redis_options, watched
+from queue_run.links import longest_answer, watched_client
 from queue_run.settings import Settings
 from queue_run.vital import VitalThread
 from worker.ending import end_worker
@@ -78,13 +77,12 @@ class PresenceWatcher:
         self._lease = settings.lease
         self._token = secrets.token_hex(8)
         limit = longest_answer(settings.publish_timeout)
-        self._client: Any = redis.Redis.from_url(
+        self._client: Any = watched_client(
             settings.redis_url,
-            **redis_options(settings.redis_url, timeout=limit + IDLE_WAIT, connect_timeout=limit),
+            timeout=limit + IDLE_WAIT,
+            connect_timeout=limit,
             retry=Retry(NoBackoff(), 0),
         )
-        pool = self._client.connection_pool
-        pool.connection_class = watched(pool.connection_class)
         self._routes = routes
         self._intake = intake
         self._hooks: HookRunner | None = None

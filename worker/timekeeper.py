@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 from queue_run.clock import Clock
 from queue_run.clock_reports import TELL, ClockWatch, Told
 from queue_run.keys import Keys
+from queue_run.reminders import Reminder
 from queue_run.vital import VitalThread, end_process
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Timekeeper:
         self._expiry = expiry
         #: Whether Redis may hold something of this process.
         self._has_told = False
+        self._away = Reminder(log, "Redis' clock cannot be asked for: %s")
         self._stopped = threading.Event()
 
     def renew(self) -> None:
@@ -65,6 +67,7 @@ class Timekeeper:
         while not self._stopped.is_set():
             try:
                 self.renew()
+                self._away.over()
             except (RedisError, OSError) as error:
-                log.warning("Redis' clock cannot be asked for: %s", error)
+                self._away.tell(error)
             self._stopped.wait(interval)

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -196,3 +197,53 @@ async def test_a_full_redis_is_named_by_readiness_and_told_of_once(
         assert "Traceback" not in process.output
         assert "no heartbeat" not in process.output
     assert "Redis has room again" in server.output
+
+
+TICKS = """
+from queue_run import Config
+config = Config(schedule="every second")
+def handler(job):
+    print("tick", flush=True)
+"""
+
+
+@pytest.mark.parametrize("scheduler", ["worker.beat.Scheduler", "redbeat.RedBeatScheduler"])
+async def test_beat_waits_for_a_redis_that_is_a_replica(
+    own_redis: RedisServer,
+    new_stack: NewStack,
+    write_app: WriteApp,
+    tmp_path: Path,
+    scheduler: str,
+) -> None:
+    """At its start, and when it is at work."""
+    stack = new_stack(own_redis, write_app({"queues/clock.py": TICKS}))
+    worker = stack.worker("-P", "solo")
+    stack.wait_until_ready()
+    with own_redis.client() as admin:
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        beat = Process(
+            [
+                *(sys.executable, "-m", "celery", "-A", "worker", "beat", "-S", scheduler),
+                *("-s", str(tmp_path / "beat"), "-l", "INFO", "--max-interval", "1"),
+            ],
+            environ=stack.environ(),
+        )
+        stack.workers.append(beat)
+        await eventually_async(lambda: "read only" in beat.output, what="a beat that waits")
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        await ticks(worker)
+        told = beat.output.count("read only")
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        await eventually_async(
+            lambda: beat.output.count("read only") > told, what="a beat that waits again"
+        )
+        admin.execute_command("REPLICAOF", "NO", "ONE")
+        await ticks(worker)
+    assert beat.running, beat.output
+    assert worker.running
+
+
+async def ticks(worker: Process) -> None:
+    """Wait until jobs of the schedule run."""
+    before = worker.output.count("tick")
+    await eventually_async(lambda: worker.output.count("tick") > before + 2, what="jobs of beat")

@@ -44,6 +44,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "vital",
             "late_pushes",
             "fullness",
+            "reminders",
         ],
         [
             "json_values",

@@ -1,6 +1,7 @@
 """What workers leave in Redis for push servers."""
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from queue_run.envelopes import ApplicationChanged, decode
 from queue_run.keys import Keys
 from queue_run.manifest import Manifest, QueueFacts
 from queue_run.settings import Settings
-from tests.waiting import eventually
+from tests.waiting import DEADLINE, eventually
 from worker.announcer import Announcer
 
 MANIFEST = Manifest(queues={"mail": QueueFacts()})
@@ -126,14 +127,22 @@ def test_a_newer_manifest_of_another_worker_stays(settings: Settings, held: Redi
     assert len(held.changes) == 1
 
 
-def test_without_redis_it_goes_on_trying(
+def test_without_redis_it_goes_on_trying_and_says_so_once(
     held: Redis, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    nowhere = Settings(redis_url="redis://127.0.0.1:1/0", heartbeat_interval=0.02)
-    with announcing(nowhere):
-        eventually(
-            lambda: caplog.text.count("could not tell push servers") >= 2, what="two attempts"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(DEADLINE)
+        nowhere = Settings(
+            redis_url=f"redis://127.0.0.1:{listening.getsockname()[1]}/0", heartbeat_interval=0.02
         )
+        with announcing(nowhere):
+            # Some for each heartbeat.
+            for _ in range(20):
+                listening.accept()[0].close()
+            listening.close()
+    said = [line for line in caplog.messages if "could not tell push servers" in line]
+    assert said
+    assert len(said) == len(set(said))
     assert held.manifest is None
 
 
