@@ -235,6 +235,7 @@ _WITHDRAW = """
 local job = redis.call('HMGET', KEYS[1], 'ended', 'n')
 if job[1] then return job[1] == 'withdrawn' and 1 or 0 end
 if job[2] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
 redis.call('HSET', KEYS[1], 'ended', 'withdrawn')
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1

@@ -98,6 +98,13 @@ def test_a_job_is_cancelled_and_its_process_lost(here: Here) -> None:
     assert here.verdict(job, "two") == "cancelled"
 
 
+def test_a_job_whose_push_has_failed_is_withdrawn(here: Here) -> None:
+    job = a_job()
+    here.fill()
+    assert here.attempts.withdraw(job.id)
+    assert here.verdict(job, "one") == "withdrawn"
+
+
 def test_a_lane_is_drained_given_back_and_taken_again(here: Here) -> None:
     lane = here.push("g", 1, 2, 3)
     here.fill()

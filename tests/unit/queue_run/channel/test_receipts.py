@@ -10,6 +10,7 @@ import pytest
 
 from queue_run.channel.receipts import Receipt, finished
 from queue_run.errors import ChannelUnavailable
+from queue_run.fullness import Fullness
 from tests.waiting import DEADLINE, eventually
 
 GONE = ChannelUnavailable("Redis took no message")
@@ -170,6 +171,21 @@ def test_a_failure_that_nobody_waited_for_is_logged(caplog: pytest.LogCaptureFix
         failed()
         logged = eventually(lambda: caplog.text, what="a line in the log")
     assert "a message that nobody waited for was not sent: Redis took no message" in logged
+
+
+def test_a_full_redis_is_logged_once_for_all_that_nobody_waited_for(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fullness = Fullness(logging.getLogger("receipts"), "they are not sent")
+    monkeypatch.setattr("queue_run.channel.receipts._fullness", fullness)
+    for _ in range(5):
+        receipt = Receipt()
+        receipt.complete(None, ChannelUnavailable("OOM command: used memory > 'maxmemory'"))
+        del receipt
+    eventually(lambda: fullness, what="a refusal")
+    gc.collect()
+    [line] = [line for line in caplog.messages if "not sent" in line]
+    assert line.startswith("Redis is full")
 
 
 @pytest.fixture
