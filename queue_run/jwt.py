@@ -16,6 +16,7 @@ from time import monotonic, time
 from typing import Any
 
 from queue_run.context import expire_connection
+from queue_run.downloads import Download
 from queue_run.errors import Refuse, UsageError
 
 try:
@@ -68,7 +69,7 @@ class JWKS:
     Args:
         url: for example `https://example.com/.well-known/jwks.json`.
         lifespan: seconds for which keys are held, and a withdrawn key still works.
-        timeout: seconds for the issuer to answer.
+        timeout: seconds for the issuer's whole answer.
         cooldown: seconds for which a key that was not found is not asked for again.
 
     Raises:
@@ -87,8 +88,7 @@ class JWKS:
         self.url = url
         self._lifespan = lifespan
         self._cooldown = cooldown
-        # Its own cache is off: it has no memory of failures.
-        self._client = pyjwt.PyJWKClient(url, cache_jwk_set=False, timeout=timeout)
+        self._download = Download(url, timeout)
         self._lock = threading.Lock()
         self._keys: dict[str, pyjwt.PyJWK] = {}
         self._fetched_at = -math.inf
@@ -103,6 +103,10 @@ class JWKS:
         Raises:
             Refuse: with status 503, when the keys cannot be fetched.
         """
+        # Invented keys, and an issuer that is slow, must not hold up tokens of known ones.
+        known = self._keys.get(key_id)
+        if known is not None and monotonic() - self._fetched_at < self._lifespan:
+            return known
         with self._lock:
             age = monotonic() - self._fetched_at
             if age >= self._lifespan or (key_id not in self._keys and age >= self._cooldown):
@@ -113,7 +117,7 @@ class JWKS:
         if monotonic() < self._retry_at:
             raise Refuse(503, "tokens cannot be checked now")
         try:
-            keys = pyjwt.PyJWKSet.from_dict(self._client.fetch_data()).keys
+            keys = pyjwt.PyJWKSet.from_json(self._download.fetch().decode()).keys
         except (*TOKEN_ERRORS, AttributeError, OSError, http.client.HTTPException) as error:
             self._retry_at = monotonic() + RETRY_AFTER
             log.error("no keys from %s: %s", self.url, error)
@@ -151,10 +155,10 @@ def verify(
 
     Raises:
         Refuse: with status 401 and a reason for the client; with 503 when a `JWKS` gives no keys.
-        UsageError: for a key and algorithms that do not belong together, or with a `JWKS` on an
-            event loop.
+        UsageError: for a key and algorithms that do not belong together, for a leeway that is no
+            number of seconds, or with a `JWKS` on an event loop.
     """
-    checked_key = _checked_key(key, algorithms)
+    checked_key = _checked_key(key, algorithms, leeway)
     if isinstance(checked_key, JWKS):
         if _on_event_loop():
             raise UsageError(
@@ -174,7 +178,7 @@ async def verify_async(
     leeway: float = 0.0,
 ) -> dict[str, Any]:
     """`verify` for asynchronous code: keys of a `JWKS` are fetched in a thread."""
-    checked_key = _checked_key(key, algorithms)
+    checked_key = _checked_key(key, algorithms, leeway)
     if isinstance(checked_key, JWKS):
         checked_key = await asyncio.to_thread(_found, checked_key, _key_id(token), algorithms)
     return _claims(_text(token), checked_key, algorithms, audience, issuer, leeway)
@@ -266,12 +270,15 @@ def _reason(error: Exception) -> str:
     return "the token is malformed"
 
 
-def _checked_key(key: str | bytes | JWKS, algorithms: Sequence[str]) -> Any:
+def _checked_key(key: str | bytes | JWKS, algorithms: Sequence[str], leeway: float) -> Any:
     """The key, ready for use with each of the algorithms.
 
     Raises:
-        UsageError: when one of them is unknown, or does not belong to the key.
+        UsageError: when one of them is unknown, or does not belong to the key; and for a leeway
+            with which no token would end.
     """
+    if not 0 <= leeway < math.inf:
+        raise UsageError(f"leeway is a number of seconds from 0, not {leeway!r}")
     if isinstance(algorithms, str) or not algorithms:
         raise UsageError('algorithms lists those that you accept, for example ["RS256"]')
     return _prepared(key, tuple(algorithms))

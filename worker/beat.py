@@ -3,12 +3,16 @@
 Beat keeps in a file when each queue had its last job. Without schedules there is nothing to keep,
 so beat writes no file. Where the file cannot be read or written, beat says what that means and goes
 on with what it has in memory: jobs come at their times all the same.
+
+Beat goes by the clock of its machine. Where that was ahead, and is set right, last jobs lie in the
+future: they count as of now, or nothing would be pushed until that time has come.
 """
 
 import contextlib
 import errno
 import logging
 import shelve
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +86,10 @@ class _Patience(Retry):
         return super().call_with_retry(do, told, *arguments, **options)
 
 
+#: Seconds by which a clock that is only made to go faster or slower is off between two looks.
+STEP = 2.0
+
+
 class _Memory(dict[str, Any]):
     """What Celery keeps in its file, without a file."""
 
@@ -99,6 +107,35 @@ class Scheduler(PersistentScheduler):
     _store: Any
     _remove_db: Callable[[], None]
     _fullness = Fullness(log, "jobs whose time has come are not pushed")
+    #: The entries by their next times, as the clock was when they were put there.
+    _heap: list[Any] | None
+    #: By how much the clock was ahead of one that nobody sets, at the last look.
+    _ahead: float | None = None
+
+    def tick(self, *arguments: Any, **named: Any) -> float:
+        self._follow_clock()
+        seconds: float = super().tick(*arguments, **named)
+        return seconds
+
+    def _follow_clock(self) -> None:
+        """Look whether the clock was set."""
+        before, self._ahead = self._ahead, time.time() - time.monotonic()
+        if before is not None and abs(self._ahead - before) < STEP:
+            return
+        late = []
+        for name, entry in self.schedule.items():
+            now = entry.default_now()
+            if entry.last_run_at is not None and entry.last_run_at > now:
+                entry.last_run_at = now
+                late.append(name)
+        # Made anew, by the clock as it is.
+        self._heap = None
+        if late:
+            log.warning(
+                "The clock of this machine was set back: the last jobs of %s lay in the future, "
+                "and count as of now",
+                ", ".join(sorted(late)),
+            )
 
     def setup_schedule(self) -> None:
         try:

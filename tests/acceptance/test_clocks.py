@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from queue_run import queues
 from tests.acceptance.job_record import pushing_to
 from tests.clients import connected
 from tests.conftest import NewStack, WriteApp
-from tests.processes import RedisServer, Stack
+from tests.processes import Process, RedisServer, Stack
 from tests.waiting import DEADLINE, eventually, eventually_async
 from tests.wrong_clock import clock_as_in, clock_off_by
 
@@ -109,6 +110,19 @@ def handler(job, attempt):
     note(ended=job, attempt=attempt)
 """
 
+TICK = """
+from datetime import timedelta
+
+from queue_run import Config
+from record import note
+
+config = Config(schedule=timedelta(seconds=1), timeout=2)
+
+
+def handler(job):
+    note(tick=True)
+"""
+
 APP = {
     "record.py": RECORD,
     "sockets/_middleware.py": MIDDLEWARE,
@@ -116,6 +130,7 @@ APP = {
     "queues/again.py": AGAIN,
     "queues/ordered.py": ORDERED,
     "queues/long.py": LONG,
+    "queues/tick.py": TICK,
 }
 
 
@@ -138,6 +153,11 @@ class World:
     def worker(self, *pool: str, clock: dict[str, str] | None = None) -> None:
         environ = self._with_app(clock)
         self.stack.worker(*pool, **environ)
+
+    def beat(self, clock: dict[str, str], file: Path) -> Process:
+        """Celery beat; whoever starts it ends it."""
+        command = (sys.executable, "-m", "celery", "-A", "worker", "beat", "-s", str(file))
+        return Process(command, environ=self.stack.environ(**self._with_app(clock)))
 
     def _with_app(self, clock: dict[str, str] | None) -> dict[str, str]:
         """The application's folder holds a module that its files import."""
@@ -289,6 +309,23 @@ def test_a_worker_whose_clock_is_ahead_takes_no_job_from_another(world: World) -
     eventually(lambda: not world.client.zcard(index), what="the acknowledgement")
     assert tag
     assert len(world.noted(begun="report")) == 1
+
+
+def test_beat_goes_on_when_its_clock_is_set_right(world: World, tmp_path: Path) -> None:
+    off = tmp_path / "off"
+    off.write_text("+3600\n")
+    world.worker(*SOLO)
+    world.stack.wait_until_ready()
+    beat = world.beat(clock_as_in(off), tmp_path / "schedule")
+    try:
+        eventually(lambda: world.noted(tick=True), what="a job of beat's")
+        off.write_text("+0\n")
+        # Else nothing would come for an hour.
+        beat.wait_for_output("The clock of this machine was set back: the last jobs of tick")
+        world.client.delete(f"{world.stack.namespace}:notes")
+        eventually(lambda: len(world.noted(tick=True)) > 1, what="more of them")
+    finally:
+        beat.end()
 
 
 async def test_a_clock_that_is_set_while_its_process_runs_costs_nothing(

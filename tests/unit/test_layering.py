@@ -29,6 +29,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "hidden_modules",
             "api_keys",
             "addresses",
+            "downloads",
             "origins",
             "masking",
             "complaints",

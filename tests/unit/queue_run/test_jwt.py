@@ -27,7 +27,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from queue_run import context, jwt
 from queue_run.errors import Refuse, UsageError
 from tests.processes import ROOT, environment, free_port
-from tests.waiting import eventually_async
+from tests.waiting import DEADLINE, eventually, eventually_async
 
 SECRET = "a secret of at least sixty-four bytes, as HS512 asks for: " + "x" * 16
 CLAIMS = {"sub": "ann"}
@@ -557,6 +557,28 @@ def test_an_issuer_that_does_not_answer_is_given_up(issuer: Issuer) -> None:
     issuer.answers.clear()
     keys = jwt.JWKS(issuer.url, timeout=0.05)
     assert refusal(token(rsa_key(), "RS256", kid="a"), **by(keys))[0] == 503
+
+
+def test_invented_keys_and_a_slow_issuer_hold_up_no_known_key(issuer: Issuer) -> None:
+    keys = jwt.JWKS(issuer.url, timeout=60, cooldown=0)
+    good = token(rsa_key(), "RS256", kid="a")
+    assert jwt.verify(good, **by(keys))["sub"] == "ann"
+    issuer.answers.clear()
+    invented = threading.Thread(
+        target=refusal, args=(token(rsa_key(), "RS256", kid="x"),), kwargs=by(keys)
+    )
+    invented.start()
+    eventually(lambda: issuer.requests == 2, what="another request for keys")
+    assert jwt.verify(good, **by(keys))["sub"] == "ann"
+    assert invented.is_alive()
+    issuer.answers.set()
+    invented.join(DEADLINE)
+
+
+@pytest.mark.parametrize("leeway", [float("nan"), float("inf"), -1])
+def test_a_leeway_with_which_no_token_would_end_is_refused(leeway: float) -> None:
+    with pytest.raises(UsageError, match="leeway is a number of seconds"):
+        jwt.verify(None, **{**HMAC, "leeway": leeway})
 
 
 async def test_the_loop_goes_on_while_keys_are_fetched(issuer: Issuer) -> None:

@@ -3,6 +3,7 @@
 import logging
 import shelve
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,38 @@ def test_with_schedules_the_file_keeps_the_last_runs(
     first.reserve(first.schedule["tick"])
     first.close()
     assert new_scheduler(tmp_path / "beat").schedule["tick"].total_run_count == 1
+
+
+def test_a_last_job_in_the_future_is_of_now(
+    new_scheduler: NewScheduler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = new_scheduler(tmp_path / "beat", {**SCHEDULE, "other": SCHEDULE["tick"]})
+    first.schedule["tick"].last_run_at += timedelta(hours=1)
+    first.close()
+    second = new_scheduler(tmp_path / "beat", {**SCHEDULE, "other": SCHEDULE["tick"]})
+    assert 0 < second.tick() <= 60
+    assert 0 < second.schedule["tick"].is_due().next <= 60
+    [warning] = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "the last jobs of tick lay in the future" in warning.getMessage()
+    # Nothing more is looked for while nobody sets the clock.
+    second.schedule["tick"].last_run_at += timedelta(hours=1)
+    second.tick()
+    assert second.schedule["tick"].is_due().next > 600
+
+
+def test_a_clock_that_is_set_back_is_followed_while_beat_runs(
+    new_scheduler: NewScheduler, tmp_path: Path
+) -> None:
+    scheduler = new_scheduler(tmp_path / "beat", {**SCHEDULE, "rarely": {**SCHEDULE["tick"]}})
+    scheduler.tick()
+    heap = scheduler._heap
+    scheduler.schedule["tick"].last_run_at += timedelta(hours=1)
+    # The clock was an hour ahead at the last look.
+    scheduler._ahead += 3600
+    scheduler.tick()
+    assert 0 < scheduler.schedule["tick"].is_due().next <= 60
+    # Next times that were found by the other clock are forgotten.
+    assert scheduler._heap is not heap
 
 
 def test_a_folder_that_is_not_there_costs_one_warning(
