@@ -6,8 +6,11 @@ from typing import Any
 
 from billiard import heap, util
 from celery import signals
+from celery.app import utils
 from celery.concurrency.asynpool import AsynPool
 from kombu.asynchronous.hub import Hub
+
+from queue_run.masking import masked
 
 
 def repair_celery() -> None:
@@ -15,6 +18,7 @@ def repair_celery() -> None:
     _let_a_second_sigterm_interrupt_the_first()
     _pass_over_children_that_have_ended()
     _share_memory_without_files()
+    _hide_passwords_of_settings()
 
 
 def _let_a_second_sigterm_interrupt_the_first() -> None:
@@ -64,3 +68,24 @@ def _share_memory_without_files() -> None:
 
     make_without_file.without_files = True  # type: ignore[attr-defined]
     arena.__init__ = make_without_file
+
+
+def _hide_passwords_of_settings() -> None:
+    """Let no setting show the password of a URL: `celery inspect conf` shows them all.
+
+    Celery hides that of the broker, and none of a URL that another setting names.
+    """
+    module: Any = utils
+    hide = module.filter_hidden_settings
+    if getattr(hide, "hides_urls", False):
+        return
+
+    def hide_all(conf: Any) -> Any:
+        return {name: _without_password(value) for name, value in hide(conf).items()}
+
+    hide_all.hides_urls = True  # type: ignore[attr-defined]
+    module.filter_hidden_settings = hide_all
+
+
+def _without_password(value: Any) -> Any:
+    return masked(value) if isinstance(value, str) else value

@@ -118,6 +118,14 @@ def test_no_process_tells_the_password_with_which_it_works(
     stack.worker("-P", "solo", "-l", "DEBUG")
     stack.worker("-c", "1", "-l", "DEBUG", "-B", "-s", str(stack.app / "schedule"))
     stack.wait_until_ready()
+    # Whoever may speak to the broker may ask workers for their settings.
+    asks = [sys.executable, "-m", "celery", "-A", "worker", "inspect", "conf", "--timeout", "5"]
+    answer = Process(asks, environ=stack.environ())
+    assert answer.wait() == 0
+    assert "redbeat_redis_url" in answer.output
+    assert "***" in answer.output
+    shows_no_secret("inspect conf", answer)
+    assert "%2Fx" not in answer.output
     # Both lose Redis, and tell of it.
     own_redis.kill()
     stack.push_servers[0].wait_for_output("lost the channel")
