@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 from collections.abc import Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -372,7 +372,7 @@ class PushServer:
         sockets = (r"/.*", SocketHandler, {"reception": Reception(self._services)})
         if settings.public_dir:
             files = {
-                "path": str(Path(settings.public_dir).resolve()),
+                "path": os.path.realpath(settings.public_dir),
                 "default_filename": "index.html",
             }
             rules.append(Rule(_PlainRequests(), PublicFileHandler, files))

@@ -2,10 +2,13 @@
 
 `python -m` puts the working directory first on the path, and workers put the application's folder
 there. So an application's own `worker.py` would be run in place of ours, and its `redis.py` would
-be imported in place of the library. This file imports nothing but what every interpreter has, since
-it must work where such a file is.
+be imported in place of the library. Folders that PYTHONPATH names come first, too; there a library
+may be meant, and only our own names are looked for.
+
+This file imports nothing but what every interpreter has, since it must work where such a file is.
 """
 
+import _frozen_importlib_external as importing
 import os
 import sys
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ OWN = ("push_server", "queue_run", "worker")
 #: Libraries that some process imports, perhaps not this one; what it has imported is known.
 LIBRARIES = (
     *("amqp", "billiard", "celery", "click", "dateutil", "hiredis", "kombu", "msgspec"),
-    *("packaging", "redis", "tornado", "tzdata", "vine"),
+    *("packaging", "psutil", "redis", "tornado", "tzdata", "vine"),
 )
 #: The same of Python's modules, of which workers, pools and push servers import these later.
 LATER = ("concurrent", "http", "multiprocessing", "queue", "resource", "sched", "shelve", "dbm")
@@ -52,13 +55,33 @@ _imported: set[str] = set()
 
 
 def problems(*folders: str | os.PathLike[str]) -> list[str]:
-    """One sentence for each file in an application's folders that hides a module."""
-    return [
-        f"{path} hides {whose} {name!r}: rename it, give it another name"
+    """One sentence for each file in an application's folders that hides a module, and for each on
+    the path that hides one of ours."""
+    found = {
+        path: f"{path} hides {whose} {name!r}: rename it, give it another name"
         for folder in dict.fromkeys(os.path.abspath(each) for each in folders)
         for name, path in _modules_in(folder)
         if (whose := _whose(name, folder))
-    ]
+    }
+    for name, path in _ours_elsewhere():
+        found.setdefault(
+            path,
+            f"{path} hides {_OURS} {name!r}: rename it, or take its folder off PYTHONPATH",
+        )
+    return list(found.values())
+
+
+def _ours_elsewhere() -> Iterator[tuple[str, str]]:
+    """Name and path of what is found on the path before our own packages."""
+    for name in OWN:
+        spec = importing.PathFinder.find_spec(name, sys.path)
+        # Without a file it is a folder without `__init__.py`, which every package goes before.
+        if spec is None or not spec.has_location or spec.origin is None:
+            continue
+        # A package goes by its folder.
+        path = os.path.dirname(spec.origin) if spec.submodule_search_locations else spec.origin
+        if os.path.dirname(os.path.realpath(path)) != _our_folder():
+            yield name, path
 
 
 def _modules_in(folder: str) -> Iterator[tuple[str, str]]:
@@ -71,7 +94,9 @@ def _modules_in(folder: str) -> Iterator[tuple[str, str]]:
     for entry in entries:
         path = os.path.join(folder, entry)
         name, dot, ending = entry.partition(".")
-        is_module = dot and (ending == "py" or ending.endswith("so")) and os.path.isfile(path)
+        # Python imports what it has compiled without its source, too.
+        is_code = ending in ("py", "pyc") or ending.endswith("so")
+        is_module = dot and is_code and os.path.isfile(path)
         if is_module or (not dot and _is_package(name, path)):
             yield name, path
 
@@ -79,18 +104,26 @@ def _modules_in(folder: str) -> Iterator[tuple[str, str]]:
 def _is_package(name: str, path: str) -> bool:
     if os.path.isfile(os.path.join(path, "__init__.py")):
         return True
-    return (
-        name in OWN
-        and os.path.isdir(path)
-        and any(each.endswith(".py") for each in os.listdir(path))
-    )
+    if name not in OWN:
+        return False
+    try:
+        return any(each.endswith(".py") for each in os.listdir(path))
+    except OSError:
+        # No folder, or one that nobody may look into: Python finds nothing there either.
+        return False
+
+
+_OURS = "the framework's own module"
+
+
+def _our_folder() -> str:
+    return os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def _whose(name: str, folder: str) -> str | None:
     """Whose module it is that a file in the folder would hide; None for nobody's."""
     if name in OWN:
-        ours = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-        return None if os.path.realpath(folder) == ours else "the framework's own module"
+        return None if os.path.realpath(folder) == _our_folder() else _OURS
     if name in LIBRARIES:
         return "the library"
     # What the framework does not import, a file may be named like.

@@ -18,6 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import Empty
 from typing import Any
 
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 BELL_SIZE = 10
 #: Milliseconds for which a bell is kept: whoever comes later looks before it waits.
 BELL_EXPIRY = 10_000
+#: Messages that are taken together with one that has come, at most.
+MORE = 15
 #: What says nothing about a message: its link, or the broker, did not do its part. kombu counts
 #: `KeyError` among these, which a message without a field raises.
 PASSING_ERRORS = (RedisError, OSError)
@@ -90,6 +93,9 @@ class TakingChannel(kombu_redis.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._acknowledged: set[str] = set()
         self._limits = Limits()
+        #: Whether a message without acknowledgement is followed at once by those that wait behind
+        #: it. For a worker whose places run jobs: else there would be one of them for each job.
+        self.takes_more: Callable[[], bool] = lambda: False
         super().__init__(*args, **kwargs)
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> str:
@@ -150,7 +156,18 @@ class TakingChannel(kombu_redis.Channel):
         # PING first whenever this process was busy, and the worker stand still for its answer.
         self.client.connection.send_command(*command, check_health=False)
 
+    def read_now(self) -> None:
+        """Hand over what has come already, before the worker's loop gets to it."""
+        link = self.client.connection
+        # One that has ended would be opened anew by the question.
+        if self._in_poll and link._sock is not None and link.can_read(0):
+            with suppress(Empty):
+                self._brpop_read()
+
     def _brpop_read(self, **options: Any) -> Any:
+        if not self._in_poll:
+            # It was read before the loop got to it.
+            raise Empty
         waited, self._waits = self._waits, False
         try:
             answer = self._answer(options)
@@ -165,6 +182,10 @@ class TakingChannel(kombu_redis.Channel):
         queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
         self._queue_cycle.rotate(queue)
         self._hand_over(message, queue, tag=bytes_to_str(tags[0]) if tags else "")
+        if not tags and self.takes_more():
+            [more] = self._exchange(("RPOP", key, MORE))
+            for each in more or ():
+                self._hand_over(each, queue, tag="")
         return True
 
     def _answer(self, options: dict[str, Any]) -> Any:
@@ -262,6 +283,12 @@ class TakingChannel(kombu_redis.Channel):
     def _push(self, key: str, data: str) -> None:
         """Put a message on a list."""
         self._exchange(("LPUSH", self.global_keyprefix + key, data))
+
+    def give_back(self, message: Any) -> None:
+        """Put a message without acknowledgement, which nobody has done anything with, back as the
+        next of its queue."""
+        key = self.global_keyprefix + message.delivery_info["routing_key"]
+        self._exchange(("RPUSH", key, dumps(message._raw)))
 
     @property
     def overdue(self) -> float:

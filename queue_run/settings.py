@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -192,7 +193,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def app_path(self) -> Path:
-        return Path(self.app_dir).expanduser().resolve()
+        # Not `Path.resolve`, which raises RuntimeError for links that go round in a circle.
+        return Path(os.path.realpath(Path(self.app_dir).expanduser()))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":

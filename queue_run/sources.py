@@ -34,7 +34,7 @@ def find(app: Path, kind: str) -> Sources:
     found = Sources()
     root = app / kind
     if root.is_symlink():
-        found.targets.append(root.resolve())
+        found.targets.append(Path(os.path.realpath(root)))
         if not root.exists():
             found.problems.append(_broken(kind, root))
     if root.is_dir():

@@ -5,6 +5,7 @@ its own has written. A message that it cannot use is set aside here (`queue_run.
 whatever it fails with: the worker goes on with the next one.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -23,11 +24,13 @@ from redis.exceptions import RedisError
 
 from queue_run import runtime, unreadable
 from queue_run.confirmed import ConfirmedConsumer
-from queue_run.keys import JOB_TASK_PREFIX, Keys
+from queue_run.keys import JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.links import LONGEST_ANSWER
 from queue_run.redis_taking import TakingChannel
 from queue_run.redis_transport import Channel
 from worker.drain_gate import DrainGate
+
+log = logging.getLogger(__name__)
 
 #: What says nothing about a message: a link is lost, or the broker did not do its part.
 PASSING = (OSError, RedisError)
@@ -52,6 +55,8 @@ class Consumer(CeleryConsumer):
 
     #: When the loop came round last (monotonic).
     _ticked_at = -math.inf
+    #: The channel of requests, where jobs are taken beside it.
+    _requests: Channel | None = None
 
     def __init__(
         self, on_task_request: Callable[[Request], object], *arguments: Any, **named: Any
@@ -69,6 +74,9 @@ class Consumer(CeleryConsumer):
 
         def received(message: Message) -> None:
             self._drains.go_on()
+            if self._requests is not None and message.channel is not self._requests:
+                # Requests that have come meanwhile are before a job.
+                self._requests.read_now()
             try:
                 check_task(message)
                 handle(message)
@@ -104,6 +112,9 @@ class Consumer(CeleryConsumer):
         apart = self.task_consumer.apart
         if apart is not None and isinstance(apart.channel, Channel):
             apart.channel.has_room = self._has_room
+            if self.task_consumer.channel.acknowledges:
+                self._requests = apart.channel
+                apart.channel.takes_more = self._takes_more
         elif isinstance(apart, ConfirmedConsumer) and self.pool.uses_semaphore:
             apart.when_free = self._when_free
         super().on_ready()
@@ -131,7 +142,37 @@ class Consumer(CeleryConsumer):
 
     def on_close(self) -> None:
         self._drains.clear()
+        waiting = self._without_process()
+        self._requests = None
         super().on_close()
+        # Celery drops all that waits for a process, since the broker hands it out again: it has
+        # forgotten requests.
+        for process, arguments, named in waiting:
+            self.controller.semaphore.acquire(process, *arguments, **named)
+
+    def stop(self) -> None:
+        # The last is put back first, so that the oldest is the next one.
+        for _, (request, *_), _ in reversed(self._without_process()):
+            try:
+                assert self._requests is not None
+                self._requests.give_back(request.message)
+            except self._passing() as error:
+                # Its clients have their answers at their deadlines.
+                log.warning("requests could not be left to other workers: %s", error)
+        super().stop()
+
+    def _without_process(self) -> list[Any]:
+        """Let batches of requests that were taken from Redis wait for a process no longer: these,
+        the oldest first, as a semaphore has them. RabbitMQ hands its own out again."""
+        semaphore = getattr(self.controller, "semaphore", None)
+        if semaphore is None or self._requests is None:
+            return []
+        found = [
+            each for each in semaphore._waiting if each[1] and each[1][0].type == REQUESTS_TASK
+        ]
+        for each in found:
+            semaphore._waiting.remove(each)
+        return found
 
     def _has_room(self) -> bool:
         """Whether a request would find a process that is free: else it is left to other workers.
@@ -146,6 +187,14 @@ class Consumer(CeleryConsumer):
             take()
 
         self.controller.semaphore.acquire(is_free)
+
+    def _takes_more(self) -> bool:
+        """Whether requests behind one that was taken now wait for each other only, and for no job:
+        a solo worker's loop runs one before it asks again, and where a process was free for the
+        first, the others are before all jobs. Threads run jobs beside the loop."""
+        if self.pool.uses_semaphore:
+            return not self.controller.semaphore._waiting
+        return isinstance(self.pool, solo.TaskPool)
 
     def _most_drains(self) -> int | None:
         """How many processes of a pool that answers requests may be taken by drains."""

@@ -4,6 +4,7 @@ Options are variables in disguise: a command writes them into a copy of the envi
 settings from that, and hands the same copy to what it starts. So both always agree.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def for_development(
         child = with_options(child, expose_errors="true")
     if is_set(environ, "public_dir"):
         # A relative folder is one below the user's working directory, not below the application's.
-        child = with_options(child, public_dir=Path(settings.public_dir).resolve())
+        child = with_options(child, public_dir=os.path.realpath(settings.public_dir))
     elif (app / "public").is_dir():
         child = with_options(child, public_dir=app / "public")
     return child

@@ -220,6 +220,7 @@ async def test_a_change_while_files_load_is_the_one_that_counts(dev: Callable[..
     await eventually_async(lambda: "loads slowly" in session.output, what="the slow file")
     async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
+        await eventually_async(lambda: "still load" in session.output, what="a word about it")
         write_files(session.app, {"sockets/index.py": SHOUT})
         await eventually_answers(client, "hi", {"shout": "HI"})
 
@@ -244,6 +245,21 @@ async def test_an_application_that_is_broken_from_the_start_can_be_mended(
     session.wait_until_ready()
     async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
+
+
+async def test_a_file_that_ends_the_process_while_it_loads_leaves_the_good_worker_alone(
+    dev: Callable[..., Dev],
+) -> None:
+    session = dev({"sockets/index.py": ECHO}).wait_until_ready()
+    async with connect(session.ws) as client:
+        [worker] = session.find("sockets@%h")
+        write_files(session.app, {"sockets/other.py": "import os\nos._exit(1)\n"})
+        ended = "a new worker ended while it loaded the files (exit code 1)"
+        await eventually_async(lambda: session.output.count(ended) == 2, what="two tries")
+        assert await ask(client, "hi") == {"echo": "hi"}
+        assert worker in session.find("sockets@%h")
+        write_files(session.app, {"sockets/other.py": ECHO, "sockets/index.py": SHOUT})
+        await eventually_answers(client, "hi", {"shout": "HI"})
 
 
 AUTHENTICATE = "async def on_authenticate(request):\n    return {'id': 'ann'}\n"

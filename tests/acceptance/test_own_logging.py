@@ -35,8 +35,28 @@ SET_UP = {
     "basicConfig": "from sockets._logging import Lines\nimport logging\n"
     "out = logging.StreamHandler()\nout.setFormatter(Lines())\n"
     "logging.basicConfig(handlers=[out], level='INFO')\n",
+    # `disable_existing_loggers` is its default, too.
+    "fileConfig": "import logging.config, pathlib\n"
+    "logging.config.fileConfig(pathlib.Path(__file__).parent.parent / 'logging.ini')\n",
     "django": "",
 }
+INI = """\
+[loggers]
+keys = root
+[handlers]
+keys = out
+[formatters]
+keys = lines
+[logger_root]
+level = INFO
+handlers = out
+[handler_out]
+class = StreamHandler
+args = ()
+formatter = lines
+[formatter_lines]
+class = sockets._logging.Lines
+"""
 HANDLER = """\
 import logging
 from queue_run import queues
@@ -63,6 +83,7 @@ async def test_an_applications_own_logging_stays(
         "sockets/_set_up.py": SET_UP[way],
         "sockets/index.py": HANDLER,
         "queues/job.py": JOB,
+        "logging.ini": INI,
     }
     variables = {}
     if way == "django":

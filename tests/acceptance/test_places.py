@@ -127,6 +127,16 @@ def test_commands_answer_where_nothing_can_be_written(bare: Bare) -> None:
     routes = bare("routes")
     assert routes.wait() == 0
     assert "queues/tick.py" in routes.output
+    own = {"QUEUE_RUN_NAMESPACE": new_namespace()}
+    for arguments, said in (
+        (("push", "prefork", "1"), "the job waits for one"),
+        (("cancel", "some-id"), "cancelled some-id"),
+        (("dead", "list"), "no dead letters"),
+        (("unreadable", "list"), "nothing was set aside"),
+    ):
+        command = bare("queue", *arguments, **own)
+        assert command.wait() == 0, command.output
+        assert said in command.output
     dev = bare("dev")
     assert dev.wait() == 2
     assert "TMPDIR" in dev.output

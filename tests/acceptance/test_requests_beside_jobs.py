@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -50,14 +51,14 @@ class Bench:
     def __init__(self, stack: Stack, client: "redis.Redis", key: str) -> None:
         self.stack = stack
         self.client = client
-        self._key = key
+        self.key = key
 
     def start(self, *pool: str, queues: str = "") -> None:
         self.stack.worker(*pool, queues=queues)
         self.stack.wait_until_ready()
 
     def noted(self, what: str) -> list[Any]:
-        found = self.client.lrange(f"{self._key}:{what}", 0, -1)
+        found = self.client.lrange(f"{self.key}:{what}", 0, -1)
         assert isinstance(found, list)
         return found
 
@@ -65,9 +66,9 @@ class Bench:
         eventually(lambda: len(self.noted("begun")) >= count, what=f"{count} jobs")
 
     def let_end(self, count: int) -> None:
-        self.client.set(f"{self._key}:may-end", 1)
+        self.client.set(f"{self.key}:may-end", 1)
         eventually(lambda: len(self.noted("ended")) == count, what=f"the end of {count} jobs")
-        self.client.delete(*(f"{self._key}:{each}" for each in ("begun", "ended", "may-end")))
+        self.client.delete(*(f"{self.key}:{each}" for each in ("begun", "ended", "may-end")))
 
     @property
     def readers(self) -> int:
@@ -188,7 +189,42 @@ def test_requests_that_find_no_free_process_are_left_to_other_workers(bench: Ben
     bench.let_end(2)
 
 
-@pytest.mark.parametrize("pool", [SOLO, ("-P", "prefork", "-c", "1")], ids=["solo", "prefork"])
+ONE_PLACE = pytest.mark.parametrize(
+    "pool", [SOLO, ("-P", "prefork", "-c", "1")], ids=["solo", "prefork"]
+)
+
+
+@REDIS_ONLY
+@ONE_PLACE
+@pytest.mark.parametrize("name", ["work", "ordered"])
+def test_requests_that_have_come_during_a_job_are_answered_after_it(
+    bench: Bench, name: str, pool: tuple[str, ...]
+) -> None:
+    """Were one taken after each job, the last would wait for as many jobs."""
+    bench.start(*pool)
+    with ExitStack() as ending:
+        clients = [
+            ending.enter_context(connect(bench.stack.ws(), open_timeout=DEADLINE))
+            for _ in range(20)
+        ]
+        for n, job in enumerate(["long", *["short"] * 100]):
+            queue = queues.get(name)
+            (queue.group(f"{n}") if name == "ordered" else queue).push(job)
+        bench.wait_until_begun(1)
+        requests = f"{bench.stack.namespace}.sockets"
+        for n, client in enumerate(clients):
+            client.send(f"request {n}")
+            # Each is a message of Celery's; the first may have been asked for.
+            eventually(lambda n=n: bench.client.llen(requests) >= n, what="a message")  # type: ignore[misc]
+        bench.client.set(f"{bench.key}:may-end", 1)
+        answers = [client.recv(timeout=DEADLINE) for client in clients]
+        begun = len(bench.noted("begun"))
+    assert answers == [f"request {n}" for n in range(20)]
+    assert begun < 10
+    bench.let_end(101)
+
+
+@ONE_PLACE
 def test_a_group_gives_way_to_requests_after_each_job(bench: Bench, pool: tuple[str, ...]) -> None:
     bench.start(*pool)
     # Twenty seconds of work: a drain that gave no way would go on for five, a hundred jobs.

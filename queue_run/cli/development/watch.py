@@ -1,6 +1,7 @@
 """Sees the application's Python files change."""
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def _state(path: Path) -> object:
         status = path.stat()
     except OSError:
         return None
-    return path.resolve(), status.st_ino, status.st_mtime_ns, status.st_size
+    return os.path.realpath(path), status.st_ino, status.st_mtime_ns, status.st_size
 
 
 async def changes(app: Path) -> AsyncIterator[list[str]]:

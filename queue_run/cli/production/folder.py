@@ -39,7 +39,8 @@ class Folder:
             CommandError: if it is not there.
         """
         try:
-            place = self.name.resolve(strict=True)
+            # Not `Path.resolve`: a circle of links is no OSError to it.
+            place = Path(os.path.realpath(self.name, strict=True))
         except OSError as error:
             raise CommandError(f"the folder {self.name} is not there ({error.strerror})") from None
         if not place.is_dir():

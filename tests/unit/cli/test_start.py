@@ -122,7 +122,10 @@ class Shop:
         self.turn(name)
 
     def turn(self, name: str) -> None:
-        (self.folder / "new").symlink_to(f"releases/{name}")
+        self.lead_to(f"releases/{name}")
+
+    def lead_to(self, target: str) -> None:
+        (self.folder / "new").symlink_to(target)
         (self.folder / "new").rename(self.current)
 
 
@@ -224,6 +227,11 @@ def test_a_rolling_restart_reads_the_procfile_of_the_new_release(
     ("spoil", "reason"),
     [
         (lambda shop: shop.current.unlink(), "the folder {shop}/current is not there"),
+        (
+            lambda shop: shop.lead_to("releases/9"),
+            "the folder {shop}/current is not there (No such",
+        ),
+        (lambda shop: shop.lead_to("current"), "the folder {shop}/current is not there (Too many"),
         (
             lambda shop: (shop.current / "Procfile").unlink(),
             "{shop}/current/Procfile cannot be read (No such file or directory)",

@@ -11,7 +11,10 @@ from queue_run import hidden_modules
 from tests.processes import ROOT, environment
 
 OWN = ("worker.py", "worker/__init__.py", "worker/tasks.py", "push_server.py", "queue_run.py")
-OTHERS = ("celery.py", "redis.py", "kombu/__init__.py", "tornado.py", "queue.py", "logging.py")
+OTHERS = (
+    *("celery.py", "redis.py", "kombu/__init__.py", "tornado.py", "queue.py", "logging.py"),
+    *("msgspec.pyc", "socket.py", "json.py", "types.py", "psutil.py"),
+)
 HARMLESS = ("jobs.py", "turtle.py", "kombu/x.py", "worker/Dockerfile", "models/__init__.py")
 
 
@@ -54,11 +57,11 @@ COMMANDS = {
 }
 
 
-def refusal(app: Path, *command: str) -> str:
+def refusal(app: Path, *command: str, **variables: str) -> str:
     """What a process says that ends with exit code 2."""
     result = subprocess.run(
         command,
-        env=environment(REDIS_URL="redis://127.0.0.1:1/0", PORT="0"),
+        env=environment(**{"REDIS_URL": "redis://127.0.0.1:1/0", "PORT": "0"} | variables),
         cwd=app,
         capture_output=True,
         text=True,
@@ -75,6 +78,28 @@ def refusal(app: Path, *command: str) -> str:
 def test_every_command_refuses_it(app: Path, name: str, command: str) -> None:
     put(app, name)
     assert f"{app}/{name} hides" in refusal(app, sys.executable, *COMMANDS[command])
+
+
+@pytest.mark.parametrize("name", ["worker.py", "worker/__init__.py"])
+@pytest.mark.parametrize("command", ["routes", "worker", "push-server", "start"])
+def test_every_command_refuses_what_is_found_before_ours_on_the_path(
+    app: Path, tmp_path_factory: pytest.TempPathFactory, name: str, command: str
+) -> None:
+    library = tmp_path_factory.mktemp("library")
+    put(library, name)
+    said = refusal(app, sys.executable, *COMMANDS[command], PYTHONPATH=f"{library}:{ROOT}")
+    assert f"{library}/{name.partition('/')[0]} hides" in said
+    assert "PYTHONPATH" in said
+
+
+def test_a_library_on_the_path_hides_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is meant; and a folder that is no package hides none."""
+    put(tmp_path, "redis.py")
+    put(tmp_path, "worker/tasks.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert hidden_modules.problems() == []
 
 
 @pytest.mark.parametrize("name", ["worker.py", "worker/__init__.py", "redis.py", "queue.py"])

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from queue import Empty
 from typing import Any
 
 import kombu
@@ -12,6 +13,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from queue_run.late_pushes import ALSO_WHEN_FULL
+from queue_run.redis_taking import MORE
 from queue_run.redis_transport import Connection
 from tests.processes import RedisServer
 from tests.waiting import DEADLINE, eventually
@@ -527,3 +529,65 @@ def test_all_that_dead_workers_held_comes_back_while_redis_is_full(full: Broker)
     full.client.config_set("maxmemory", "1")
     second.channel.qos.restore_visible(num=None, interval=1)
     assert second.receive().payload == "text"
+
+
+def test_a_worker_whose_loop_runs_jobs_takes_what_waits_behind_a_message_at_once(
+    broker: Broker,
+) -> None:
+    requests = broker.queue_named("requests", no_ack=True)
+    count = MORE + 3
+    worker = Worker(broker, requests)
+    worker.channel.takes_more = lambda: True
+    for n in range(count):
+        broker.send({"n": n}, requests)
+    eventually(worker.drained, what="messages")
+    assert [each.payload["n"] for each in worker.messages] == list(range(MORE + 1))
+    eventually(lambda: worker.drained() and len(worker.messages) == count, what="the rest")
+    assert [each.payload["n"] for each in worker.messages] == list(range(count))
+    assert broker.unacked == {}
+
+
+def test_one_among_them_that_cannot_be_read_holds_up_none(broker: Broker) -> None:
+    requests = broker.queue_named("requests", no_ack=True)
+    worker = Worker(broker, requests)
+    worker.channel.takes_more = lambda: True
+    broker.send({"n": 0}, requests)
+    broker.client.lpush(requests.name, "no JSON")
+    broker.send({"n": 1}, requests)
+    eventually(lambda: worker.drained() and len(worker.messages) == 2, what="both messages")
+    assert [each.payload["n"] for each in worker.messages] == [0, 1]
+    assert [each["data"] for each in broker.unreadable] == ["no JSON"]
+
+
+def test_what_has_come_may_be_read_before_the_loop_gets_to_it(broker: Broker) -> None:
+    requests = broker.queue_named("requests", no_ack=True)
+    worker = Worker(broker, requests)
+    transport: Any = worker.connection.transport
+    worker.channel.read_now()
+    transport.cycle.on_poll_start()
+    worker.channel.read_now()
+    assert worker.messages == []
+    broker.send({"n": 0}, requests)
+    link = worker.channel.client.connection
+    eventually(lambda: link.can_read(0), what="the answer")
+    worker.channel.read_now()
+    assert [each.payload["n"] for each in worker.messages] == [0]
+    # The loop, which has seen it too, finds nothing, and does not wait for it.
+    with pytest.raises(Empty):
+        worker.channel._brpop_read()
+    broker.send({"n": 1}, requests)
+    assert eventually(lambda: worker.drained() and len(worker.messages) == 2, what="the next")
+
+
+def test_what_nobody_has_done_anything_with_goes_back_as_the_next_of_its_queue(
+    broker: Broker,
+) -> None:
+    requests = broker.queue_named("requests", no_ack=True)
+    worker = Worker(broker, requests)
+    for n in range(2):
+        broker.send({"n": n}, requests)
+    message = worker.receive()
+    worker.channel.give_back(message)
+    again = Worker(broker, requests)
+    eventually(lambda: again.drained() and len(again.messages) == 2, what="both messages")
+    assert [each.payload["n"] for each in again.messages] == [0, 1]

@@ -304,6 +304,9 @@ def test_the_application_folder_is_made_absolute(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert Settings(app_dir="app").app_path == (tmp_path / "app").resolve()
     assert Settings(app_dir="~/app").app_path == (tmp_path / "home" / "app").resolve()
+    # Whoever looks for files there says that there are none.
+    (tmp_path / "circle").symlink_to("circle")
+    assert Settings(app_dir="circle").app_path == tmp_path.resolve() / "circle"
 
 
 def test_a_public_folder_that_exists_is_taken(tmp_path: Path) -> None:

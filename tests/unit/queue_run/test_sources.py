@@ -130,9 +130,11 @@ def test_a_broken_link_to_no_code_is_nobodys_business(write_app: WriteApp) -> No
     assert names(app) == ["sockets/index.py"]
 
 
-def test_a_broken_link_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
-    (tmp_path / "sockets").symlink_to("gone")
-    assert find(tmp_path, "sockets").problems == ["sockets: a link to gone, which is not there"]
+@pytest.mark.parametrize("target", ["gone", "sockets"], ids=["broken", "a circle"])
+def test_a_broken_link_in_place_of_the_folder_is_told(tmp_path: Path, target: str) -> None:
+    (tmp_path / "sockets").symlink_to(target)
+    problem = f"sockets: a link to {target}, which is not there"
+    assert find(tmp_path, "sockets").problems == [problem]
 
 
 def test_a_link_to_itself_is_told(write_app: WriteApp) -> None:

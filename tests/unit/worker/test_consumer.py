@@ -9,8 +9,10 @@ from celery.concurrency import prefork, solo, thread
 from celery.concurrency.base import BasePool
 from celery.worker.state import active_requests
 from kombu import Message
+from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
 from queue_run.celery_app import create_celery
+from queue_run.keys import REQUESTS_TASK
 from queue_run.settings import Settings
 from worker.consumer import SILENCE, Consumer, check_task, has_time_for_requests, serves_requests
 
@@ -141,3 +143,29 @@ def test_a_job_that_holds_the_loop_of_a_solo_worker_is_no_fault() -> None:
     while_it_runs = here.takes
     active_requests.discard(job)
     assert (while_it_runs, here.takes) == (True, False)
+
+
+def test_requests_that_wait_for_a_process_are_taken_from_it_and_jobs_are_not() -> None:
+    given: list[Any] = []
+    semaphore: Any = LaxBoundedSemaphore(1)
+    for name in ("runs", REQUESTS_TASK, "queues.work", REQUESTS_TASK):
+        semaphore.acquire(given.append, SimpleNamespace(type=name, number=len(semaphore._waiting)))
+    consumer = Consumer.__new__(Consumer)
+    consumer.controller = SimpleNamespace(semaphore=semaphore)
+    # A RabbitMQ's own come again.
+    assert consumer._without_process() == []
+    consumer._requests = cast("Any", "the channel of requests")
+    found = consumer._without_process()
+    # The oldest first.
+    assert [arguments[0].number for _, arguments, _ in found] == [0, 2]
+    assert consumer._without_process() == []
+    semaphore.release()
+    assert [each.type for each in given] == ["runs", "queues.work"]
+
+
+@pytest.mark.parametrize("controller", [None, SimpleNamespace(), SimpleNamespace(semaphore=None)])
+def test_where_there_are_no_processes_no_request_waits_for_one(controller: Any) -> None:
+    consumer = Consumer.__new__(Consumer)
+    consumer.controller = controller
+    consumer._requests = cast("Any", "the channel of requests")
+    assert consumer._without_process() == []

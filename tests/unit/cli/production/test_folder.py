@@ -95,6 +95,10 @@ def test_a_folder_that_is_gone_is_told(shop: Path) -> None:
     (shop / "current").unlink()
     with pytest.raises(CommandError, match=r"the folder .*/current is not there \(No such file"):
         folder.now()
+    (shop / "current").symlink_to("current")
+    with pytest.raises(CommandError, match=r"the folder .*/current is not there \(Too many"):
+        folder.now()
+    (shop / "current").unlink()
     (shop / "current").touch()
     with pytest.raises(CommandError, match="is no folder"):
         folder.now()
