@@ -25,6 +25,7 @@ from typing import Any
 
 from amqp import ConnectionForced, RecoverableConnectionError, spec
 from amqp import transport as amqp_transport
+from amqp.exceptions import MessageNacked
 from celery.app.control import Control as CeleryControl
 from kombu import Queue
 from kombu.pidbox import Mailbox as KombuMailbox
@@ -97,6 +98,15 @@ class NoQueue(RecoverableConnectionError):
         return "RabbitMQ has no queue for it"
 
 
+class NotTaken(RecoverableConnectionError):
+    """RabbitMQ has said that it did not take a message.
+
+    An error of the link, so that it is tried again."""
+
+    def __str__(self) -> str:
+        return "RabbitMQ did not take it: a policy bounds its queue, or the queue is not available"
+
+
 class Blocked(RecoverableConnectionError):
     """RabbitMQ is alive, and reads nothing that is published."""
 
@@ -156,6 +166,8 @@ class Channel(pyamqp.Channel):
         self._came_back = False
         try:
             published = super().basic_publish_confirm(*arguments, **options)
+        except MessageNacked as error:
+            raise NotTaken from error
         except BaseException:
             unconfirmed.count += 1
             raise
