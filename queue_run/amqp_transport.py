@@ -99,9 +99,8 @@ class NoQueue(RecoverableConnectionError):
 
 
 class NotTaken(RecoverableConnectionError):
-    """RabbitMQ has said that it did not take a message.
-
-    An error of the link, so that it is tried again."""
+    """RabbitMQ has said that it did not take a message; an error of the link, so that it is tried
+    again."""
 
     def __str__(self) -> str:
         return "RabbitMQ did not take it: a policy bounds its queue, or the queue is not available"

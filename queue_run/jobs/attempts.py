@@ -6,7 +6,8 @@ What Redis knows of a job is the hash `<namespace>:job:<id>`:
 - `owner`, `until`: the token of the attempt that runs, and when its lease ends (milliseconds)
 - `lane`: where it waits for a retry as the first job of its lane
 - `cancelled`: somebody has asked for its end
-- `ended`, `by`: how it ended, and the token of the attempt that said so
+- `ended`, `by`: how it ended, and the token of the attempt that said so; `withdrawn` without an
+  attempt, where its push has failed
 
 A broker may hand a job out again while it runs, or after its end: its lease tells the first, its
 end the second. A lease that is not renewed any more belonged to a worker that is gone.

@@ -174,7 +174,7 @@ def test_a_worker_of_jobs_alone_lets_drains_have_all_its_processes(bench: Bench)
 
 @REDIS_ONLY
 def test_requests_that_find_no_free_process_are_left_to_other_workers(bench: Bench) -> None:
-    """RabbitMQ hands requests to its workers in turn, whether they are free or not."""
+    """RabbitMQ sends some of them ahead, whether the worker is free or not."""
     bench.start(*PREFORK)
     for n in range(2):
         queues.get("work").push(f"job {n}")
