@@ -17,7 +17,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from queue_run.cli.development.embedded_redis import choose_source
-from queue_run.settings import Settings
 from tests.conftest import WriteApp, write_files
 from tests.parts import require
 from tests.processes import PATIENT, Process, RedisServer, environment
@@ -33,6 +32,8 @@ config = Config(schedule="every second")
 def handler(job):
     print("{} runs", flush=True)
 """
+#: Seconds for which a handshake waits for its worker here.
+PATIENCE = float(PATIENT["QUEUE_RUN_AUTHENTICATE_TIMEOUT"])
 #: Seconds that a file takes to load: longer than a busy machine takes for anything else.
 LOADS = 15
 #: The first attempt neither ends by itself nor when asked to.
@@ -238,7 +239,7 @@ async def test_an_application_that_is_broken_from_the_start_can_be_mended(
         async with opened(f"ws{url}"):
             pass
     # At once, and not when somebody gives up.
-    assert time.monotonic() - began < float(PATIENT["QUEUE_RUN_AUTHENTICATE_TIMEOUT"])
+    assert time.monotonic() - began < PATIENCE
     assert refusal.value.response.status_code == 503
     assert b"sockets/index.py: line 1: ModuleNotFoundError" in refusal.value.response.body
     write_files(session.app, {"sockets/index.py": ECHO})
@@ -284,21 +285,21 @@ async def test_the_end_of_the_good_worker_while_files_are_broken_is_told_at_once
     began = time.monotonic()
     early, late = await waiting, await refused(session.ws)
     # A worker that does not answer is waited for until this time is over.
-    assert time.monotonic() - began < Settings().authenticate_timeout / 2
+    assert time.monotonic() - began < PATIENCE / 2
     for body in (early, late):
         assert b"no worker is there: " in body
         assert b"sockets/_middleware.py: line 1: invalid syntax" in body
     write_files(session.app, {"sockets/_middleware.py": AUTHENTICATE})
     there = "workers are there"
     await eventually_async(lambda: session.output.count(there) == 2, what="new workers")
-    async with connect(session.ws, open_timeout=DEADLINE) as client:
+    async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
 
 
 async def refused(url: str) -> bytes:
     """What is said to whoever connects in vain."""
     with pytest.raises(InvalidStatus) as refusal:
-        async with connect(url, open_timeout=DEADLINE):
+        async with opened(url):
             pass
     assert refusal.value.response.status_code == 503
     return bytes(refusal.value.response.body)

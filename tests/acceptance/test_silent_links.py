@@ -212,7 +212,7 @@ async def test_requests_and_jobs_are_back_when_all_links_to_rabbitmq_have_fallen
     app = write_files(tmp_path / "app", APP)
     async with Proxy(rabbitmq.port) as proxy:
         broker = f"amqp://guest:guest@127.0.0.1:{proxy.port}//"
-        stack = Stack(redis_server.url, app, new_namespace(), BROKER_URL=broker, **SETTINGS)
+        stack = Stack(redis_server.url, app, new_namespace(), BROKER_URL=broker)
         async with running(stack, *pool):
             took = await break_and_measure(stack, proxy)
     print(took)  # noqa: T201
