@@ -27,13 +27,13 @@ INTERVAL = min(leases.LONGEST_INTERVAL, LEASE / 3)
 class Here:
     """A keeper of leases, and what Redis knows of the attempts."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lease: float = LEASE) -> None:
         self.store = Store(settings, patience=DEADLINE)
-        self.attempts = Attempts(self.store, lease=LEASE, visibility=600)
-        self.lanes = Lanes(self.store, lease=LEASE)
+        self.attempts = Attempts(self.store, lease=lease, visibility=600)
+        self.lanes = Lanes(self.store, lease=lease)
         self.stopping = False
         self.keeper = LeaseKeeper(
-            self.attempts, self.lanes, lease=LEASE, stopping=lambda: self.stopping
+            self.attempts, self.lanes, lease=lease, stopping=lambda: self.stopping
         )
         self.client = self.store.client
 
@@ -62,6 +62,14 @@ def here(redis_server: RedisServer, namespace: str) -> Iterator[Here]:
     here.store.close()
 
 
+@pytest.fixture
+def brief(redis_server: RedisServer, namespace: str) -> Iterator[Here]:
+    """Where leases are to end."""
+    here = Here(Settings(redis_url=redis_server.url, namespace=namespace), lease=0.5)
+    yield here
+    here.store.close()
+
+
 def test_a_lease_is_renewed_while_the_attempt_runs(here: Here) -> None:
     lease = here.begin()
     with here.keeper.holding(lease):
@@ -71,10 +79,10 @@ def test_a_lease_is_renewed_while_the_attempt_runs(here: Here) -> None:
     assert not lease.signal.is_set()
 
 
-def test_a_lease_that_is_held_no_more_ends(here: Here) -> None:
-    with here.keeper.holding(here.begin()):
+def test_a_lease_that_is_held_no_more_ends(brief: Here) -> None:
+    with brief.keeper.holding(brief.begin()):
         pass
-    eventually(here.comes_back, what="the end of the lease")
+    eventually(brief.comes_back, what="the end of the lease")
 
 
 def test_a_lease_that_another_attempt_has_taken_over_is_left_to_it(here: Here) -> None:
@@ -145,11 +153,11 @@ def test_an_attempt_is_told_by_its_signal_when_its_worker_is_about_to_end(here: 
 
 
 def test_an_attempt_far_past_its_timeout_is_given_up(
-    here: Here, monkeypatch: pytest.MonkeyPatch
+    brief: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leases, "OVERTIME", 0.05)
-    with here.keeper.holding(here.begin(timeout=0.05)):
-        eventually(here.comes_back, what="the end of its lease")
+    with brief.keeper.holding(brief.begin(timeout=0.05)):
+        eventually(brief.comes_back, what="the end of its lease")
 
 
 def test_the_lease_of_a_lane_is_renewed_and_its_job_may_be_cancelled(here: Here) -> None:
