@@ -120,7 +120,8 @@ class Pusher:
         self, stage: Stage, users: Sequence[str], *, rate: float, padding: int = 0
     ) -> None:
         self.pushes: list[Push] = []
-        self.failed = 0
+        #: What sends that failed have said.
+        self.refusals: list[str] = []
         self._users = users
         self._pause = 1 / rate
         self._padding = "x" * padding
@@ -130,6 +131,11 @@ class Pusher:
             # As the processes have them: also who writes to a stream bounds it.
             msgspec.structs.replace(Settings.from_env(stage.stack.environ()), publish_timeout=30.0)
         )
+
+    @property
+    def failed(self) -> int:
+        """How many sends have failed."""
+        return len(self.refusals)
 
     def start(self) -> None:
         self._thread.start()
@@ -148,7 +154,7 @@ class Pusher:
             socket.to(users).send(content)
             push.confirmed = True
         except ChannelUnavailable as error:
-            self.failed += 1
+            self.refusals.append(str(error))
             log.info("not confirmed: %s", error)
         return push
 

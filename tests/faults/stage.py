@@ -41,6 +41,7 @@ class Stage:
         clocks: "Clocks",
         pools: Sequence[Sequence[str]],
         nodes: Replicas | None,
+        notes: RedisServer,
     ) -> None:
         self._clocks = clocks
         self._pools = pools
@@ -51,6 +52,8 @@ class Stage:
         self.ports = ports
         self.keys = Keys(stack.namespace)
         self.redis = server.client()
+        #: Where the application notes what it does.
+        self.notes = notes.client()
         self.push_servers: list[PushServerProcess] = []
         self.workers: list[Process] = []
 
@@ -82,22 +85,27 @@ class Stage:
         pool = self._pools[number % len(self._pools)]
         return self.stack.worker("-P", *pool, **_clock(self._clocks.workers, number))
 
-    async def kill_push_server(self, number: int) -> None:
-        """SIGKILL, and a new one on the same port."""
+    async def kill_push_server(self, number: int, *, ready: bool = True) -> None:
+        """SIGKILL, and a new one on the same port.
+
+        Args:
+            ready: whether it can become ready now, and is waited for.
+        """
         self.push_servers[number].send(signal.SIGKILL)
-        await self._replace_push_server(number)
+        await self._replace_push_server(number, ready=ready)
 
     async def restart_push_server(self, number: int) -> None:
         """SIGTERM, and a new one when it has gone."""
         self.push_servers[number].send(signal.SIGTERM)
         await self._replace_push_server(number)
 
-    async def _replace_push_server(self, number: int) -> None:
+    async def _replace_push_server(self, number: int, *, ready: bool = True) -> None:
         old = self.push_servers[number]
         await asyncio.to_thread(old.wait, DEADLINE)
         new = await asyncio.to_thread(self._new_push_server, number)
         self.push_servers[number] = new
-        await asyncio.to_thread(new.wait_until_ready)
+        if ready:
+            await asyncio.to_thread(new.wait_until_ready)
 
     async def kill_worker(self, number: int) -> None:
         """SIGKILL, and a new one."""
@@ -136,7 +144,7 @@ class Stage:
 
     async def presence_of(self, users: list[str]) -> dict[str, list[str]]:
         """What `on_online` and `on_offline` were called with, for each user, in order."""
-        pipeline = self.redis.pipeline(transaction=False)
+        pipeline = self.notes.pipeline(transaction=False)
         for user in users:
             pipeline.lrange(f"{self.stack.namespace}:lab:presence:{user}", 0, -1)
         found = cast("list[list[str]]", await asyncio.to_thread(pipeline.execute))
@@ -144,14 +152,20 @@ class Stage:
 
     def runs(self) -> dict[str, int]:
         """How often each counted request's handler ran."""
-        found = cast("dict[str, str]", self.redis.hgetall(f"{self.stack.namespace}:lab:runs"))
+        found = cast("dict[str, str]", self.notes.hgetall(f"{self.stack.namespace}:lab:runs"))
         return {name: int(count) for name, count in found.items()}
+
+    def jobs_ended(self) -> list[str]:
+        """Kind, number and group of each job whose work was done, in order."""
+        found = self.notes.lrange(f"{self.stack.namespace}:lab:jobs", 0, -1)
+        return cast("list[str]", found)
 
     def alive(self) -> bool:
         return all(process.running for process in self.all_processes())
 
     def end(self) -> None:
         self.redis.close()
+        self.notes.close()
         self.stack.end()
 
 
@@ -168,6 +182,7 @@ async def stage(
     settings: Mapping[str, str] | None = None,
     clocks: Clocks = ALL_RIGHT,
     pools: Sequence[Sequence[str]] = (("solo",),),
+    notes_apart: bool = False,
 ) -> AsyncIterator[Stage]:
     """Processes that are ready, and gone at the end, whatever happens.
 
@@ -176,6 +191,7 @@ async def stage(
             application notes for the laboratory stays where it is.
         settings: variables of the environment.
         pools: of the workers, in turn.
+        notes_apart: whether the application notes what it does in another Redis.
     """
     async with contextlib.AsyncExitStack() as held:
         server = await asyncio.to_thread(RedisServer, append_only=True)
@@ -185,13 +201,18 @@ async def stage(
             nodes = await asyncio.to_thread(Replicas)
             held.push_async_callback(asyncio.to_thread, nodes.end)
             port = nodes.primary.port
+        notes = server
+        if notes_apart:
+            notes = await asyncio.to_thread(RedisServer)
+            held.push_async_callback(asyncio.to_thread, notes.end)
         proxied = proxied_redis or replicated
         links = await held.enter_async_context(Proxy(port)) if proxied else None
         url = server.url if links is None else f"redis://127.0.0.1:{links.port}/0"
         ports = [free_port() for _ in range(servers)]
         # What the application notes for the laboratory is no part of what is broken.
-        variables = {**(settings or {}), "LAB_REDIS_URL": server.url}
-        made = Stage(server, links, _stack(url, variables), ports, clocks, pools, nodes)
+        variables = {**(settings or {}), "LAB_REDIS_URL": notes.url}
+        stack = _stack(url, variables)
+        made = Stage(server, links, stack, ports, clocks, pools, nodes, notes)
         held.push_async_callback(asyncio.to_thread, made.end)
         await made.start(workers)
         yield made

@@ -24,6 +24,9 @@ class Size:
     #: second time after a crash.
     demotions: int
     failovers: int
+    #: How often Redis is full, and for how many seconds.
+    fillings: int
+    full: float
     worker_kills: int
     #: Seconds that a handler runs, so that faults find some at work.
     takes: float
@@ -63,6 +66,8 @@ LONG = Size(
     silences=5,
     demotions=5,
     failovers=6,
+    fillings=4,
+    full=8,
     worker_kills=8,
     takes=0.05,
     rolling_restarts=2,
@@ -90,6 +95,8 @@ SHORT = Size(
     silences=1,
     demotions=1,
     failovers=2,
+    fillings=1,
+    full=2,
     worker_kills=2,
     takes=0.05,
     rolling_restarts=1,

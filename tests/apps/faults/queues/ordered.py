@@ -6,7 +6,7 @@ import redis
 
 from queue_run import Config
 
-config = Config(fifo=True)
+config = Config(timeout=5, fifo=True)
 runs = redis.Redis.from_url(os.environ["LAB_REDIS_URL"])
 RUNS = f"{os.environ['QUEUE_RUN_NAMESPACE']}:lab:jobs"
 

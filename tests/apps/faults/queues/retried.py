@@ -6,7 +6,7 @@ import redis
 
 from queue_run import Config
 
-config = Config(retries=20, backoff=0.5)
+config = Config(timeout=5, retries=20, backoff=0.5)
 runs = redis.Redis.from_url(os.environ["LAB_REDIS_URL"])
 RUNS = f"{os.environ['QUEUE_RUN_NAMESPACE']}:lab:jobs"
 
