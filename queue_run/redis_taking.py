@@ -237,6 +237,9 @@ class TakingChannel(kombu_redis.Channel):
         # Remote control: kombu gives out whatever is JSON.
         try:
             return super()._receive_one(client)  # type: ignore[misc]
+        except ResponseError as error:
+            # To a PING, for example, while Redis cannot write its snapshot. As above.
+            raise RedisConnectionError(str(error)) from error
         except (Empty, *PASSING_ERRORS):
             raise
         except Exception as error:
