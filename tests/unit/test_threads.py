@@ -19,6 +19,7 @@ TASKS = {"create_task", "ensure_future"}
 OTHER_THREADS = {
     ("queue_run.vital", "Thread"): "the door itself",
     ("queue_run.vital", "Timer"): "ends the process: one call, which cannot fail",
+    ("queue_run.downloads", "Thread"): "a failure is the caller's, who waits for a limited time",
     ("queue_run.runtime", "ThreadPoolExecutor"): "a failure is the caller's; its threads catch all",
     ("worker.threads", "ThreadPoolExecutor"): "a failure is the caller's; its threads catch all",
     ("worker.time_limits", "Timer"): "one call, of a job that is told by its signal",
