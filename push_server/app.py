@@ -187,7 +187,11 @@ class PushServer:
             clock,
         )
         self._position = Position()
-        self._window = Window(max_age=settings.window_time, max_bytes=settings.window_bytes)
+        self._window = Window(
+            max_age=settings.window_time,
+            max_bytes=settings.window_bytes,
+            max_rooms=settings.max_rooms,
+        )
         self._session_rooms = SessionRooms(
             self._redis,
             self._keys,

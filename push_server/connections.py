@@ -15,6 +15,7 @@ import msgspec
 from push_server.lanes import Lane
 from push_server.protocols.envelope import Envelope, Phase
 from push_server.protocols.plain import PLAIN, Plain
+from queue_run.channel.listener import Offset
 from queue_run.ids import ConnectionId, RequestId, ServerId, UserId
 
 
@@ -258,11 +259,13 @@ class Connections:
                 async with asyncio.timeout(seconds):
                     await self._emptied.wait()
 
-    def take_over(self, connection: Connection, session: str) -> None:
-        """Give a session to a connection, which has one of its own until now."""
+    def take_over(self, connection: Connection, session: str, since: Offset) -> None:
+        """Give a session, which began at an offset, to a connection that has one of its own until
+        now."""
         assert connection.envelope is not None
         self._leave_session(connection)
         connection.envelope.session = session
+        connection.envelope.since = since
         self._by_session[session] = connection
 
     def _leave_session(self, connection: Connection) -> None:

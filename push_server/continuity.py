@@ -70,7 +70,7 @@ class Continuity:
         else:
             log.error("messages on %s were lost before this server could read them", gap.stream)
         position.move(self._listener.position(gap.stream))
-        self._tell()
+        self._tell(anew=gap.history is not None or gap.went_back)
 
     async def check(self) -> None:
         """Tell clients when Redis has lost its data, and what they were to get with it.
@@ -95,12 +95,13 @@ class Continuity:
             # told once.
             return
         self._ended = None
-        if ended is not None or found != position.epoch:
-            self._session_rooms.renew()
         if found != position.epoch:
             log.error("Redis has lost the channel's data: clients are told of a gap")
             self._former, position.epoch = position.epoch, found
-            self._tell()
+            self._tell(anew=True)
+        elif ended is None:
+            return
+        self._session_rooms.renew(anew=True)
 
     def _is_known(self, history: str) -> bool:
         """Whether the epoch that is in force began because of the Redis with this history."""
@@ -113,7 +114,11 @@ class Continuity:
         self._former, self._position.epoch = self._position.epoch, following
         self._on_ended()
 
-    def _tell(self) -> None:
+    def _tell(self, *, anew: bool) -> None:
+        """
+        Args:
+            anew: another epoch has begun.
+        """
         self._told_at = self._position.begun
         self._hub.release()
-        self._resumption.tell_gap_to_all()
+        self._resumption.tell_gap_to_all(anew=anew)

@@ -264,6 +264,9 @@ class Hub:
             one = self._connections.get(envelope.connection)
         changed += [one] if one is not None else []
         for connection in changed:
+            if connection.envelope is not None and offset <= connection.envelope.since:
+                # Its session has begun later, on a push server that was further.
+                continue
             if envelope.joins and self._is_full(connection, envelope.room):
                 continue
             change(connection, envelope.room)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from push_server.connections import Connection, Connections
 from push_server.position import Position, offset_of_client
 from push_server.protocols.envelope import Envelope, Phase, Resume, message_frame
+from push_server.room_history import BEGINNING, RoomChange, RoomHistory
 from push_server.session_rooms import Recalled, SessionRooms
 from push_server.sessions import Seals
 from push_server.window import Client, Window
@@ -76,8 +77,13 @@ class Resumption:
     def start(self, connection: Connection) -> None:
         """Let messages go to a client that resumes nothing; harmless to one that gets them."""
         if self._release(connection):
-            self._rooms.opened(_envelope(connection).session)
-            self._replay(connection, answer=Answer.NONE)
+            self._replay(connection, self._begin(connection), answer=Answer.NONE)
+
+    def _begin(self, connection: Connection) -> RoomHistory:
+        """Note that a session has begun with its connection; it was in no room before."""
+        envelope = _envelope(connection)
+        self._rooms.opened(envelope.session, envelope.since)
+        return RoomHistory(envelope.since)
 
     def resume(self, connection: Connection, asked: Resume) -> Awaitable[None] | None:
         """Let a client go on where it was, or tell it that this cannot be.
@@ -93,8 +99,9 @@ class Resumption:
         offset = offset_of_client(asked.offset)
         if session is None and not late and (offset is None or offset <= self._position.offset):
             # Redis knows nothing of it that is not known here.
-            self._rooms.opened(_envelope(connection).session)
-            self._answer(connection, self._resumable(asked, self._position.offset))
+            history = self._begin(connection)
+            offset = self._resumable(asked, self._position.offset, history)
+            self._answer(connection, offset, history)
             return None
         decided = connection.pause()
         self._run(connection, self._decide(connection, asked, session, late=late))
@@ -108,8 +115,13 @@ class Resumption:
             recalled = await self._recall(connection, session or envelope.session)
             if recalled is None:
                 return
-            ended = session is not None and not self._take_over(connection, session, recalled)
-            self._rooms.opened(envelope.session)
+            history = recalled.history
+            ended = session is None or not self._take_over(connection, session, recalled)
+            left_rooms = session is not None and ended and not history.is_empty
+            if ended:
+                history = self._begin(connection)
+            else:
+                self._rooms.opened(envelope.session, envelope.since)
             # Its rooms are those of then: what changed them is to be seen in the window, too.
             await self._position.reach(recalled.last, seconds=CATCH_UP)
         finally:
@@ -118,11 +130,12 @@ class Resumption:
             return
         if late:
             self._complaints.tell(str(connection), "%s: a resume that came too late", connection)
-            self._be_in(connection, self._window.rooms(_client(connection)))
+            if not ended:
+                self._be_in(connection, history, *self._window.rooms(_client(connection, history)))
             self._tell_gap(connection)
         else:
-            offset = self._resumable(asked, recalled.generated)
-            self._answer(connection, offset, left_rooms=ended and bool(recalled.rooms))
+            offset = self._resumable(asked, recalled.generated, history)
+            self._answer(connection, offset, history, left_rooms=left_rooms)
 
     async def _recall(self, connection: Connection, session: str) -> Recalled | None:
         """What Redis knows of a session; None when the client has gone meanwhile."""
@@ -138,15 +151,23 @@ class Resumption:
 
     def _take_over(self, connection: Connection, session: str, recalled: Recalled) -> bool:
         """Go on with a session that lives; False for one that is over."""
-        if not recalled.alive and self._connections.of_session(session) is None:
+        here = self._connections.of_session(session)
+        if not recalled.alive and here is None:
             return False
-        self._connections.take_over(connection, session)
-        for room in recalled.rooms:
+        if here is not None:
+            recalled.history.since = _envelope(here).since
+        self._connections.take_over(connection, session, recalled.history.since)
+        for room in recalled.history.rooms:
             self._connections.join(connection, room)
         return True
 
     def _answer(
-        self, connection: Connection, offset: Offset | None, *, left_rooms: bool = False
+        self,
+        connection: Connection,
+        offset: Offset | None,
+        history: RoomHistory,
+        *,
+        left_rooms: bool = False,
     ) -> None:
         """Write what the client missed after this offset; None: that is not known.
 
@@ -155,16 +176,24 @@ class Resumption:
         """
         if offset is not None:
             _envelope(connection).offset = offset
+        else:
+            self._be_in(connection, history, *self._window.rooms(_client(connection, history)))
         answer = Answer.GAP if left_rooms else Answer.RESUMED
-        self._replay(connection, answer=answer, gap=offset is None)
+        self._replay(connection, history, answer=answer, gap=offset is None)
 
-    def tell_gap_to_all(self) -> None:
-        """This server has missed messages: what it holds is not all."""
+    def tell_gap_to_all(self, *, anew: bool = False) -> None:
+        """This server has missed messages: what it holds is not all.
+
+        Args:
+            anew: offsets have begun anew, those of before say nothing.
+        """
         self._window.clear(self._position.begun)
         for connection in self._connections:
             envelope = connection.envelope
             if envelope is None or connection.closing:
                 continue
+            if anew:
+                envelope.since = BEGINNING
             if envelope.phase is Phase.LIVE:
                 self._tell_gap(connection)
             else:
@@ -180,7 +209,7 @@ class Resumption:
         _envelope(connection).phase = Phase.REPLAYING
         return True
 
-    def _resumable(self, asked: Resume, end: Offset) -> Offset | None:
+    def _resumable(self, asked: Resume, end: Offset, history: RoomHistory) -> Offset | None:
         """Behind which offset the client can go on; None when it cannot.
 
         Args:
@@ -190,9 +219,11 @@ class Resumption:
         offset = offset_of_client(asked.offset)
         if offset is None or offset > end or asked.epoch != self._position.epoch:
             return None
-        return offset if self._window.holds(offset) else None
+        return offset if self._window.holds(offset) and history.tells(offset) else None
 
-    def _replay(self, connection: Connection, *, answer: Answer, gap: bool = False) -> None:
+    def _replay(
+        self, connection: Connection, history: RoomHistory, *, answer: Answer, gap: bool = False
+    ) -> None:
         """Write what the client missed, as far as it takes it at once, and go on when it has.
 
         Args:
@@ -201,12 +232,11 @@ class Resumption:
         """
         envelope = _envelope(connection)
         gap = gap or not self._window.holds(envelope.offset)
-        if not gap and self._write_missed(connection, envelope):
-            self._run(connection, self._replay_on(connection, answer=answer))
+        if not gap and self._write_missed(connection, envelope, history):
+            self._run(connection, self._replay_on(connection, history, answer=answer))
             return
         envelope.phase = Phase.LIVE
         if gap:
-            self._be_in(connection, self._window.rooms(_client(connection)))
             self._tell_gap(connection)
         else:
             # What is being written now stood in the window.
@@ -219,10 +249,12 @@ class Resumption:
             connection.write(frame)
         envelope.held_frames.clear()
 
-    def _write_missed(self, connection: Connection, envelope: Envelope) -> bool:
+    def _write_missed(
+        self, connection: Connection, envelope: Envelope, history: RoomHistory
+    ) -> bool:
         """Whether the client must take some of it before there can be more."""
-        missed = self._window.missed(_client(connection), envelope.offset)
-        self._be_in(connection, missed.rooms)
+        missed = self._window.missed(_client(connection, history), envelope.offset)
+        self._be_in(connection, history, missed.rooms, missed.changes)
         for number, (offset, message) in enumerate(missed.messages, start=1):
             connection.write(message_frame(message, offset))
             envelope.offset = offset
@@ -230,17 +262,31 @@ class Resumption:
                 return number < len(missed.messages) or connection.transport.jammed
         return False
 
-    def _be_in(self, connection: Connection, rooms: set[str]) -> None:
+    def _be_in(
+        self,
+        connection: Connection,
+        history: RoomHistory,
+        rooms: set[str],
+        changes: list[tuple[str, RoomChange]],
+    ) -> None:
+        """Be in these rooms, to which these changes have led; Redis is told of those that were not
+        known."""
         for room in rooms - connection.rooms:
             self._connections.join(connection, room)
         for room in connection.rooms - rooms:
             self._connections.leave(connection, room)
+        session = _envelope(connection).session
+        for room, change in changes:
+            if history.note(room, change):
+                self._rooms.changed(session, room, joins=change.joins, offset=change.offset)
 
-    async def _replay_on(self, connection: Connection, *, answer: Answer) -> None:
+    async def _replay_on(
+        self, connection: Connection, history: RoomHistory, *, answer: Answer
+    ) -> None:
         await connection.transport.drained()
         await asyncio.sleep(0)
         if not connection.closing:
-            self._replay(connection, answer=answer)
+            self._replay(connection, history, answer=answer)
 
     def _tell_gap(self, connection: Connection) -> None:
         envelope = _envelope(connection)
@@ -261,8 +307,8 @@ class Resumption:
             connection.transport.abort("could not be resumed")
 
 
-def _client(connection: Connection) -> Client:
-    return Client(_envelope(connection).session, connection.user_id, connection.rooms)
+def _client(connection: Connection, history: RoomHistory) -> Client:
+    return Client(_envelope(connection).session, connection.user_id, history)
 
 
 def _envelope(connection: Connection) -> Envelope:

@@ -1,9 +1,12 @@
 """What Redis keeps of sessions, for clients that resume: that they live, and their rooms.
 
-- A key for each session that lives. It outlives the socket by the session's time; while the client
-  is here, it is renewed. Where it is missing, the session is over.
-- A hash of the session's rooms, each with the offset at which it was joined. It is kept for longer,
-  so that a client that comes too late is told of the messages that it has missed there.
+- A key for each session that lives, with the offset at which it began. It outlives the socket by
+  the session's time; while the client is here, it is renewed. Where it is missing, the session is
+  over.
+- A hash of the session's rooms, each with the offsets at which it was joined and left, and one of
+  the rooms that it has left: so it is known in which rooms it was at the offset of its client. They
+  are kept for longer, so that a client that comes too late is told of the messages that it has
+  missed there.
 - Workers write there, too: what joins or leaves while no push server has the session
   (`queue_run.channel.memberships`). A leave of a user is a key of its own, which says when it was.
 """
@@ -11,6 +14,7 @@
 import asyncio
 import collections
 import contextlib
+import itertools
 import logging
 from typing import Any, NamedTuple
 
@@ -20,8 +24,9 @@ from redis.exceptions import RedisError
 from push_server.connections import Connection, Connections
 from push_server.epoch import END
 from push_server.position import Position
+from push_server.room_history import BEGINNING, RoomChange, RoomHistory, parse_changes
 from queue_run.channel.listener import ANSWER_TIMEOUT, Offset, format_offset, parse_offset
-from queue_run.channel.memberships import LATER
+from queue_run.channel.memberships import KNOWN_SINCE, NOTE
 from queue_run.complaints import Complaints
 from queue_run.ids import UserId
 from queue_run.keys import Keys
@@ -30,6 +35,8 @@ log = logging.getLogger(__name__)
 
 #: Changes written in one round trip, at most.
 PIPELINE_SIZE = 200
+#: Rooms that are renewed in one command, at most.
+ROOMS_AT_ONCE = 100
 #: Sessions that are asked for in one round trip, at most: all who asked go on in one iteration of
 #: the loop.
 ASKED_AT_ONCE = 32
@@ -39,62 +46,78 @@ PAUSE = 0.5
 # A full Redis runs all of these, since each begins with a write that only expires or frees: what
 # they note has happened already.
 
-# KEYS: sessions. ARGV: how long they live from now on. In one command: redis-py takes longer for
-# one than Redis does for all of them.
+# KEYS: sessions. ARGV: how long they live from now on; since when each does. In one command:
+# redis-py takes longer for one than Redis does for all of them.
 KEEP = """
-for _, session in ipairs(KEYS) do
-  if redis.call('PEXPIRE', session, ARGV[1]) == 0 then
-    redis.call('SET', session, '', 'PX', ARGV[1])
+for number, session in ipairs(KEYS) do
+  redis.call('PEXPIRE', session, ARGV[1])
+  redis.call('SET', session, ARGV[number + 1], 'PX', ARGV[1])
+end
+"""
+# KEYS: rooms of a session, and those that it has left. ARGV: how long all is kept; then for each
+# change, the room and what `note` takes.
+CHANGE = (
+    NOTE
+    + """
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+for number = 2, #ARGV, 2 do
+  note(KEYS[1], KEYS[2], ARGV[number], ARGV[number + 1], ARGV[1])
+end
+"""
+)
+# KEYS: the same. ARGV: how long all is kept, an offset; then rooms in which the session is, since
+# that offset at the latest. What was before it is not known where Redis has none of them.
+RENEW = (
+    NOTE
+    + """
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+for number = 3, #ARGV do
+  if redis.call('HEXISTS', KEYS[1], ARGV[number]) == 0 then
+    note(KEYS[1], KEYS[2], ARGV[number], '+' .. ARGV[2], ARGV[1])
+    known_since(KEYS[2], ARGV[2])
   end
 end
-"""
-# KEYS: rooms of a session. ARGV: the room, the offset of the change, how long all is kept.
-JOIN = (
-    LATER
-    + """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-if not held or later(ARGV[2], held) then
-  redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[2], ARGV[1])
 """
 )
-# As JOIN, for a room that the session is in already: unless Redis knows it.
-STAY = """
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('HSETNX', KEYS[1], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-"""
-LEAVE = (
-    LATER
-    + """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held and not later(held, ARGV[2]) then
-  redis.call('HDEL', KEYS[1], ARGV[1])
-end
-"""
-)
-# KEYS: a session, and its rooms. ARGV: what keys of leaves of its user begin with, if it has one.
-# The answer: whether it lives; each of its rooms, when it was joined, and when its user left it.
+# KEYS: a session, its rooms, and those that it has left. ARGV: what keys of leaves of its user
+# begin with, if it has one. The answer: since when it lives; its rooms, with all their changes;
+# those that it has left; and for each of its rooms when its user has left it.
 RECALL = """
-local held, found = redis.call('HGETALL', KEYS[2]), {}
-for i = 1, #held, 2 do
-  local left = ARGV[1] ~= '' and redis.call('GET', ARGV[1] .. held[i])
-  found[#found + 1] = held[i]
-  found[#found + 1] = held[i + 1]
-  found[#found + 1] = left or ''
+local rooms, lefts = redis.call('HGETALL', KEYS[2]), {}
+for i = 1, #rooms, 2 do
+  lefts[#lefts + 1] = ARGV[1] ~= '' and redis.call('GET', ARGV[1] .. rooms[i]) or ''
 end
-return {redis.call('EXISTS', KEYS[1]), found}
+return {redis.call('GET', KEYS[1]), rooms, redis.call('HGETALL', KEYS[3]), lefts}
 """
+
+
+class Told(NamedTuple):
+    """What Redis is to be told of a session."""
+
+    #: Whether it is here, or has just ended.
+    here: bool
+    #: The offset at which it began.
+    since: Offset
 
 
 class Change(NamedTuple):
+    """A join or a leave of a session."""
+
     session: str
     room: str
-    joins: bool
-    #: None: it is in the room already; Redis is told again.
-    offset: Offset | None
+    change: RoomChange
+
+
+class Renewal(NamedTuple):
+    """Rooms in which a session is: Redis is told again."""
+
+    session: str
+    rooms: list[str]
+    offset: Offset
+    #: Whether what Redis has of the session is of another stream.
+    anew: bool
 
 
 class Recalled(NamedTuple):
@@ -102,8 +125,8 @@ class Recalled(NamedTuple):
 
     #: Whether the session lives.
     alive: bool
-    #: The rooms that it is in, or was when it ended.
-    rooms: list[str]
+    #: Of the rooms that it is in and was in, or up to when it ended.
+    history: RoomHistory
     #: The last entry of the broadcast stream, and the last offset that it has ever given out.
     last: Offset
     generated: Offset
@@ -140,9 +163,8 @@ class SessionRooms:
         self._lives = max(1, round(2000 * session_time))
         self._ends = max(1, round(1000 * session_time))
         self._rooms_last = self._lives + round(1000 * window_time)
-        self._waiting: collections.deque[Change] = collections.deque()
-        #: Sessions of which Redis is to be told that they are here, or have just ended.
-        self._told: dict[str, bool] = {}
+        self._waiting: collections.deque[Change | Renewal] = collections.deque()
+        self._told: dict[str, Told] = {}
         self._complaints = Complaints(log)
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -152,34 +174,45 @@ class SessionRooms:
 
     # What happens here.
 
-    def opened(self, session: str) -> None:
-        """Note that a client with this session is here; at once, for it may ask something, and this
-        server be killed."""
-        self._told[session] = True
+    def opened(self, session: str, since: Offset) -> None:
+        """Note that a client with this session is here, which began at an offset; at once, for it
+        may ask something, and this server be killed."""
+        self._told[session] = Told(True, since)
         self._wake.set()
 
     def closed(self, connection: Connection) -> None:
         """Note that a connection has ended: its session does, some time after it."""
         state = connection.envelope
         if state is not None and self._holds(connection, state.session):
-            self._told[state.session] = False
+            self._told[state.session] = Told(False, state.since)
             self._wake.set()
 
     def changed(self, session: str, room: str, *, joins: bool, offset: Offset) -> None:
         """Note a join or a leave, and where in the stream it stands."""
-        self._waiting.append(Change(session, room, joins, offset))
+        self._waiting.append(Change(session, room, RoomChange(offset, joins)))
         self._wake.set()
 
-    def renew(self) -> None:
-        """Write everything anew: Redis may have lost it."""
+    def renew(self, *, anew: bool = False) -> None:
+        """Write everything again: Redis may have lost it.
+
+        Args:
+            anew: offsets have begun anew, those of before say nothing.
+        """
         for connection in self._connections:
             state = connection.envelope
             # One whose session is another connection's by now is told of no changes any more.
             if state is None or not self._holds(connection, state.session):
                 continue
-            self._told[state.session] = True
-            for room in connection.rooms:
-                self._waiting.append(Change(state.session, room, True, None))
+            self._told[state.session] = Told(True, state.since)
+            rooms = list(connection.rooms)
+            if anew and not rooms:
+                self._waiting.append(Renewal(state.session, [], self._position.begun, anew))
+            for first in range(0, len(rooms), ROOMS_AT_ONCE):
+                part = rooms[first : first + ROOMS_AT_ONCE]
+                self._waiting.append(
+                    # What changes from now on stands behind this offset.
+                    Renewal(state.session, part, self._position.begun, anew and not first)
+                )
         self._wake.set()
 
     def _holds(self, connection: Connection, session: str) -> bool:
@@ -225,26 +258,50 @@ class SessionRooms:
             log.error("sessions cannot be read: %s", str(error) or type(error))
             return [None] * len(sessions)
         recalled = [_recalled(each, end) for each in found]
+        for (session, _), answer, each in zip(sessions, found, recalled, strict=True):
+            self._note_leaves_of_user(session, answer, each.history)
         if self._told or self._waiting:
             pairs = zip(sessions, recalled, strict=True)
             return [self._with_what_waits(session, each) for (session, _), each in pairs]
         return list(recalled)
 
+    def _note_leaves_of_user(self, session: str, found: "list[Any]", history: RoomHistory) -> None:
+        """Write what was noted for the user into what is kept of the session, which may last for
+        longer."""
+        _, rooms, _, lefts = found
+        for each, offset in zip(rooms[::2], lefts, strict=True):
+            if not offset:
+                continue
+            room, change = each.decode(), RoomChange(parse_offset(offset), False)
+            if room in history.rooms_at(change.offset):
+                history.note(room, change)
+                self._waiting.append(Change(session, room, change))
+                self._wake.set()
+
     def _with_what_waits(self, session: str, recalled: Recalled) -> Recalled:
         """What is known here, and Redis has not taken."""
-        rooms = set(recalled.rooms)
-        for change in self._waiting:
-            if change.session == session:
-                (rooms.add if change.joins else rooms.discard)(change.room)
-        alive = recalled.alive or session in self._told
-        return recalled._replace(alive=alive, rooms=list(rooms))
+        history = recalled.history
+        for each in self._waiting:
+            if each.session != session:
+                continue
+            if isinstance(each, Change):
+                history.note(each.room, each.change)
+                continue
+            for room in set(each.rooms) - history.rooms:
+                history.note(room, RoomChange(each.offset, True))
+                history.known_since = max(history.known_since, each.offset)
+        told = self._told.get(session)
+        if told is None:
+            return recalled
+        history.since = told.since
+        return recalled._replace(alive=True)
 
     def _pipeline_of(self, sessions: list[tuple[str, UserId | None]]) -> Any:
         keys = self._keys
         pipeline = self._client.pipeline(transaction=False)
         for session, user in sessions:
             lefts = "" if user is None else keys.left_room(user, "")
-            pipeline.eval(RECALL, 2, keys.session(session), keys.session_rooms(session), lefts)
+            pipeline.eval(RECALL, 3, keys.session(session), *self._keys_of(session), lefts)
         # Last: it stands behind all changes of rooms that were found.
         pipeline.eval(END, 1, keys.broadcast)
         return pipeline
@@ -291,43 +348,66 @@ class SessionRooms:
             redis.exceptions.RedisError, OSError: when Redis did not take it; it is kept.
         """
         async with self._writing:
-            changes = [self._waiting[i] for i in range(min(len(self._waiting), PIPELINE_SIZE))]
+            waiting = [self._waiting[i] for i in range(min(len(self._waiting), PIPELINE_SIZE))]
             told = dict(list(self._told.items())[:PIPELINE_SIZE])
-            if not changes and not told:
+            if not waiting and not told:
                 return
             pipeline = self._client.pipeline(transaction=False)
             for here, lasts in ((True, self._lives), (False, self._ends)):
-                keys = [
-                    self._keys.session(each) for each, is_here in told.items() if is_here is here
-                ]
-                if keys:
-                    pipeline.eval(KEEP, len(keys), *keys, lasts)
-            for change in changes:
-                self._write(pipeline, change)
+                these = {name: each.since for name, each in told.items() if each.here is here}
+                if these:
+                    sinces = map(format_offset, these.values())
+                    pipeline.eval(KEEP, len(these), *map(self._keys.session, these), lasts, *sinces)
+            for session, group in itertools.groupby(waiting, key=lambda each: each.session):
+                self._write(pipeline, session, list(group))
             await pipeline.execute()
-            for session, here in told.items():
+            for session, each in told.items():
                 # Unless something else has become true meanwhile.
-                if self._told.get(session) is here:
+                if self._told.get(session) is each:
                     del self._told[session]
-            for _ in changes:
+            for _ in waiting:
                 self._waiting.popleft()
 
-    def _write(self, pipeline: Any, change: Change) -> None:
-        key = self._keys.session_rooms(change.session)
-        if change.offset is None:
-            offset = format_offset(self._position.offset)
-            pipeline.eval(STAY, 1, key, change.room, offset, self._rooms_last)
-        elif change.joins:
-            pipeline.eval(JOIN, 1, key, change.room, format_offset(change.offset), self._rooms_last)
-        else:
-            pipeline.eval(LEAVE, 1, key, change.room, format_offset(change.offset))
+    def _write(self, pipeline: Any, session: str, waiting: list[Change | Renewal]) -> None:
+        """What waits of one session, in order."""
+        names, lasts = self._keys_of(session), self._rooms_last
+        for is_change, group in itertools.groupby(waiting, key=lambda each: type(each) is Change):
+            if is_change:
+                changes = [each for each in group if isinstance(each, Change)]
+                words = [word for _, room, change in changes for word in (room, _written(change))]
+                pipeline.eval(CHANGE, 2, *names, lasts, *words)
+                continue
+            for each in group:
+                assert isinstance(each, Renewal)
+                if each.anew:
+                    pipeline.delete(*names)
+                offset = format_offset(each.offset)
+                pipeline.eval(RENEW, 2, *names, lasts, offset, *each.rooms)
+
+    def _keys_of(self, session: str) -> tuple[str, str]:
+        """Of the rooms that a session is in, and of those that it has left."""
+        return self._keys.session_rooms(session), self._keys.session_left(session)
+
+
+def _written(change: RoomChange) -> str:
+    """See `queue_run.channel.memberships.NOTE`."""
+    return f"{'+' if change.joins else '-'}{format_offset(change.offset)}"
 
 
 def _recalled(found: "list[Any]", end: list[bytes]) -> Recalled:
-    alive, held = found
-    rooms = [
-        room.decode()
-        for room, joined, left in zip(held[::3], held[1::3], held[2::3], strict=True)
-        if not left or parse_offset(joined) > parse_offset(left)
-    ]
-    return Recalled(bool(alive), rooms, parse_offset(end[0]), parse_offset(end[1]))
+    since, rooms, left, _ = found
+    last, generated = (parse_offset(each) for each in end)
+    changes = {
+        room.decode(): parse_changes(text.decode())
+        for held in (rooms, left)
+        for room, text in zip(held[::2], held[1::2], strict=True)
+        if room
+    }
+    known_since = dict(zip(left[::2], left[1::2], strict=True)).get(KNOWN_SINCE.encode())
+    history = RoomHistory(
+        # Beyond the end it is an offset of another stream.
+        began if since and (began := parse_offset(since)) <= generated else BEGINNING,
+        known_since=parse_offset(known_since) if known_since else BEGINNING,
+        rooms=changes,
+    )
+    return Recalled(since is not None, history, last, generated)

@@ -4,11 +4,12 @@ Pure. Bounded by age and by bytes. Entries are listed under whom they are for, s
 costs what it brings, and not what the window holds.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from push_server.room_history import RoomChange, RoomHistory
 from queue_run.channel.listener import Offset
 from queue_run.envelopes import ChannelEnvelope, Membership, ToConnection, ToRoom, ToUsers
 from queue_run.ids import UserId
@@ -27,7 +28,7 @@ _SEPARATOR = b"\xff"
 Kept: TypeAlias = ToUsers | ToRoom | ToConnection | Membership
 _Key: TypeAlias = tuple[str, str]
 _MANY: _Key = ("many", "")
-#: Changes of rooms stand apart: of these, also older ones are looked at.
+#: Changes of rooms stand apart: of these, also those before a client's offset are looked at.
 _MANY_CHANGES: _Key = ("changes of many", "")
 
 
@@ -49,8 +50,8 @@ class Client(NamedTuple):
 
     session: str
     user: UserId | None
-    #: Those of the session when its client was last here, or later.
-    rooms: Collection[str]
+    #: Of the session, at least up to when its client was last here.
+    history: RoomHistory
 
 
 class Missed(NamedTuple):
@@ -58,17 +59,21 @@ class Missed(NamedTuple):
 
     messages: list[tuple[Offset, Message]]
     rooms: set[str]
+    #: Its joins and leaves that are held here, in order.
+    changes: list[tuple[str, RoomChange]]
 
 
 class Window:
     """What was sent lately."""
 
-    def __init__(self, *, max_age: float, max_bytes: int) -> None:
+    def __init__(self, *, max_age: float, max_bytes: int, max_rooms: int) -> None:
         """
         Args:
             max_age: seconds, by the clock that the offsets carry.
             max_bytes: of messages, with what it takes to keep them.
+            max_rooms: that one client may be in: a join beyond that did not happen.
         """
+        self._max_rooms = max_rooms
         self._max_age = round(max_age * 1000)
         self._max_bytes = max_bytes
         #: By number, in order.
@@ -120,26 +125,51 @@ class Window:
         return offset >= self.complete_since
 
     def missed(self, client: Client, offset: Offset) -> Missed:
-        """What a client was sent after this offset, in order."""
-        changes = self._changes(client)
-        rooms = _rooms_at(offset, client.rooms, changes.values())
-        later = {number: each for number, each in changes.items() if each.offset > offset}
-        may_be_in = rooms.union(_change(each).room for each in later.values())
-        numbers = self._addressed(client, may_be_in, offset).union(later)
-        messages = []
+        """What a client was sent after this offset, in order.
+
+        Args:
+            offset: since which everything is held here, and of which the client's history tells.
+        """
+        history = client.history
+        # From here on its rooms follow from what is held.
+        start = max(history.since, history.known_since, self.complete_since)
+        rooms = history.rooms_at(start)
+        held = self._changes(client, start)
+        may_be_in = rooms.union(_change(each).room for each in held.values())
+        numbers = self._addressed(client, may_be_in, offset).union(held)
+        messages, changes = [], []
         for entry in (self._entries[number] for number in sorted(numbers)):
             envelope = entry.envelope
             if isinstance(envelope, Membership):
-                (rooms.add if envelope.joins else rooms.discard)(envelope.room)
+                if self._go(rooms, envelope):
+                    changes.append((envelope.room, RoomChange(entry.offset, envelope.joins)))
             elif not isinstance(envelope, ToRoom) or (
                 envelope.room in rooms and not _spares(envelope, client)
             ):
                 messages.append((entry.offset, envelope.message))
-        return Missed(messages, rooms)
+        return Missed(messages, rooms, changes)
 
-    def rooms(self, client: Client) -> set[str]:
-        """The rooms that a client is in now, by what is held here."""
-        return _rooms_at(None, client.rooms, self._changes(client).values())
+    def rooms(self, client: Client) -> tuple[set[str], list[tuple[str, RoomChange]]]:
+        """The rooms that a client is in now, and its changes that are held here; for one that
+        cannot have what it missed."""
+        rooms, changes = client.history.rooms, []
+        for entry in self._changes(client, client.history.since).values():
+            envelope = _change(entry)
+            if self._go(rooms, envelope):
+                changes.append((envelope.room, RoomChange(entry.offset, envelope.joins)))
+        return rooms, changes
+
+    def _go(self, rooms: set[str], change: Membership) -> bool:
+        """Join or leave; False when nothing has changed by it."""
+        if change.joins is (change.room in rooms):
+            return False
+        if not change.joins:
+            rooms.discard(change.room)
+        elif len(rooms) < self._max_rooms:
+            rooms.add(change.room)
+        else:
+            return False
+        return True
 
     def _addressed(self, client: Client, rooms: Collection[str], offset: Offset) -> set[int]:
         """The messages after this offset that may be for this client."""
@@ -155,14 +185,14 @@ class Window:
             found.update(self._since(("room", room), offset))
         return found
 
-    def _changes(self, client: Client) -> dict[int, Entry]:
-        """All that is held of the client's joins and leaves, in order."""
-        numbers = list(self._lists.get(("changes of session", client.session), ()))
+    def _changes(self, client: Client, offset: Offset) -> dict[int, Entry]:
+        """The client's joins and leaves after this offset, in order."""
+        numbers = list(self._since(("changes of session", client.session), offset))
         if client.user is not None:
-            numbers += self._lists.get(("changes of user", client.user), ())
+            numbers += self._since(("changes of user", client.user), offset)
             numbers += (
                 number
-                for number in self._lists.get(_MANY_CHANGES, ())
+                for number in self._since(_MANY_CHANGES, offset)
                 if self._entries[number].is_for(client.user)
             )
         return {number: self._entries[number] for number in sorted(numbers)}
@@ -212,32 +242,6 @@ def _keys_of(entry: Entry) -> list[_Key]:
     if not entry.crowd:
         return _keys(entry.envelope)
     return [_MANY_CHANGES if isinstance(entry.envelope, Membership) else _MANY]
-
-
-def _rooms_at(offset: Offset | None, known: Collection[str], changes: Iterable[Entry]) -> set[str]:
-    """The rooms at this offset; without one, after all changes.
-
-    Args:
-        known: the rooms of then, or of another time: what is written of them may come late.
-    """
-    rooms = set(known)
-    seen = set()
-    before = []
-    for each in changes:
-        change = _change(each)
-        if offset is None or each.offset <= offset:
-            before.append(change)
-        elif change.room not in seen:
-            # As it was before the first change. Who joins twice was in it already: see below.
-            seen.add(change.room)
-            (rooms.discard if change.joins else rooms.add)(change.room)
-    for change in before:
-        if not change.joins:
-            rooms.discard(change.room)
-        elif change.session is not None or change.room in known or change.room in seen:
-            # Else it was a join of all of a user's connections, and this one may be younger.
-            rooms.add(change.room)
-    return rooms
 
 
 def _change(entry: Entry) -> Membership:

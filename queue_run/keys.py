@@ -89,7 +89,7 @@ class Keys:
         return f"{self.namespace}:claim:{session}:{request}"
 
     def session(self, session: str) -> str:
-        """Is there while a session lives."""
+        """Is there while a session lives, and says from which offset on."""
         return f"{self.namespace}:session:{session}"
 
     def left_room(self, user: str, room: str) -> str:
@@ -98,8 +98,12 @@ class Keys:
         return f"{self.namespace}:left:{len(user)}:{user}:{room}"
 
     def session_rooms(self, session: str) -> str:
-        """The rooms that a session has joined, each with the offset of that."""
+        """The rooms that a session is in, each with the offsets of its joins and leaves."""
         return f"{self.namespace}:session-rooms:{session}"
+
+    def session_left(self, session: str) -> str:
+        """The rooms that a session has left lately, as above."""
+        return f"{self.namespace}:session-left:{session}"
 
     def users_of(self, server: ServerId) -> str:
         """The users that have connections on one push server."""

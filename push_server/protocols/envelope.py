@@ -88,11 +88,14 @@ class Envelope:
         "open",
         "phase",
         "session",
+        "since",
     )
 
     def __init__(self, session: str, offset: Offset) -> None:
         #: Outlives the connection: another one may take it over.
         self.session = session
+        #: Where the session began: what changed before that was none of its business.
+        self.since = offset
         #: Everything up to here has been sent, or is none of this client's business.
         self.offset = offset
         self.phase = Phase.HELD

@@ -560,6 +560,31 @@ async def test_changes_of_rooms_while_a_client_is_away_are_in_force_when_it_is_b
         assert await hears(stack, after, name) == rooms
 
 
+@pytest.mark.parametrize("who", ["handler", "job"])
+async def test_who_is_made_to_leave_a_room_in_which_it_never_was_gets_nothing_of_it(
+    stack: Stack, who: str
+) -> None:
+    name = f"never-{who}"
+    leave = {"leave": f"secret-{name}"}
+    async with enveloped(stack, user=name) as before, enveloped(stack, user="talks") as other:
+        await before.ask(1, name="joins", join=f"hall-{name}")
+        await before.next()
+        await before.ask(2, name=name, steps=[leave if who == "handler" else {"job": [leave]}])
+        await eventually_async(lambda: runs(stack, name), what="the handler to run")
+        before.drop()
+        await away(stack, before)
+        for number, room in enumerate(("secret", "hall")):
+            await other.ask(number, name="talks", room=f"{room}-{name}", line=room)
+            await other.next()
+        with redis.Redis.from_url(stack.redis_url) as admin:
+            admin.rpush(f"{stack.namespace}:go:{name}", "go")
+            done = f"{stack.namespace}:done:{name}"
+            await eventually_async(lambda: admin.llen(done), what="the leave")
+    async with enveloped(stack, 1, user=name) as after:
+        await after.resume(before.place)
+        assert data_of(await after.until("resumed")) == ["hall"]
+
+
 async def away(stack: Stack, client: Enveloped) -> None:
     """Wait until the push server has seen that a client has gone."""
     key = Keys(stack.namespace).session(client.place["session"])

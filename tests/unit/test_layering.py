@@ -81,6 +81,7 @@ LAYERS: dict[str, list[list[str]]] = {
             "lanes",
             "position",
             "quotas",
+            "room_history",
             "sessions",
             "epoch",
             "event_loop",

@@ -19,6 +19,7 @@ from push_server.protocols.envelope import Envelope
 from push_server.protocols.plain import PLAIN
 from push_server.pushes import Pushes
 from push_server.resume import Resumption
+from push_server.room_history import RoomChange, RoomHistory
 from push_server.services import Services
 from push_server.session_rooms import Recalled, SessionRooms
 from push_server.sessions import Seals
@@ -110,7 +111,9 @@ class PushServerParts:
         self.position = Position()
         self.position.epoch = "e1"
         self.window = Window(
-            max_age=self.settings.window_time, max_bytes=self.settings.window_bytes
+            max_age=self.settings.window_time,
+            max_bytes=self.settings.window_bytes,
+            max_rooms=self.settings.max_rooms,
         )
         self.session_rooms = RecordingSessionRooms(self.position)
         self.trimming = new_trimming(self.redis, self.clock)
@@ -177,7 +180,7 @@ class RecordingSessionRooms(SessionRooms):
         self.end: Offset | None = None
         self.position = position
 
-    def opened(self, session: str) -> None:
+    def opened(self, session: str, since: Offset) -> None:
         self.over.discard(session)
 
     def closed(self, connection: Connection) -> None:
@@ -192,8 +195,9 @@ class RecordingSessionRooms(SessionRooms):
             self.failures -= 1
             return None
         end = self.end or self.position.offset
-        rooms = sorted(self.rooms.get(session, ()))
-        return Recalled(session not in self.over, rooms, end, end)
+        # They were joined before everything else.
+        rooms = {room: [RoomChange((0, 0), True)] for room in self.rooms.get(session, ())}
+        return Recalled(session not in self.over, RoomHistory(rooms=rooms), end, end)
 
 
 class RecordingPusher(JobPusher):

@@ -253,7 +253,7 @@ def test_a_session_goes_to_who_took_it_over(
     connections: Connections, order: tuple[int, int]
 ) -> None:
     both = [enveloped(connections, "kept"), enveloped(connections, "new")]
-    connections.take_over(both[1], "kept")
+    connections.take_over(both[1], "kept", (7, 0))
     assert connections.of_session("kept") is both[1]
     assert connections.of_session("new") is None
     # The end of the one that had it is no end of the session.
@@ -265,7 +265,7 @@ def test_a_session_goes_to_who_took_it_over(
 
 def test_to_take_over_its_own_session_is_harmless(connections: Connections) -> None:
     connection = enveloped(connections, "own")
-    connections.take_over(connection, "own")
+    connections.take_over(connection, "own", (7, 0))
     assert connections.of_session("own") is connection
     connections.remove(connection)
     assert connections._by_session == {}

@@ -655,8 +655,8 @@ async def test_nobody_who_is_not_live_gets_what_is_sent(
     state = client.connection.envelope
     assert state is not None
     state.phase = phase
-    server.connections.join(client.connection, "hall")
     await hub.broadcast(
+        Membership(room="hall", joins=True, session="s"),
         to_users("a", "ann"),
         ToRoom(room="hall", message=text("b")),
         ToConnection(connection=client.connection.id, session="s", message=text("c")),
@@ -678,7 +678,7 @@ async def test_a_message_to_a_session_reaches_whoever_has_it(
         for each in ("one", "two", "three")
     ]
     await hub.broadcast(to_session[0])
-    server.connections.take_over(new.connection, "s")
+    server.connections.take_over(new.connection, "s", (0, 0))
     await hub.broadcast(to_session[1])
     server.connections.remove(new.connection)
     await hub.broadcast(to_session[2])
@@ -690,7 +690,7 @@ async def test_a_membership_by_session_is_that_of_whoever_has_it(
     server: PushServerParts, hub: Running
 ) -> None:
     old, new = server.connect_enveloped("s"), server.connect_enveloped("t")
-    server.connections.take_over(new.connection, "s")
+    server.connections.take_over(new.connection, "s", (0, 0))
     await hub.broadcast(
         Membership(room="hall", joins=True, session="s", connection=old.connection.id)
     )

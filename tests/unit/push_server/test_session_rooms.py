@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import random
 import signal
 from collections.abc import AsyncIterator
 from typing import cast
@@ -16,7 +17,9 @@ from push_server import session_rooms
 from push_server.connections import Connection, Connections
 from push_server.position import Position
 from push_server.protocols.envelope import Envelope
+from push_server.room_history import RoomHistory
 from push_server.session_rooms import ASKED_AT_ONCE, PIPELINE_SIZE, SessionRooms
+from queue_run.channel.memberships import MOST_CHANGES, MOST_LEFT
 from queue_run.ids import ServerId, UserId
 from queue_run.keys import Keys
 from tests.processes import RedisServer
@@ -53,7 +56,7 @@ class Kept:
 
     async def rooms_of(self, session: str, user: UserId | None = None) -> list[str] | None:
         recalled = await self.rooms.of(session, user)
-        return None if recalled is None else recalled.rooms
+        return None if recalled is None else sorted(recalled.history.rooms)
 
     def connect(self, session: str, *rooms: str) -> Connection:
         connection = new_connection(self.connections, RecordingTransport())
@@ -234,7 +237,7 @@ async def test_a_session_lives_from_when_its_client_came(redis_url: str, keys: K
     async with keeping(redis_url, keys, session_time=100) as here, keeping(redis_url, keys) as away:
         assert not await alive(away, "s")
         here.connect("s")
-        here.rooms.opened("s")
+        here.rooms.opened("s", (7, 1))
         # What has just been noted here is known here.
         assert await alive(here, "s")
         assert await alive(away, "s")
@@ -244,7 +247,7 @@ async def test_a_session_lives_from_when_its_client_came(redis_url: str, keys: K
 async def test_a_session_outlives_its_client_by_its_time(redis_url: str, keys: Keys) -> None:
     async with keeping(redis_url, keys, session_time=100) as kept:
         connection = kept.connect("s", "hall")
-        kept.rooms.opened("s")
+        kept.rooms.opened("s", (7, 1))
         kept.rooms.closed(connection)
         kept.connections.remove(connection)
         assert await alive(kept, "s")
@@ -256,7 +259,7 @@ async def test_one_whose_client_stays_is_renewed_and_ends_after_it_went(
 ) -> None:
     async with keeping(redis_url, keys, session_time=0.2) as kept:
         connection = kept.connect("s", "hall")
-        kept.rooms.opened("s")
+        kept.rooms.opened("s", (7, 1))
         until = asyncio.get_running_loop().time() + 1
         while asyncio.get_running_loop().time() < until:
             assert await alive(kept, "s")
@@ -275,8 +278,8 @@ async def test_the_end_of_a_connection_whose_session_has_gone_on_is_none(
 ) -> None:
     async with keeping(redis_url, keys, session_time=100) as kept:
         old, new = kept.connect("s"), kept.connect("t")
-        kept.rooms.opened("s")
-        kept.connections.take_over(new, "s")
+        kept.rooms.opened("s", (7, 1))
+        kept.connections.take_over(new, "s", (0, 0))
         kept.rooms.closed(old)
         kept.connections.remove(old)
         assert await alive(kept, "s")
@@ -306,8 +309,130 @@ async def test_a_leave_of_its_user_counts_unless_it_has_joined_again(
         kept.rooms.changed("s", "garden", joins=True, offset=(11, 0))
         for room in ("hall", "garden"):
             await kept.client.set(keys.left_room("ann", room), "10-1")
+        assert await kept.rooms_of("s", UserId("bob")) == ["garden", "hall"]
         assert await kept.rooms_of("s", UserId("ann")) == ["garden"]
-        assert sorted(await kept.rooms_of("s", UserId("bob")) or []) == ["garden", "hall"]
+        # It is in force also when its own key has expired.
+        await kept.client.delete(keys.left_room("ann", "hall"))
+        await kept.until("s", "garden")
+
+
+async def history(kept: Kept, session: str = "s") -> RoomHistory:
+    recalled = await kept.rooms.of(session, None)
+    assert recalled is not None
+    return recalled.history
+
+
+async def test_it_is_known_in_which_rooms_a_session_was(redis_url: str, keys: Keys) -> None:
+    async with keeping(redis_url, keys) as kept:
+        await kept.client.xadd(keys.broadcast, {"e": b"x"}, id="30-0")
+        kept.rooms.opened("s", (2, 5))
+        for number, sign in enumerate("+--+++-", start=10):
+            kept.rooms.changed("s", "hall", joins=sign == "+", offset=(number, 0))
+        kept.rooms.changed("s", "never", joins=False, offset=(20, 0))
+        kept.rooms.changed("s", "garden", joins=True, offset=(21, 0))
+        found = await history(kept)
+        assert found.since == (2, 5)
+        assert [number for number in range(9, 20) if found.rooms_at((number, 0))] == [
+            10, 13, 14, 15,
+        ]  # fmt: skip
+        assert found.rooms_at((20, 9)) == set()
+        assert found.rooms == {"garden"}
+        assert found.tells((0, 0))
+        assert await kept.client.hget(keys.session_left("s"), "never") == b"-20-0"
+
+
+async def test_a_beginning_beyond_the_end_is_none(redis_url: str, keys: Keys) -> None:
+    """It is an offset of another stream."""
+    async with keeping(redis_url, keys) as kept:
+        await kept.client.xadd(keys.broadcast, {"e": b"x"}, id="30-0")
+        await kept.client.set(keys.session("s"), "30-1")
+        assert (await history(kept)).since == (0, 0)
+
+
+async def test_it_is_known_since_when_it_is_known(redis_url: str, keys: Keys) -> None:
+    """What is kept of rooms that were left is bounded."""
+    async with keeping(redis_url, keys) as kept:
+        for number in range(MOST_LEFT + 1):
+            kept.rooms.changed("s", f"room {number}", joins=True, offset=(number, 1))
+        for number in range(MOST_LEFT + 1):
+            assert (await history(kept)).tells((0, 0))
+            kept.rooms.changed("s", f"room {number}", joins=False, offset=(number, 2))
+        found = await history(kept)
+        assert await kept.client.hlen(keys.session_left("s")) == 1
+        assert not found.tells((MOST_LEFT, 1))
+        assert found.tells((MOST_LEFT, 2))
+        assert found.rooms == set()
+
+
+async def test_leaves_of_rooms_in_which_a_session_never_was_hide_nothing(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys) as kept:
+        kept.rooms.changed("s", "hall", joins=True, offset=(1, 0))
+        kept.rooms.changed("s", "hall", joins=False, offset=(2, 0))
+        for number in range(3 * MOST_LEFT):
+            kept.rooms.changed("s", f"room {number}", joins=False, offset=(3, number))
+        found = await history(kept)
+        assert found.tells((0, 0))
+        assert found.rooms_at((1, 5)) == {"hall"}
+        assert await kept.client.hlen(keys.session_left("s")) <= MOST_LEFT + 1
+
+
+async def test_of_a_room_so_many_changes_are_known(redis_url: str, keys: Keys) -> None:
+    async with keeping(redis_url, keys) as kept:
+        for number in range(1, 2 * MOST_CHANGES + 1):
+            kept.rooms.changed("s", "hall", joins=number % 2 == 1, offset=(number, 0))
+        found = await history(kept)
+        for number in range(1, 2 * MOST_CHANGES + 1):
+            assert found.tells((number, 0)) is (number >= MOST_CHANGES)
+            if found.tells((number, 0)):
+                assert found.rooms_at((number, 0)) == ({"hall"} if number % 2 else set())
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_changes_are_known_in_whatever_order_they_are_written(
+    redis_url: str, keys: Keys, seed: int
+) -> None:
+    """What workers write comes at once, and what push servers see comes a little later."""
+    chance = random.Random(seed)
+    async with keeping(redis_url, keys) as kept:
+        changes = [((number, 0), chance.random() < 0.5) for number in range(1, MOST_CHANGES + 1)]
+        at_once = [each for each in changes if chance.random() < 0.5]
+        for offset, joins in [*at_once, *changes]:
+            kept.rooms.changed("s", "hall", joins=joins, offset=offset)
+        found = await history(kept)
+        for offset, joins in changes:
+            if found.tells(offset):
+                assert (found.rooms_at(offset) == {"hall"}) is joins
+        assert (found.rooms == {"hall"}) is changes[-1][1]
+
+
+async def test_when_offsets_begin_anew_those_of_before_are_forgotten(
+    redis_url: str, keys: Keys
+) -> None:
+    async with keeping(redis_url, keys) as kept:
+        connection = kept.connect("s", "hall")
+        kept.rooms.changed("s", "hall", joins=True, offset=(900, 0))
+        kept.rooms.changed("s", "garden", joins=True, offset=(901, 0))
+        await kept.until("s", "garden", "hall")
+        kept.position.move((5, 0))
+        connection.envelope = Envelope("s", (0, 0))
+        kept.rooms.renew(anew=True)
+        await kept.until("s", "hall")
+        found = await history(kept)
+        assert found.rooms_at((5, 0)) == {"hall"}
+        assert not found.tells((4, 0))
+
+
+async def test_a_leave_behind_a_renewal_is_in_force(redis_url: str, keys: Keys) -> None:
+    async with keeping(redis_url, keys) as kept:
+        kept.connect("s", "hall")
+        kept.position.move((5, 0))
+        kept.rooms.renew()
+        kept.rooms.changed("s", "hall", joins=False, offset=(6, 0))
+        # What is written later was noted earlier.
+        kept.position.move((9, 0))
+        assert await kept.rooms_of("s") == []
 
 
 async def test_the_end_of_the_stream_is_told_also_where_it_was_cut(
@@ -328,7 +453,7 @@ async def test_the_end_of_the_stream_is_told_also_where_it_was_cut(
 async def test_what_waits_at_the_end_is_written(redis_url: str, keys: Keys) -> None:
     async with keeping(redis_url, keys) as reading:
         kept = Kept(redis_url, keys, LONG)
-        kept.rooms.opened("s")
+        kept.rooms.opened("s", (7, 1))
         kept.changed("s", "hall", joins=True)
         await kept.rooms.close()
         await kept.client.aclose()
@@ -341,11 +466,11 @@ async def test_a_redis_that_is_full_is_told_of_sessions_all_the_same(
 ) -> None:
     """Clients come back to another push server, whatever has become of this one."""
     async with keeping(own_redis.url, keys) as kept, keeping(own_redis.url, keys) as other:
-        kept.rooms.opened("before")
+        kept.rooms.opened("before", (7, 1))
         kept.changed("before", "hall", joins=True)
         assert await alive(kept, "before")
         await kept.client.config_set("maxmemory", "1")
-        kept.rooms.opened("meanwhile")
+        kept.rooms.opened("meanwhile", (8, 1))
         kept.changed("meanwhile", "garden", joins=True)
         kept.changed("before", "hall", joins=False)
         assert await alive(kept, "before")

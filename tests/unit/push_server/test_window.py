@@ -1,11 +1,12 @@
 """The recent part of the broadcast stream, and what each client missed of it."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
+from push_server.room_history import BEGINNING, RoomChange, RoomHistory
 from push_server.window import ENTRY_OVERHEAD, MANY_USERS, USER_OVERHEAD, Client, Missed, Window
 from queue_run.channel.listener import Offset
 from queue_run.envelopes import (
@@ -52,9 +53,14 @@ def leaves(session: str | None = None, *users: UserId, room: str = "hall") -> Me
     return Membership(room=room, joins=False, session=session, users=list(users))
 
 
-def window(*envelopes: ChannelEnvelope, max_age: float = 1e6, max_bytes: int = 10**9) -> Window:
+def window(
+    *envelopes: ChannelEnvelope,
+    max_age: float = 1e6,
+    max_bytes: int = 10**9,
+    max_rooms: int = 1000,
+) -> Window:
     """With entries at 1-0, 2-0, …"""
-    made = Window(max_age=max_age, max_bytes=max_bytes)
+    made = Window(max_age=max_age, max_bytes=max_bytes, max_rooms=max_rooms)
     append(made, *envelopes)
     return made
 
@@ -64,8 +70,24 @@ def append(to: Window, *envelopes: ChannelEnvelope, at: int = 1) -> None:
         to.append((number, 0), envelope, SIZE)
 
 
-def client(user: UserId | None = ANN, session: str = "s", rooms: Iterable[str] = ()) -> Client:
-    return Client(session, user, set(rooms))
+def client(
+    user: UserId | None = ANN,
+    session: str = "s",
+    rooms: Iterable[str] = (),
+    *,
+    since: Offset = BEGINNING,
+) -> Client:
+    """Whose session was in these rooms before all that is held."""
+    changes = {room: [RoomChange(BEGINNING, True)] for room in rooms}
+    return Client(session, user, RoomHistory(since, rooms=changes))
+
+
+def of_client(*changes: tuple[str, str, Offset]) -> Client:
+    """One of whose session these joins (`+`) and leaves of rooms are known."""
+    made = client()
+    for sign, room, offset in changes:
+        made.history.note(room, RoomChange(offset, sign == "+"))
+    return made
 
 
 def texts(missed: Missed) -> list[str]:
@@ -164,25 +186,48 @@ def test_joins_and_leaves_take_place_where_they_stand(who: str) -> None:
         to_room("c"),
         joins(session, *users, room="kitchen"),
     )
-    for known in (["kitchen"], ["hall"], []):
-        missed = held.missed(client(CROWD[0], rooms=known), (0, 0))
-        assert texts(missed) == ["b"]
-        assert missed.rooms == {"kitchen"}
+    missed = held.missed(client(CROWD[0]), (0, 0))
+    assert texts(missed) == ["b"]
+    assert missed.rooms == {"kitchen"}
+    assert missed.changes == [
+        ("hall", RoomChange((2, 0), True)),
+        ("hall", RoomChange((5, 0), False)),
+        ("kitchen", RoomChange((7, 0), True)),
+    ]
 
 
 def test_a_room_that_was_left_while_the_client_was_away_was_its_room_before() -> None:
     held = window(to_room("a"), leaves("s"), to_room("b"))
-    missed = held.missed(client(), (0, 0))
+    missed = held.missed(client(rooms=["hall"]), (0, 2))
     assert texts(missed) == ["a"]
     assert missed.rooms == set()
+
+
+@pytest.mark.parametrize("who", ["session", "user", "crowd"])
+def test_who_is_made_to_leave_a_room_in_which_it_never_was_gets_nothing_of_it(who: str) -> None:
+    session = "s" if who == "session" else None
+    users = {"session": [], "user": [CROWD[0]], "crowd": CROWD}[who]
+    held = window(to_room("a"), leaves(session, *users), to_room("b"))
+    missed = held.missed(client(CROWD[0], rooms=["kitchen"]), (0, 0))
+    assert missed == Missed([], {"kitchen"}, [])
 
 
 def test_who_joins_once_more_was_in_the_room_before() -> None:
     """Handlers join at each request."""
     held = window(joins("s"), to_room("a"), joins("s"), to_room("b"))
-    missed = held.missed(client(rooms=["hall"]), (1, 0))
+    known = of_client(("+", "hall", (1, 0)), ("+", "hall", (3, 0)))
+    missed = held.missed(known, (1, 0))
     assert texts(missed) == ["a", "b"]
     assert missed.rooms == {"hall"}
+
+
+def test_a_join_of_long_ago_counts_for_one_who_joins_once_more() -> None:
+    """Its first join is not held any more."""
+    held = window()
+    held.clear((5, 0))
+    append(held, to_room("a"), joins("s"), to_room("b"), at=6)
+    known = of_client(("+", "hall", (1, 0)), ("+", "hall", (7, 0)))
+    assert texts(held.missed(known, (5, 0))) == ["a", "b"]
 
 
 @pytest.mark.parametrize("users", [[ANN], [*CROWD, ANN]])
@@ -195,10 +240,10 @@ def test_when_all_of_a_user_join_once_more_they_were_in_the_room_before(
 
 def test_a_join_that_nobody_has_written_down_yet_counts() -> None:
     """Its push server died at once."""
-    held = window(joins("s"), to_room("a"), to_room("x", "kitchen"))
+    held = window(joins("s"), to_room("a"), to_room("x", "kitchen"), joins(None, ANN, room="x"))
     missed = held.missed(client(), (1, 0))
     assert texts(missed) == ["a"]
-    assert missed.rooms == {"hall"}
+    assert missed.rooms == {"hall", "x"}
 
 
 def test_a_leave_that_nobody_has_written_down_yet_counts() -> None:
@@ -210,21 +255,37 @@ def test_a_leave_that_nobody_has_written_down_yet_counts() -> None:
 
 def test_a_connection_that_is_younger_than_a_join_of_its_user_is_not_in_the_room() -> None:
     held = window(joins(None, ANN), to_room("a"))
-    missed = held.missed(client(session="new"), (1, 0))
+    missed = held.missed(client(session="new", since=(1, 0)), (1, 0))
     assert texts(missed) == []
     assert missed.rooms == set()
 
 
+def test_a_new_session_gets_what_its_user_missed_and_nothing_of_rooms_before_it() -> None:
+    held = window(joins(None, ANN), to_room("a"), to_users("b", ANN), joins(None, ANN, room="k"))
+    append(held, to_room("c", "k"), at=5)
+    assert texts(held.missed(client(session="new", since=(3, 5)), (0, 0))) == ["b", "c"]
+
+
 def test_a_leave_of_all_of_a_user_ends_the_join_of_one() -> None:
     held = window(joins("s"), leaves(None, ANN), to_room("a"))
-    assert held.missed(client(), (2, 0)) == Missed([], set())
+    assert held.missed(client(), (2, 0))[:2] == ([], set())
+
+
+def test_a_join_beyond_the_number_of_rooms_did_not_happen() -> None:
+    held = window(joins("s"), joins("s", room="x"), to_room("a", "x"), leaves("s"), max_rooms=1)
+    append(held, joins("s", room="x"), to_room("b", "x"), at=5)
+    missed = held.missed(client(), (0, 0))
+    assert texts(missed) == ["b"]
+    assert missed.rooms == {"x"}
 
 
 def test_rooms_are_known_from_what_is_held_after_a_gap_too() -> None:
     held = window(
         joins("s"), leaves("s", room="kitchen"), joins("other", room="cellar"), joins(None, BOB)
     )
-    assert held.rooms(client(rooms=["kitchen", "attic"])) == {"hall", "attic"}
+    rooms, changes = held.rooms(client(rooms=["kitchen", "attic"]))
+    assert rooms == {"hall", "attic"}
+    assert [room for room, _ in changes] == ["hall", "kitchen"]
 
 
 # Bounds
@@ -295,18 +356,30 @@ def test_what_was_dropped_leaves_nothing_behind() -> None:
 class Naive:
     """Each client's due, by going through everything from the beginning."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_rooms: int) -> None:
         self.entries: list[tuple[Offset, ChannelEnvelope]] = []
+        self.max_rooms = max_rooms
 
-    def missed(self, who: Client, offset: Offset) -> Missed:
+    def rooms_after(self, who: Client) -> Iterator[tuple[Offset, ChannelEnvelope, set[str]]]:
+        """The rooms that a client is in after each entry."""
+        rooms: set[str] = set()
+        for at, envelope in self.entries:
+            if (
+                isinstance(envelope, Membership)
+                and at > who.history.since
+                and (envelope.session == who.session or who.user in envelope.users)
+            ):
+                if not envelope.joins:
+                    rooms = rooms - {envelope.room}
+                elif len(rooms) < self.max_rooms:
+                    rooms = rooms | {envelope.room}
+            yield at, envelope, rooms
+
+    def missed(self, who: Client, offset: Offset) -> tuple[list[tuple[Offset, Message]], set[str]]:
         rooms: set[str] = set()
         messages = []
-        for at, envelope in self.entries:
+        for at, envelope, rooms in self.rooms_after(who):
             match envelope:
-                case Membership():
-                    if envelope.session == who.session or who.user in envelope.users:
-                        (rooms.add if envelope.joins else rooms.discard)(envelope.room)
-                    continue
                 case ToUsers():
                     is_for = who.user in envelope.users
                 case ToConnection():
@@ -322,34 +395,42 @@ class Naive:
             if is_for and at > offset:
                 assert isinstance(envelope, ToUsers | ToConnection | ToRoom)
                 messages.append((at, envelope.message))
-        return Missed(messages, rooms)
+        return messages, rooms
 
-    def rooms_at(self, who: Client, offset: Offset) -> set[str]:
-        past = Naive()
-        past.entries = [each for each in self.entries if each[0] <= offset]
-        return past.missed(who, offset).rooms
+    def known(self, who: Client, *, since: Offset, until: Offset) -> RoomHistory:
+        """What is written of a client's rooms; of those that it left before `since`, nothing."""
+        changes: dict[str, list[RoomChange]] = {}
+        before: set[str] = set()
+        for at, _, after in self.rooms_after(who):
+            if at > until:
+                break
+            for room in before ^ after:
+                joins = room in after
+                changes.setdefault(room, []).append(RoomChange(at, joins))
+                if not joins and at <= since:
+                    changes[room].clear()
+            before = after
+        return RoomHistory(who.history.since, known_since=since, rooms=changes)
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_the_window_is_as_right_as_going_through_everything(seed: int) -> None:
-    """What is known of a client's rooms is as of any moment since it left. A client may join a room
-    again and again; but where the window is bounded, it must have joined within what is held."""
+    """What is known of a client's rooms may be as of any moment since it left."""
     chance = random.Random(seed)
     bounded = seed % 2 == 1
     users = [ANN, BOB, *CROWD]
-    # A leave of all of a user's connections is a leave of each: nobody shares a user here.
     people = [
-        Client(f"s{n}", user, set()) for n, user in enumerate([ANN, BOB, CROWD[0], CROWD[1], None])
+        client(user, f"s{number}", since=(10 * number, number))
+        for number, user in enumerate([ANN, ANN, BOB, CROWD[0], CROWD[1], None])
     ]
     others = [UserId(f"other-{n}") for n in range(MANY_USERS)]
     rooms = ["hall", "kitchen", "cellar"]
-    held = Window(max_age=0.120 if bounded else 1e6, max_bytes=10**9)
-    naive = Naive()
+    held = window(max_age=0.120 if bounded else 1e6, max_rooms=2)
+    naive = Naive(max_rooms=2)
 
     def membership(who: Client, room: str) -> Membership:
-        inside = room in naive.rooms_at(who, (10**9, 0))
-        goes_in = not inside or (not bounded and chance.random() < 0.6)
-        if who.user is None or bounded or chance.random() < 0.6:
+        goes_in = chance.random() < 0.5
+        if who.user is None or chance.random() < 0.6:
             return Membership(room=room, joins=goes_in, session=who.session)
         crowd = others if chance.random() < 0.5 else []
         return Membership(room=room, joins=goes_in, users=[*crowd, who.user])
@@ -370,7 +451,7 @@ def test_the_window_is_as_right_as_going_through_everything(seed: int) -> None:
             return to_room(number, room, **without)
         return membership(who, room)
 
-    milliseconds, sequence = 0, 0
+    milliseconds, sequence, looked = 0, 0, 0
     for number in range(400):
         if chance.random() < 0.7:
             milliseconds, sequence = milliseconds + 1, 0
@@ -387,7 +468,11 @@ def test_the_window_is_as_right_as_going_through_everything(seed: int) -> None:
                 assert bounded
                 continue
             later = [at for at, _ in naive.entries if at >= offset]
-            known = naive.rooms_at(who, chance.choice(later))
-            missed = held.missed(who._replace(rooms=known), offset)
-            assert missed == naive.missed(who, offset)
+            earlier = [at for at, _ in naive.entries if at <= offset]
+            known = naive.known(who, since=chance.choice(earlier), until=chance.choice(later))
+            assert known.tells(offset)
+            missed = held.missed(who._replace(history=known), offset)
+            assert (missed.messages, missed.rooms) == naive.missed(who, offset)
+            looked += 1
+    assert looked
     assert (len(held) < 400) or not bounded

@@ -43,10 +43,13 @@ def test_a_session_that_lives_joins_and_leaves(redis_url: str, keys: Keys) -> No
     with redis.Redis.from_url(redis_url) as client:
         client.set(keys.session("s"), "")
         offset = write(client, keys, of_session("a b", joins=True))
-        assert client.hgetall(keys.session_rooms("s")) == {b"a b": offset.encode()}
+        assert client.hgetall(keys.session_rooms("s")) == {b"a b": f"+{offset}".encode()}
         assert 400_000 < client.pttl(keys.session_rooms("s")) <= 420_000
-        write(client, keys, of_session("a b", joins=False))
+        left = write(client, keys, of_session("a b", joins=False))
         assert client.hgetall(keys.session_rooms("s")) == {}
+        # When it was there is still known.
+        assert client.hgetall(keys.session_left("s")) == {b"a b": f"+{offset} -{left}".encode()}
+        assert 400_000 < client.pttl(keys.session_left("s")) <= 420_000
         assert client.xlen(keys.broadcast) == 2
 
 
@@ -54,7 +57,7 @@ def test_of_a_session_that_is_over_nothing_is_kept(redis_url: str, keys: Keys) -
     with redis.Redis.from_url(redis_url) as client:
         write(client, keys, of_session("hall", joins=True))
         write(client, keys, of_session("hall", joins=False))
-        assert not client.exists(keys.session_rooms("s"))
+        assert not client.exists(keys.session_rooms("s"), keys.session_left("s"))
         assert client.xlen(keys.broadcast) == 2
 
 
@@ -90,7 +93,13 @@ def test_a_session_has_no_more_rooms_than_it_may_have(redis_url: str, keys: Keys
         assert client.xlen(keys.broadcast) == 9
         # One of them may be joined anew.
         offset = write(client, keys, of_session("room 1", joins=True))
-        assert client.hget(keys.session_rooms("s"), "room 1") == offset.encode()
+        held = client.hget(keys.session_rooms("s"), "room 1")
+        assert isinstance(held, bytes)
+        assert held.decode().endswith(f" +{offset}")
+        # One that was left makes room, though it is remembered.
+        write(client, keys, of_session("room 1", joins=False))
+        write(client, keys, of_session("room 8", joins=True))
+        assert client.hkeys(keys.session_rooms("s")) == [b"room 0", b"room 2", b"room 8"]
 
 
 def test_an_entry_may_be_written_in_a_full_redis_too(own_redis: RedisServer) -> None:
