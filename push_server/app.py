@@ -154,6 +154,7 @@ class PushServer:
             self._keys.claim,
             session_time=settings.session_time,
             clock=clock,
+            untold=lambda session: self._session_rooms.untold(session),
         )
         self._dispatcher = Dispatcher(
             celery,

@@ -1,7 +1,7 @@
 """Which push server took a client's request, so that its repetition is not run again."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from queue_run.clock import Clock
@@ -9,13 +9,19 @@ from queue_run.envelopes import Turn
 from queue_run.ids import RequestId
 from queue_run.jobs.store import NOW, Store, milliseconds
 
-# ARGV: how long a claim lasts; then for each turn: how many requests it has, and their ids.
-# KEYS: the claims of all these requests. A turn is claimed up to its first request that somebody
-# else has taken. The answer has, for each turn: how many were claimed, and who has the next one.
+# ARGV: how long a claim lasts, how long a session lives, and how many sessions there are of which
+# Redis may not know yet; since when each lives; then for each turn: how many requests it has, and
+# their ids. KEYS: these sessions, and the claims of all these requests. A turn is claimed up to its
+# first request that somebody else has taken. The answer has, for each turn: how many were claimed,
+# and who has the next one.
 CLAIM = (
     NOW
     + """
-local lasts, answers, key, argument = ARGV[1], {}, 0, 1
+local lasts, lives, key = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local answers, argument = {}, 3 + key
+for i = 1, key do
+  redis.call('SET', KEYS[i], ARGV[3 + i], 'PX', lives)
+end
 while key < #KEYS do
   local count = tonumber(ARGV[argument + 1])
   local taken, holder = 0, ''
@@ -63,18 +69,27 @@ class Claims:
         self._script = store.script(CLAIM)
 
     def take(
-        self, turns: Sequence[Sequence[tuple[str, RequestId]]], *, lasts: float
+        self,
+        turns: Sequence[Sequence[tuple[str, RequestId]]],
+        *,
+        lasts: float,
+        sessions: Mapping[str, str] | None = None,
+        lives: float = 0.0,
     ) -> list[Answer]:
         """Claim the requests of some turns, each by its claim's key and its id.
 
         Args:
             lasts: seconds for which the claims are remembered.
+            sessions: keys of sessions that live, with what stands there, to be written first.
+            lives: seconds for which these live.
 
         Raises:
             JobStoreUnavailable: when Redis does not answer in time.
         """
-        keys = [key for turn in turns for key, _ in turn]
-        arguments: list[object] = [milliseconds(lasts)]
+        sessions = sessions or {}
+        keys = [*sessions, *(key for turn in turns for key, _ in turn)]
+        arguments: list[object] = [milliseconds(lasts), milliseconds(lives), len(sessions)]
+        arguments += sessions.values()
         for turn in turns:
             arguments += [len(turn), *(request for _, request in turn)]
         found = self._store.call(self._script, keys, arguments)
@@ -100,14 +115,19 @@ class Claiming:
         *,
         session_time: float,
         clock: Clock,
+        untold: Callable[[str], tuple[str, str] | None] = lambda session: None,
     ) -> None:
         """
         Args:
             key: of the claim of a session's request.
             session_time: seconds for which a session outlives its socket.
             clock: by which requests expire.
+            untold: the key of a session, and what stands there, where Redis may not know yet that
+                it lives: else a request of it would be lost with this push server. Called in the
+                dispatcher's thread.
         """
         self._claims = claims
+        self._untold = untold
         self._key = key
         self._session_time = session_time
         self._clock = clock
@@ -132,6 +152,8 @@ class Claiming:
         answers = self._claims.take(
             [self._named(turn, names) for turn, names in turns],
             lasts=max(0.0, last) + 2 * self._session_time,
+            sessions=dict(filter(None, (self._untold(turn.session or "") for turn, _ in turns))),
+            lives=2 * self._session_time,
         )
         for (turn, _), answer in zip(turns, answers, strict=True):
             if answer.holder is not None:

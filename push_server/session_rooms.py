@@ -180,6 +180,14 @@ class SessionRooms:
         self._told[session] = Told(True, since)
         self._wake.set()
 
+    def untold(self, session: str) -> tuple[str, str] | None:
+        """The key of a session that is here and what is to stand there, while Redis may not know;
+        from any thread."""
+        told = self._told.get(session)
+        if told is None or not told.here:
+            return None
+        return self._keys.session(session), format_offset(told.since)
+
     def closed(self, connection: Connection) -> None:
         """Note that a connection has ended: its session does, some time after it."""
         state = connection.envelope

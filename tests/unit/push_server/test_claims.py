@@ -213,3 +213,19 @@ async def test_a_claim_outlives_its_request_by_the_time_of_a_session_twice(
 async def test_before_the_start_there_is_nobody_to_tell(claims: Claims, keys: Keys) -> None:
     claiming = Claiming(claims, keys.claim, session_time=60, clock=Clock())
     assert claiming([(turn("a", "1"), ["1"]), (turn("b", "1"), ["1"])]) == [1, 0]
+
+
+async def test_a_session_of_which_redis_does_not_know_yet_lives_with_its_first_request(
+    claims: Claims, keys: Keys, store: Store
+) -> None:
+    """Its push server may be killed before it has written that."""
+    untold = {"session": (keys.session("session"), "17-3")}
+    claiming = Claiming(claims, keys.claim, session_time=100, clock=Clock(), untold=untold.get)
+    turns = [(turn("a", "1", "2"), ["1", "2"]), (turn("b", "2", "3"), ["2", "3"])]
+    assert claiming(turns) == [2, 0]
+    assert store.client.get(keys.session("session")) == b"17-3"
+    assert 190_000 < store.client.pttl(keys.session("session")) <= 200_000
+    untold.clear()
+    store.client.delete(keys.session("session"))
+    assert claiming([(turn("a", "4"), ["4"])]) == [1]
+    assert not store.client.exists(keys.session("session"))

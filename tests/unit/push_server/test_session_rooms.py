@@ -244,6 +244,17 @@ async def test_a_session_lives_from_when_its_client_came(redis_url: str, keys: K
         assert 190_000 < await here.client.pttl(keys.session("s")) <= 200_000
 
 
+async def test_a_session_is_untold_until_redis_knows_of_it(redis_url: str, keys: Keys) -> None:
+    async with keeping(redis_url, keys) as kept:
+        assert kept.rooms.untold("s") is None
+        kept.rooms.opened("s", (7, 1))
+        assert kept.rooms.untold("s") == (keys.session("s"), "7-1")
+        assert await alive(kept, "s")
+        assert kept.rooms.untold("s") is None
+        kept.rooms.closed(kept.connect("s"))
+        assert kept.rooms.untold("s") is None
+
+
 async def test_a_session_outlives_its_client_by_its_time(redis_url: str, keys: Keys) -> None:
     async with keeping(redis_url, keys, session_time=100) as kept:
         connection = kept.connect("s", "hall")
