@@ -135,20 +135,34 @@ class PresenceWatcher:
 
     def _keep_lease(self) -> bool:
         """Renew the lease, or try to get it; whether it is ours."""
-        now = time.monotonic()
-        if now < self._next_renewal:
+        if time.monotonic() < self._next_renewal:
             return True
         self._next_renewal = 0.0
+        if self._held_until and self._changes_lease(_RENEW):
+            return True
+        self._held_until = 0.0
+        if not self._changes_lease(_TAKE):
+            return False
+        # Others may have been at work: from the first event that is left.
+        self._position = "0"
+        return True
+
+    def _changes_lease(self, script: str) -> bool:
+        """Take or renew the lease; whether it is ours then."""
+        now = time.monotonic()
         key, lease = self._keys.presence_lease, milliseconds(self._lease)
-        renewed = self._held_until and self._client.eval(_RENEW, 1, key, self._token, lease)
-        if not renewed:
-            self._held_until = 0.0
-            if not self._client.eval(_TAKE, 1, key, self._token, lease):
-                return False
-            # Others may have been at work: from the first event that is left.
-            self._position = "0"
+        if not self._client.eval(script, 1, key, self._token, lease):
+            return False
         self._held_until = now + self._lease
         self._next_renewal = now + self._lease / 3
+        return True
+
+    def _has_lost_lease(self) -> bool:
+        """Whether Redis knows nothing of our lease any more, and what we have read may be told by
+        the next one to get it: a Redis that was emptied gives it to another."""
+        if self._changes_lease(_RENEW):
+            return False
+        self._held_until = self._next_renewal = 0.0
         return True
 
     def _read(self) -> None:
@@ -167,7 +181,10 @@ class PresenceWatcher:
             count=room,
             block=None if self._hooks.open else milliseconds(IDLE_WAIT),
         )
-        for entry_id, fields in _entries(answer):
+        entries = _entries(answer)
+        if entries and self._has_lost_lease():
+            return
+        for entry_id, fields in entries:
             self._position = entry_id
             event = _event(entry_id, fields)
             if event is not None:

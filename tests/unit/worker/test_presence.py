@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from queue_run import runtime
@@ -277,14 +278,28 @@ def test_a_process_that_may_have_lost_its_lease_begins_nothing_and_keeps_the_ord
     # As after an outage that was longer than the lease, while Redis stood still.
     watcher._next_renewal = float("inf")
     watcher._held_until = 0.0
-    world.client.delete(world.keys.presence_lease)
+    world.client.set(world.keys.presence_lease, "another")
     gate.open()
     eventually(lambda: world.left == 1, what="the first event to be gone")
     assert world.told == ["+ann"]
-    watcher._next_renewal = 0.0
+    world.client.delete(world.keys.presence_lease)
     world.event("ann", 1)
     world.until_done()
     assert world.told == ["+ann", "-ann", "+ann"]
+
+
+def test_what_was_read_when_another_process_has_the_lease_is_not_told(world: World) -> None:
+    """A Redis that was emptied gives it to another one, while the first one thinks it has it."""
+    world.settings = msgspec.structs.replace(world.settings, heartbeat_interval=600)
+    watcher = world.watch()
+    eventually(lambda: watcher._held_until, what="the lease")
+    world.client.set(world.keys.presence_lease, "another")
+    world.event("ann", 1)
+    eventually(lambda: not watcher._held_until, what="the loss of the lease")
+    assert world.told == []
+    world.client.delete(world.keys.presence_lease)
+    world.until_done()
+    assert world.told == ["+ann"]
 
 
 def test_a_watcher_outlives_its_redis(
