@@ -29,6 +29,8 @@ T = TypeVar("T")
 MAX_PUSHES = 256
 #: The same of questions to workers, who is asking.
 MAX_QUESTIONS = 256
+#: Seconds in which a push that the broker did not take is withdrawn, and more.
+WITHDRAWAL = 5.0
 
 
 class Busy(Exception):
@@ -106,7 +108,12 @@ class Pushes:
                         f"the broker took no job within {self._patience:g} seconds"
                     ) from None
             # Its turn has come: it ends soon, and only its end tells whether the broker has it.
-            return await future
+            try:
+                async with asyncio.timeout(self._patience + WITHDRAWAL):
+                    return await asyncio.shield(future)
+            except TimeoutError:
+                log.error("a push of job %s has no end: it may still be made", job.id)
+                raise DispatchUnavailable("nobody knows whether the broker took the job") from None
 
     # Requests under way.
 
