@@ -192,6 +192,24 @@ def watched(kind: type[Connection]) -> type[Connection]:
     return Watched
 
 
+@functools.cache
+def dropped_when_unready(kind: type[Connection]) -> type[Connection]:
+    """Connections of redis-py that leave a node which does not do its part, and no more: for links
+    on which an event loop waits."""
+
+    class Dropped(kind):  # type: ignore[misc, valid-type]
+        def read_response(self, *arguments: Any, **options: Any) -> Any:
+            try:
+                return super().read_response(*arguments, **options)
+            except RedisError as error:
+                if not is_unready(error):
+                    raise
+                self.disconnect()
+                raise Unready(str(error)) from error
+
+    return Dropped
+
+
 def watched_client(url: str, *, timeout: float, connect_timeout: float, **options: Any) -> Redis:
     """A client of redis-py whose links take part in what a process knows of standstills, and leave
     a node that does not do its part.

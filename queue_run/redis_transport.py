@@ -45,7 +45,7 @@ from redis import TimeoutError as RedisTimeoutError
 from queue_run import amqp_transport, putting_back
 from queue_run.apart import ApartConsumer
 from queue_run.fullness import is_full
-from queue_run.links import watched
+from queue_run.links import dropped_when_unready, watched
 from queue_run.redis_taking import TakingChannel
 
 logger = logging.getLogger(__name__)
@@ -366,7 +366,10 @@ class Channel(TakingChannel):
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         found: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
-        if not asynchronous:
+        if asynchronous:
+            # Celery ends a worker whose link was opened, or looked at, with any other error.
+            found["connection_class"] = dropped_when_unready(found["connection_class"])
+        else:
             # Who asks over these waits for the answer: a PING before it would say nothing more.
             found.pop("health_check_interval", None)
             found["connection_class"] = watched(found["connection_class"])
