@@ -5,12 +5,10 @@ import contextvars
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-import msgspec
-
 from queue_run import context
 from queue_run.context import Call
 from queue_run.ids import UserId, id_of_user, user_id
-from queue_run.messages import encode_json
+from queue_run.messages import user_facts
 
 
 class HasId(Protocol):
@@ -71,7 +69,7 @@ def _facts(user: User) -> dict[str, object] | None:
     if isinstance(user, str | int):
         return {"id": user_id(user)}
     if isinstance(user, Mapping):
-        facts: dict[str, object] = msgspec.json.decode(encode_json(dict(user)))
+        facts: dict[str, object] = user_facts(dict(user))
         return {**facts, "id": id_of_user(facts)}
     if not hasattr(user, "id"):
         raise TypeError(f"a user is an id or has one, not {type(user).__name__}")

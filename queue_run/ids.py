@@ -1,6 +1,7 @@
 """The names by which connections, users and requests are known, and how they are made."""
 
 import operator
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, NewType, SupportsIndex
@@ -10,6 +11,8 @@ ConnectionId = NewType("ConnectionId", str)
 UserId = NewType("UserId", str)
 #: `<connection id>-<counter>`.
 RequestId = NewType("RequestId", str)
+#: What is no Unicode text where it stands alone.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 #: One start of a push server process.
 ServerId = NewType("ServerId", str)
 
@@ -38,10 +41,14 @@ def user_id(value: object) -> UserId:
     """A user's id as text: ints become text.
 
     Raises:
-        TypeError: for anything but a non-empty text or an int.
+        TypeError: for anything but a non-empty text or an int; of text with half a character (a
+            lone surrogate), which no key in Redis can have.
     """
     if isinstance(value, str) and value:
-        return UserId(plain_text(value))
+        text = plain_text(value)
+        if not text.isascii() and _HALF_CHARACTER.search(text):
+            raise TypeError(f"the user id {text!r} has half a character (a lone surrogate)")
+        return UserId(text)
     if isinstance(value, SupportsIndex) and not isinstance(value, bool):
         # An int, a member of an IntEnum, an integer of numpy.
         return UserId(str(operator.index(value) + 0))

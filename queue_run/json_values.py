@@ -59,6 +59,15 @@ def dumps(value: Any) -> bytes:
     return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 
 
+def whole(document: bytes) -> bytes:
+    """A JSON document in which half characters are replaced (U+FFFD), for who cannot take them."""
+    text = document.decode()
+    if not may_hold_half_characters(text):
+        return document
+    plainly = json.dumps(loads(text), ensure_ascii=False, separators=(",", ":"))
+    return _SURROGATE.sub("\ufffd", plainly).encode()
+
+
 def plain(value: Any, path: str = "$") -> Any:
     """The value in dicts, lists, texts, numbers, truth values and None alone.
 

@@ -79,6 +79,21 @@ def encode_json(value: object) -> bytes:
     return encoded
 
 
+def user_facts(user: object) -> Any:
+    """What an application says of a user, as JSON has it. Half characters are replaced (U+FFFD),
+    but in the id: who checks that is to refuse them.
+
+    Raises:
+        NotEncodable: when it has no JSON form.
+    """
+    encoded = encode_json(user)
+    document = json_values.whole(encoded)
+    facts = msgspec.json.decode(document)
+    if document is not encoded and isinstance(facts, dict) and "id" in facts:
+        facts["id"] = decode_json(encoded)["id"]
+    return facts
+
+
 def _encode_slowly(value: object) -> bytes:
     try:
         return json_values.dumps(json_values.plain(value))

@@ -26,7 +26,7 @@ from queue_run.envelopes import Authenticate, Authenticated, Inbound, Outcome, T
 from queue_run.errors import AskToken, ClientError, HandlerTimeout, Refuse
 from queue_run.ids import id_of_user
 from queue_run.logs import excerpt
-from queue_run.messages import TOO_DEEP, Message, decode_json, encode_json, unicode_text
+from queue_run.messages import TOO_DEEP, Message, decode_json, encode_json, unicode_text, user_facts
 from queue_run.messages import encode as encode_message
 from queue_run.requests import ConnectionRequest, Request, SentMessage, Signal, parse_query
 from worker.middleware import Middleware, ends_the_process
@@ -286,8 +286,7 @@ def _encode_user(user: Any) -> bytes:
         TypeError: for a user without an id.
         NotEncodable: for one that has no JSON form.
     """
-    encoded = encode_json(user)
-    decoded = msgspec.json.decode(encoded)
+    decoded = user_facts(user)
     try:
         decoded = {**decoded, "id": id_of_user(decoded)}
     except TypeError as error:

@@ -10,12 +10,10 @@ from types import EllipsisType, TracebackType
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
-import msgspec
-
 from queue_run import queues, runtime
 from queue_run.ids import id_of_user, user_id
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.messages import encode_json
+from queue_run.messages import user_facts
 from queue_run.requests import SentMessage
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection, Handshake, header_list
@@ -390,5 +388,5 @@ def _user(user: User) -> Any:
         return None
     if isinstance(user, str | int):
         return {"id": user_id(user)}
-    facts = msgspec.json.decode(encode_json(user))
+    facts = user_facts(user)
     return {**facts, "id": id_of_user(facts)}

@@ -19,7 +19,8 @@ KEY = "a-key-of-a-program"
 APP = {
     "sockets/_middleware.py": """
 async def on_authenticate(request):
-    return {"id": request.query.get("user", "ann"), "name": request.headers.get("x-name")}
+    name = "cut \\ud83d" if "half" in request.query else request.headers.get("x-name")
+    return {"id": request.query.get("user", "ann"), "name": name}
 """,
     "sockets/index.py": """
 import math
@@ -33,7 +34,7 @@ async def handler(data, user):
             return {"items": [1, {"price": math.nan}]}
         case {"push": payload, "to": queue, **group}:
             chosen = queues.get(queue)
-            chosen = chosen.group("g") if queue == "ordered" else chosen
+            chosen = chosen.group("g") if queue.startswith("ordered") else chosen
             await chosen.push(payload)
             return None
         case "name":
@@ -46,6 +47,19 @@ from queue_run import socket
 
 async def handler(job):
     await socket.to("ann").send([type(job).__name__, job])
+""",
+    "queues/pusher.py": """
+from queue_run import socket
+
+
+async def handler(job, user):
+    await socket.to("ann").send(user)
+""",
+    "queues/ordered_pusher.py": """
+from queue_run import Config
+from queues.pusher import handler
+
+config = Config(fifo=True)
 """,
     "queues/ordered.py": """
 from queue_run import Config
@@ -81,6 +95,15 @@ async def test_half_a_character_is_answered_as_it_came(site: Stack) -> None:
     async with connected(site.ws("/")) as client:
         await client.send(WIRE)
         assert json.loads(await client.receive_raw()) == ["dict", HALF]
+
+
+async def test_half_a_character_in_a_field_of_a_user_is_replaced(site: Stack) -> None:
+    user = {"id": "ann", "name": "cut \ufffd"}
+    async with connected(site.ws("/?half=1")) as client:
+        assert await client.ask("name") == user
+        for queue in ("pusher", "ordered_pusher"):
+            await client.send({"push": 1, "to": queue})
+            assert await client.receive() == user
 
 
 async def test_and_so_it_is_in_the_envelope_protocol(site: Stack) -> None:

@@ -113,3 +113,15 @@ def test_a_user_with_an_unusable_id_is_refused(unusable: object) -> None:
 def test_what_is_no_list_of_ids_is_refused(wrong: Any) -> None:
     with pytest.raises(TypeError, match="one id or several"):
         user_ids(wrong)
+
+
+@pytest.mark.parametrize("name", ["\ud83d", "ann\udc00", "a\ud800b"])
+def test_half_a_character_is_no_name_of_a_user(name: str) -> None:
+    with pytest.raises(TypeError, match="has half a character"):
+        id_of_user({"id": name})
+    with pytest.raises(TypeError, match="has half a character"):
+        user_ids(["ann", name])
+
+
+def test_names_of_users_may_have_any_whole_character() -> None:
+    assert user_ids(["Ünal", "\U0001f600"]) == ["Ünal", "\U0001f600"]

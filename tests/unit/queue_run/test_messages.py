@@ -13,7 +13,15 @@ import msgspec
 import pytest
 
 from queue_run.errors import MessageTooLarge, NotEncodable
-from queue_run.messages import Form, Message, decode_json, encode, encode_json, error_message
+from queue_run.messages import (
+    Form,
+    Message,
+    decode_json,
+    encode,
+    encode_json,
+    error_message,
+    user_facts,
+)
 from queue_run.queues import PushedJob
 
 LIMIT = 1024
@@ -313,3 +321,20 @@ def test_a_text_of_another_class_is_a_text() -> None:
 def test_what_push_gives_is_a_text() -> None:
     # `return {"job": queues.get("mail").push(…)}` in a plain handler.
     assert encode_json({"job": PushedJob("an-id")}) == b'{"job":"an-id"}'
+
+
+@pytest.mark.parametrize(
+    ("user", "facts"),
+    [
+        (None, None),
+        ({"id": 7, "name": "\U0001f600"}, {"id": 7, "name": "\U0001f600"}),
+        (
+            {"id": "ann", "names": ["cut \ud83d", "\ud83d"]},
+            {"id": "ann", "names": ["cut \ufffd", "\ufffd"]},
+        ),
+        ({"id": "a\ud83d", "n\udc00": 1}, {"id": "a\ud83d", "n\ufffd": 1}),
+        ({"id": "ann", "said": "\\ud83d"}, {"id": "ann", "said": "\\ud83d"}),
+    ],
+)
+def test_half_characters_of_a_user_are_replaced_but_in_the_id(user: Any, facts: Any) -> None:
+    assert user_facts(user) == facts
