@@ -75,6 +75,16 @@ def test_the_scripts_are_found() -> None:
     used = {found[1] for each in scripts().values() for found in CALL.finditer(each)}
     reads = {
         *("TIME", "GET", "EXISTS", "PTTL", "HGET", "HMGET", "HGETALL", "HLEN", "HEXISTS"),
-        *("LINDEX", "LRANGE", "ZSCORE", "ZRANGEBYSCORE", "XINFO", "XLEN", "XRANGE", "MEMORY"),
+        *(
+            "HVALS",
+            "LINDEX",
+            "LRANGE",
+            "ZSCORE",
+            "ZRANGEBYSCORE",
+            "XINFO",
+            "XLEN",
+            "XRANGE",
+            "MEMORY",
+        ),
     }
     assert used - known - reads == {None}
