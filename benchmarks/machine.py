@@ -6,7 +6,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from queue_run.cli.development import embedded_redis
+from queue_run.cli.development.redis_server import embedded as embedded_redis
 
 PACKAGES = ("celery", "kombu", "redis", "tornado", "picows", "python-socketio", "uvicorn")
 

@@ -12,7 +12,7 @@ from celery import Celery
 
 from benchmarks import cpu
 from benchmarks.load import Crowd, LineProcess
-from queue_run.celery_app import create_celery
+from queue_run.broker.celery_app import create_celery
 from queue_run.settings import Settings
 from tests.processes import ROOT, Process, RedisServer, Stack, environment, free_port
 from tests.waiting import eventually

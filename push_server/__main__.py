@@ -6,12 +6,13 @@ import os
 import sys
 
 from push_server.app import LOST_TIME, CannotStart, PartLost, PushServer
-from push_server.event_loop import new_loop
-from queue_run import hidden_modules, logs
-from queue_run.complaints import Few
+from push_server.transport.event_loop import new_loop
+from queue_run import logs
+from queue_run.application import hidden_modules
 from queue_run.errors import ApplicationError, UsageError
+from queue_run.logs.complaints import Few
 from queue_run.settings import Settings
-from queue_run.vital import EXIT_LOST, end_process_within
+from queue_run.threads.vital import EXIT_LOST, end_process_within
 
 
 def main() -> int:

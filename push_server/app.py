@@ -18,54 +18,56 @@ from tornado.httputil import HTTPServerRequest
 from tornado.netutil import bind_sockets
 from tornado.routing import Matcher, Rule
 
-from push_server import epoch, opening, session_secret
-from push_server.admission import Hosts
-from push_server.application import Application
-from push_server.claims import Claiming, Claims
-from push_server.connections import Connections
-from push_server.continuity import Continuity
-from push_server.event_loop import Entrance
-from push_server.forwarder import Forwarder
-from push_server.handlers import (
+from push_server.clients import session_secret
+from push_server.clients.connections import Connections
+from push_server.clients.sessions import Seals
+from push_server.delivery import epoch
+from push_server.delivery.continuity import Continuity
+from push_server.delivery.hub import Hub
+from push_server.delivery.liveness import Liveness
+from push_server.delivery.position import Position
+from push_server.delivery.resume import Resumption
+from push_server.delivery.session_rooms import SessionRooms
+from push_server.delivery.trimming import Trimming
+from push_server.delivery.window import Window
+from push_server.http.admission import Hosts
+from push_server.http.handlers import (
     HealthHandler,
     MisdirectedHandler,
     PublicFileHandler,
     ReadyHandler,
     SocketHandler,
 )
-from push_server.http_server import Server
-from push_server.hub import Hub
-from push_server.lag import LagMonitor
-from push_server.late_outcomes import LateOutcomes
-from push_server.liveness import Liveness
-from push_server.position import Position
+from push_server.http.http_server import Server
+from push_server.http.push_handler import PushHandler, ReservedHandler
+from push_server.http.pushes import Pushes
+from push_server.http.reception import Reception
+from push_server.http.services import Services
 from push_server.presence import Presence
-from push_server.push_handler import PushHandler, ReservedHandler
-from push_server.pushes import Pushes
-from push_server.reception import Reception
-from push_server.resume import Resumption
-from push_server.services import Services
-from push_server.session_rooms import SessionRooms
-from push_server.sessions import Seals
+from push_server.requests.application import Application
+from push_server.requests.claims import Claiming, Claims
+from push_server.requests.forwarder import Forwarder
+from push_server.requests.late_outcomes import LateOutcomes
+from push_server.rfc6455 import opening
 from push_server.timekeeper import Timekeeper
-from push_server.trimming import Trimming
-from push_server.window import Window
-from queue_run.celery_app import create_celery
-from queue_run.channel.links import async_client, drop_idle
+from push_server.transport.event_loop import Entrance
+from push_server.transport.lag import LagMonitor
+from queue_run.broker.celery_app import create_celery
+from queue_run.broker.dispatch import Dispatcher
 from queue_run.channel.listener import ANSWER_TIMEOUT, Listener
-from queue_run.clock import Clock
-from queue_run.dispatch import Dispatcher
-from queue_run.envelopes import Hello, encode
-from queue_run.fullness import Fullness, is_full
-from queue_run.ids import new_server_id
+from queue_run.contracts.envelopes import Hello, encode
+from queue_run.contracts.ids import new_server_id
+from queue_run.contracts.keys import Keys
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.pushing import JobPusher
-from queue_run.jobs.store import Store
-from queue_run.keys import Keys
-from queue_run.links import Unready
 from queue_run.settings import Settings, without_password
-from queue_run.vital import end_process_within
+from queue_run.storage.clock import Clock
+from queue_run.storage.fullness import Fullness, is_full
+from queue_run.storage.links import async_client, drop_idle
+from queue_run.storage.patience import Unready
+from queue_run.storage.scripts import Store
+from queue_run.threads.vital import end_process_within
 
 log = logging.getLogger(__name__)
 

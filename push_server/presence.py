@@ -15,14 +15,14 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
 
-from push_server.epoch import new_epoch
-from queue_run.channel.links import async_client, drop_idle
+from push_server.delivery.epoch import new_epoch
 from queue_run.channel.listener import ANSWER_TIMEOUT
-from queue_run.fullness import Fullness, is_full
-from queue_run.ids import ServerId, UserId
-from queue_run.keys import Keys
+from queue_run.contracts.ids import ServerId, UserId
+from queue_run.contracts.keys import Keys
 from queue_run.presence import AT_ONCE, MORE, UNKNOWN, Call, Scripts, chunks
 from queue_run.settings import Settings
+from queue_run.storage.fullness import Fullness, is_full
+from queue_run.storage.links import async_client, drop_idle
 
 log = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from queue_run.clock import Clock
-from queue_run.clock_reports import TELL, ClockWatch, Told, notes
-from queue_run.keys import Keys
+from queue_run.contracts.keys import Keys
+from queue_run.process.clock_reports import TELL, ClockWatch, Told, notes
+from queue_run.storage.clock import Clock
 
 
 class Timekeeper:

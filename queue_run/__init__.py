@@ -3,15 +3,14 @@
 An application imports everything it needs from here.
 """
 
-from queue_run import hidden_modules as _hidden_modules  # isort: split
+from queue_run.application import hidden_modules as _hidden_modules  # isort: split
 
 # First of all: a file in the working directory may have the name of what is imported next.
 _hidden_modules.leave_out_working_directory()
 
 from queue_run import dead_letters, middleware, queues, socket
-from queue_run.acting import as_user
-from queue_run.config import Config
-from queue_run.context import expire_connection
+from queue_run.application.config import Config
+from queue_run.application.requests import ConnectionRequest, Job, Request, SentMessage, Signal
 from queue_run.errors import (
     ApplicationError,
     AskToken,
@@ -32,8 +31,9 @@ from queue_run.errors import (
     WorkerLost,
 )
 from queue_run.jobs.envelopes import DeadLetter
-from queue_run.requests import ConnectionRequest, Job, Request, SentMessage, Signal
-from queue_run.runtime import configure
+from queue_run.process.acting import as_user
+from queue_run.process.context import expire_connection
+from queue_run.process.runtime import configure
 from queue_run.settings import Settings
 
 _hidden_modules.note_imports()

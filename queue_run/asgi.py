@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from queue_run.acting import User, as_user
+from queue_run.process.acting import User, as_user
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

@@ -6,9 +6,9 @@ Plain functions, which ask Redis and block for as long: in asynchronous code cal
 
 import msgspec
 
-from queue_run import runtime
 from queue_run.errors import UnknownDeadLetter
 from queue_run.jobs.envelopes import DeadLetter
+from queue_run.process import runtime
 
 __all__ = ["drop", "get", "newest", "retry"]
 

@@ -15,9 +15,9 @@ from functools import lru_cache
 from time import monotonic, time
 from typing import Any
 
-from queue_run.context import expire_connection
-from queue_run.downloads import Download
 from queue_run.errors import Refuse, UsageError
+from queue_run.process.context import expire_connection
+from queue_run.threads.downloads import Download
 
 try:
     import jwt as pyjwt

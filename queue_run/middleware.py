@@ -6,10 +6,10 @@ Messages received, jobs and errors are logged, messages sent are not.
 import logging
 from typing import Any
 
-from queue_run.complaints import Seldom
+from queue_run.application.requests import ConnectionRequest, Job, Request, SentMessage
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
 from queue_run.logs import excerpt
-from queue_run.requests import ConnectionRequest, Job, Request, SentMessage
+from queue_run.logs.complaints import Seldom
 
 __all__ = [
     "log_error",

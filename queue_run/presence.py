@@ -11,11 +11,11 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
+from queue_run.contracts.ids import ServerId, UserId
+from queue_run.contracts.keys import Keys
 from queue_run.errors import ChannelUnavailable, JobStoreUnavailable
-from queue_run.ids import ServerId, UserId
-from queue_run.jobs.store import NOW, Store, milliseconds
-from queue_run.keys import Keys
 from queue_run.settings import Settings
+from queue_run.storage.scripts import NOW, Store, milliseconds
 
 #: Users that one script, or one question, is about: Redis does nothing else meanwhile.
 AT_ONCE = 500

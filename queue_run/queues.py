@@ -17,17 +17,17 @@ from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
-from queue_run import context, runtime
-from queue_run.config import Config
-from queue_run.done import Done, done, in_the_background
+from queue_run.application.config import Config
+from queue_run.application.payloads import payload_validator
+from queue_run.contracts.done import Done, done, in_the_background
+from queue_run.contracts.json_values import MAX_DEPTH, deeper_than
+from queue_run.contracts.manifest import QueueFacts
+from queue_run.contracts.messages import decode_json, encode_json, utf8
 from queue_run.errors import ClientError, InvalidPush, NotEncodable, UsageError
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
-from queue_run.json_values import MAX_DEPTH, deeper_than
-from queue_run.manifest import QueueFacts
-from queue_run.messages import decode_json, encode_json, utf8
-from queue_run.payloads import payload_validator
-from queue_run.runtime import LocalQueue
+from queue_run.process import context, runtime
+from queue_run.process.runtime import LocalQueue
 
 __all__ = ["PushedJob", "Queue", "cancel", "get", "self"]
 

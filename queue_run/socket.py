@@ -13,12 +13,12 @@ from functools import partial
 
 import msgspec
 
-from queue_run import context, runtime
+from queue_run.application.requests import SentMessage
 from queue_run.channel.memberships import Noted, noted
 from queue_run.channel.publisher import Counted
 from queue_run.channel.receipts import Receipt, finished
-from queue_run.done import Done, done
-from queue_run.envelopes import (
+from queue_run.contracts.done import Done, done
+from queue_run.contracts.envelopes import (
     ChannelEnvelope,
     CloseConnection,
     CloseUsers,
@@ -29,11 +29,11 @@ from queue_run.envelopes import (
     encode,
     repeatable,
 )
+from queue_run.contracts.ids import ConnectionId, UserId, plain_text, server_of, user_id, user_ids
+from queue_run.contracts.messages import Message
+from queue_run.contracts.messages import encode as encode_message
 from queue_run.errors import OutsideCall
-from queue_run.ids import ConnectionId, UserId, plain_text, server_of, user_id, user_ids
-from queue_run.messages import Message
-from queue_run.messages import encode as encode_message
-from queue_run.requests import SentMessage
+from queue_run.process import context, runtime
 
 __all__ = [
     "Recipients",

@@ -4,7 +4,7 @@ import contextvars
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from queue_run.acting import User, context_of
+from queue_run.process.acting import User, context_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

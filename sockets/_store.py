@@ -4,7 +4,7 @@ from functools import cache
 
 from redis.asyncio import Redis
 
-from queue_run import runtime
+from queue_run.process import runtime
 
 
 @cache

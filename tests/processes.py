@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from queue_run.cli.development import embedded_redis
+from queue_run.cli.development.redis_server import embedded as embedded_redis
 from tests.parts import require
 from tests.waiting import DEADLINE, eventually
 

@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     # Imported here, because making the application loads the user's files.
-    from worker.celery_app import create_app
+    from worker.celery_side.celery_app import create_app
 
     globals()["app"] = app = create_app()
     return app

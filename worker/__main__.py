@@ -3,11 +3,12 @@
 import os
 import sys
 
-from queue_run import hidden_modules, logs
+from queue_run import logs
+from queue_run.application import hidden_modules
 from queue_run.errors import ApplicationError, UsageError
 from queue_run.settings import Settings
-from worker import loader
-from worker.listing import listing
+from worker.application import loader
+from worker.application.listing import listing
 
 
 def main() -> int:

@@ -8,15 +8,15 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from queue_run.clock import Clock
-from queue_run.envelopes import ApplicationChanged, encode
-from queue_run.fullness import Fullness, is_full
-from queue_run.keys import Keys
-from queue_run.links import LONGEST_ANSWER, watched_client
-from queue_run.manifest import Manifest
-from queue_run.reminders import Reminder
+from queue_run.contracts.envelopes import ApplicationChanged, encode
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.manifest import Manifest
+from queue_run.logs.reminders import Reminder
 from queue_run.settings import Settings
-from queue_run.vital import VitalThread
+from queue_run.storage.clock import Clock
+from queue_run.storage.fullness import Fullness, is_full
+from queue_run.storage.patience import LONGEST_ANSWER, watched_client
+from queue_run.threads.vital import VitalThread
 from worker.ending import end_worker
 from worker.timekeeper import Timekeeper
 

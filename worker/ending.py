@@ -5,7 +5,7 @@ import logging
 from billiard.process import current_process
 from celery.worker import state
 
-from queue_run.vital import EXIT_LOST, end_process, end_process_within
+from queue_run.threads.vital import EXIT_LOST, end_process, end_process_within
 
 log = logging.getLogger(__name__)
 

@@ -21,17 +21,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from queue_run.contracts.ids import UserId
+from queue_run.contracts.keys import Keys
 from queue_run.errors import HandlerTimeout
-from queue_run.ids import UserId
-from queue_run.jobs.store import milliseconds
-from queue_run.keys import Keys
-from queue_run.links import longest_answer, watched_client
 from queue_run.settings import Settings
-from queue_run.vital import VitalThread
+from queue_run.storage.patience import longest_answer, watched_client
+from queue_run.storage.scripts import milliseconds
+from queue_run.threads.vital import VitalThread
+from worker.application.middleware import Hook, Middleware, ends_the_process
+from worker.application.routes import Routes
 from worker.ending import end_worker
-from worker.intake import Intake
-from worker.middleware import Hook, Middleware, ends_the_process
-from worker.routes import Routes
+from worker.running.intake import Intake
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ import threading
 import redis
 from redis.exceptions import RedisError
 
-from queue_run.clock import Clock
-from queue_run.clock_reports import TELL, ClockWatch, Told
-from queue_run.keys import Keys
-from queue_run.reminders import Reminder
-from queue_run.vital import VitalThread, end_process
+from queue_run.contracts.keys import Keys
+from queue_run.logs.reminders import Reminder
+from queue_run.process.clock_reports import TELL, ClockWatch, Told
+from queue_run.storage.clock import Clock
+from queue_run.threads.vital import VitalThread, end_process
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ whoever reads much of it: so it is bounded while nobody reads, and also with man
 
 import logging
 
-from queue_run.channel.links import Command
+from queue_run.storage.links import Command
 
 log = logging.getLogger(__name__)
 

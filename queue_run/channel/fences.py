@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from redis.exceptions import RedisError
 
-from queue_run.clock import Answer, Clock
+from queue_run.storage.clock import Answer, Clock
 
 #: The field of an entry that says it: milliseconds of Unix time.
 FIELD = "t"

@@ -13,9 +13,9 @@ from redis.exceptions import RedisError, ResponseError
 
 from queue_run.channel import nodes
 from queue_run.channel.fences import FIELD_BYTES, is_late
-from queue_run.channel.links import Ask, AsyncLink, async_client, drop_idle, packed
-from queue_run.clock import Clock
-from queue_run.links import is_unready
+from queue_run.storage.clock import Clock
+from queue_run.storage.links import Ask, AsyncLink, async_client, drop_idle, packed
+from queue_run.storage.patience import is_unready
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ whoever writes a change there writes it into the session's record, too.
 
 from typing import NamedTuple
 
-from queue_run.channel.links import Command
-from queue_run.envelopes import Membership
-from queue_run.keys import Keys
+from queue_run.contracts.envelopes import Membership
+from queue_run.contracts.keys import Keys
+from queue_run.storage.links import Command
 
 #: Changes of one room that are kept of a session, and rooms that it has left: at most. Of what was
 #: before the ones that are dropped, only the offset is kept.

@@ -16,13 +16,13 @@ from redis.exceptions import RedisError
 
 from queue_run.channel.bounds import ByteBound
 from queue_run.channel.fences import FIELD, CameTooLate, Fences
-from queue_run.channel.links import BlockingLink, Command
 from queue_run.channel.memberships import Noted
 from queue_run.channel.receipts import Receipt
-from queue_run.clock import Clock
 from queue_run.errors import ChannelUnavailable
-from queue_run.links import is_unready, longest_answer, refusal
-from queue_run.vital import VitalThread
+from queue_run.storage.clock import Clock
+from queue_run.storage.links import BlockingLink, Command
+from queue_run.storage.patience import is_unready, longest_answer, refusal
+from queue_run.threads.vital import VitalThread
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
-from queue_run.fullness import Fullness, is_full
+from queue_run.storage.fullness import Fullness, is_full
 
 log = logging.getLogger(__name__)
 

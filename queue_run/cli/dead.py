@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
-from queue_run import dead_letters, runtime
-from queue_run.cli.confirmation import confirm
-from queue_run.cli.errors import CommandError, CommandFailed
-from queue_run.cli.text import ago, as_json, one_line, printable, table
+from queue_run import dead_letters
+from queue_run.cli.command_line.confirmation import confirm
+from queue_run.cli.command_line.errors import CommandError, CommandFailed
+from queue_run.cli.command_line.text import ago, as_json, one_line, printable, table
 from queue_run.errors import UnknownDeadLetter, UnknownQueue
 from queue_run.jobs.envelopes import DeadLetter
+from queue_run.process import runtime
 
 HINT = """\
 Show one:  queue-run queue dead show ID

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from queue_run import logs
+from queue_run.cli.command_line.environment import with_options
 from queue_run.cli.development.checks import check_application, check_extra, usable_port
 from queue_run.cli.development.console import Console
 from queue_run.cli.development.session import Session
-from queue_run.cli.environment import with_options
 from queue_run.settings import Settings
 
 

@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from queue_run import hidden_modules
+from queue_run.application import hidden_modules
 from queue_run.cli import EXIT_USAGE, main
 
 OURS = re.compile(r"(-A|--app=)?worker([:.]\w+)*")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from queue_run.cli.environment import with_options
-from queue_run.cli.errors import check_not_hidden
+from queue_run.cli.command_line.environment import with_options
+from queue_run.cli.command_line.errors import check_not_hidden
 from queue_run.settings import Settings
 
 

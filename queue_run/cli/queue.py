@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from queue_run import as_user, dead_letters, logs, queues, runtime
+from queue_run import as_user, dead_letters, logs, queues
+from queue_run.cli.command_line.errors import CommandError, CommandFailed
+from queue_run.cli.command_line.text import printable
 from queue_run.cli.dead import dead
-from queue_run.cli.errors import CommandError, CommandFailed
-from queue_run.cli.text import printable
 from queue_run.cli.unreadable import unreadable
+from queue_run.contracts.messages import decode_json
 from queue_run.errors import UnknownDeadLetter
-from queue_run.messages import decode_json
+from queue_run.process import runtime
 from queue_run.settings import Settings
 
 

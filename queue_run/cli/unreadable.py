@@ -12,14 +12,14 @@ import redis
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from queue_run import runtime
-from queue_run import unreadable as lists
-from queue_run.celery_app import is_redis
-from queue_run.cli.confirmation import confirm
-from queue_run.cli.errors import CommandError, CommandFailed
-from queue_run.cli.text import ago, as_json, one_line, printable, table
+from queue_run.broker import unreadable as lists
+from queue_run.broker.celery_app import is_redis
+from queue_run.broker.unreadable import SetAside
+from queue_run.cli.command_line.confirmation import confirm
+from queue_run.cli.command_line.errors import CommandError, CommandFailed
+from queue_run.cli.command_line.text import ago, as_json, one_line, printable, table
+from queue_run.process import runtime
 from queue_run.settings import without_password
-from queue_run.unreadable import SetAside
 
 T = TypeVar("T")
 

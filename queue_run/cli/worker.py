@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from queue_run.cli.environment import with_options
-from queue_run.cli.errors import check_not_hidden
-from queue_run.keys import Keys
+from queue_run.cli.command_line.environment import with_options
+from queue_run.cli.command_line.errors import check_not_hidden
+from queue_run.contracts.keys import Keys
 from queue_run.settings import Settings
 
 #: What workers tell each other. Nothing here reads it, and it costs each of them steady traffic.

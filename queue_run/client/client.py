@@ -40,7 +40,7 @@ from queue_run.client.protocol import (
 )
 from queue_run.client.tokens import NoToken, Token, ask_for_token
 from queue_run.logs import safe_line
-from queue_run.masking import without_password
+from queue_run.settings.masking import without_password
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from queue_run.client.errors import ConnectionRefused
 from queue_run.client.protocol import Protocol
+from queue_run.contracts.frames import SUBPROTOCOL
 from queue_run.errors import QueueRunError
-from queue_run.frames import SUBPROTOCOL
 
 try:
     from websockets.asyncio.client import ClientConnection

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from queue_run.client.tokens import Token, problem
-from queue_run.masking import without_password
+from queue_run.settings.masking import without_password
 
 #: Messages that wait to be taken; beyond it the socket is not read.
 INBOX = 10_000

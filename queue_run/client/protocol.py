@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from queue_run.client.errors import OutcomeUnknown, RequestFailed
-from queue_run.errors import QueueRunError
-from queue_run.frames import (
+from queue_run.contracts.frames import (
     ClientFrame,
     ErrorFrame,
     Gap,
@@ -27,7 +26,8 @@ from queue_run.frames import (
     decode_server,
     encode,
 )
-from queue_run.messages import decode_json, encode_json
+from queue_run.contracts.messages import decode_json, encode_json
+from queue_run.errors import QueueRunError
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, encode
-from queue_run.jobs.store import NOW, Store, milliseconds
+from queue_run.storage.scripts import NOW, Store, milliseconds
 
 #: What to do with a job that a worker was handed: run it; nothing, it has ended, or its push has
 #: failed; wait, it runs elsewhere; end it, it was cancelled; park it, its attempts are used up.

@@ -8,7 +8,7 @@ from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.attempts import LIVING_EXPIRY
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, decode_dead_letter, encode
 from queue_run.jobs.lanes import Lane
-from queue_run.jobs.store import NOW, Store, milliseconds
+from queue_run.storage.scripts import NOW, Store, milliseconds
 
 log = logging.getLogger(__name__)
 

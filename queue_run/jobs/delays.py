@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.envelopes import JobEnvelope, decode_job, encode
-from queue_run.jobs.store import NOW, Store, milliseconds
+from queue_run.storage.scripts import NOW, Store, milliseconds
 
 log = logging.getLogger(__name__)
 

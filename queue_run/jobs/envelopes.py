@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from queue_run import json_values
+from queue_run.contracts import json_values
 from queue_run.errors import InvalidEnvelope
 
 VERSION = 1

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.attempts import LIVING_EXPIRY
 from queue_run.jobs.envelopes import JobEnvelope, decode_job, encode
-from queue_run.jobs.store import NOW, Store, milliseconds
+from queue_run.storage.scripts import NOW, Store, milliseconds
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from kombu.utils.json import register_type
 
+from queue_run.contracts.keys import DRAIN_TASK, JOB_TASK_PREFIX
+from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable, InvalidPush, JobStoreUnavailable
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.envelopes import HEADER, JobEnvelope
 from queue_run.jobs.lanes import Lane, Lanes
 from queue_run.jobs.sending import TaskSender
-from queue_run.keys import DRAIN_TASK, JOB_TASK_PREFIX
-from queue_run.late_pushes import ALSO_WHEN_FULL
-from queue_run.links import unconfirmed
-from queue_run.manifest import QueueFacts
+from queue_run.storage.late_pushes import ALSO_WHEN_FULL
+from queue_run.storage.patience import unconfirmed
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -128,7 +128,7 @@ class JobPusher:
         task_id: str | None = None,
         headers: dict[str, object] | None = None,
     ) -> None:
-        from queue_run.celery_app import jobs_queue
+        from queue_run.broker.celery_app import jobs_queue
 
         self._sender.send(
             task,

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from queue_run.errors import DispatchUnavailable
-from queue_run.links import refusal
+from queue_run.storage.patience import refusal
 
 if TYPE_CHECKING:
     from celery import Celery

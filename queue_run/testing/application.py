@@ -10,11 +10,12 @@ from types import EllipsisType, TracebackType
 from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
-from queue_run import queues, runtime
-from queue_run.ids import id_of_user, user_id
+from queue_run import queues
+from queue_run.application.requests import SentMessage
+from queue_run.contracts.ids import id_of_user, user_id
+from queue_run.contracts.messages import user_facts
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.messages import user_facts
-from queue_run.requests import SentMessage
+from queue_run.process import runtime
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection, Handshake, header_list
 from queue_run.testing.jobs import Pushed

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from queue_run.envelopes import Inbound
+from queue_run.contracts.envelopes import Inbound
+from queue_run.contracts.ids import ConnectionId, RequestId, UserId, id_of_user
+from queue_run.contracts.messages import Form, Message, decode_json, encode_json
 from queue_run.errors import QueueRunError
-from queue_run.ids import ConnectionId, RequestId, UserId, id_of_user
-from queue_run.messages import Form, Message, decode_json, encode_json
 
 
 class Disconnected(QueueRunError):

@@ -4,10 +4,11 @@ import itertools
 import threading
 from collections.abc import Iterable
 
+from queue_run.application.requests import SentMessage
 from queue_run.channel.memberships import Noted
 from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt, finished
-from queue_run.envelopes import (
+from queue_run.contracts.envelopes import (
     ChannelEnvelope,
     CloseConnection,
     CloseUsers,
@@ -18,9 +19,8 @@ from queue_run.envelopes import (
     ToUsers,
     decode,
 )
-from queue_run.ids import ConnectionId, UserId
-from queue_run.messages import error_message
-from queue_run.requests import SentMessage
+from queue_run.contracts.ids import ConnectionId, UserId
+from queue_run.contracts.messages import error_message
 from queue_run.testing.connections import Connection, decoded
 
 

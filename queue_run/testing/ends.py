@@ -2,8 +2,8 @@
 
 from queue_run.testing.jobs import Entry
 from queue_run.testing.process import InProcessRuntime
-from worker.jobs import Jobs, may_retry
-from worker.routes import JobHandler
+from worker.application.routes import JobHandler
+from worker.jobs.attempts import Jobs, may_retry
 
 
 class Ends(Jobs):

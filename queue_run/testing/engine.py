@@ -14,21 +14,21 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from queue_run import context
-from queue_run.envelopes import Authenticate, Authenticated, Inbound, Turn
+from queue_run.application.requests import Job, SentMessage
+from queue_run.contracts.envelopes import Authenticate, Authenticated, Inbound, Turn
+from queue_run.contracts.ids import UserId, server_of
+from queue_run.contracts.messages import encode_json
 from queue_run.errors import HandlerTimeout, Refuse
-from queue_run.ids import UserId, server_of
-from queue_run.messages import encode_json
-from queue_run.requests import Job, SentMessage
+from queue_run.process import context
 from queue_run.testing.connections import Connection
 from queue_run.testing.ends import Ends
 from queue_run.testing.jobs import Entry
 from queue_run.testing.process import InProcessRuntime
-from worker.job_runner import call_of, run_async_job, run_plain_job
-from worker.middleware import Asker, Hook, Hooks, Middleware, ends_the_process
+from worker.application.middleware import Asker, Hook, Hooks, Middleware, ends_the_process
+from worker.application.routes import JobHandler, Routes
 from worker.presence import run_hook
-from worker.routes import JobHandler, Routes
-from worker.runner import Runner
+from worker.running.job_runner import call_of, run_async_job, run_plain_job
+from worker.running.runner import Runner
 
 T = TypeVar("T")
 

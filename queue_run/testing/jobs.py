@@ -5,9 +5,9 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from queue_run.application.requests import Signal
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.lanes import DEDUPE_WINDOW, Lane
-from queue_run.requests import Signal
 
 #: Jobs that one `run_jobs` runs: beyond it, jobs push jobs for ever.
 MOST_JOBS = 1000

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from worker import loader
-from worker.routes import Routes
+from worker.application import loader
+from worker.application.routes import Routes
 
 
 @contextlib.contextmanager

@@ -6,18 +6,18 @@ from functools import cached_property
 from typing import ParamSpec, TypeVar
 
 from queue_run.channel.publisher import Publisher
+from queue_run.contracts.ids import UserId
+from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import UnknownQueue
-from queue_run.ids import UserId
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
 from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.lanes import Pushed as PushedToLane
 from queue_run.jobs.pushing import JobPusher
-from queue_run.jobs.store import Store
-from queue_run.manifest import QueueFacts
 from queue_run.presence import Presence
-from queue_run.runtime import LocalQueue, Runtime
+from queue_run.process.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 from queue_run.testing.delivery import DeliveringPublisher, Delivery
 from queue_run.testing.jobs import PushedJobs
 from queue_run.testing.letters import KeptLetters

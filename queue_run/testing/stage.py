@@ -6,19 +6,19 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from queue_run.application.requests import SentMessage
+from queue_run.contracts.ids import UserId
 from queue_run.errors import Refuse
-from queue_run.ids import UserId
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import check_group
-from queue_run.requests import SentMessage
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection
 from queue_run.testing.engine import Engine, working
 from queue_run.testing.jobs import MOST_JOBS, Pushed
 from queue_run.testing.process import InProcessRuntime
-from worker.background import BackgroundLoop
-from worker.routes import NO_CARE, Routes
-from worker.threads import HandlerThreads
+from worker.application.routes import NO_CARE, Routes
+from worker.calls.threads import HandlerThreads
+from worker.running.background import BackgroundLoop
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import redis
 
-from queue_run import runtime
-from queue_run.runtime import Runtime
+from queue_run.process import runtime
+from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
 from tests.processes import Stack
 from tests.waiting import DEADLINE, eventually, eventually_async

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from queue_run.celery_app import create_celery
+from queue_run.broker.celery_app import create_celery
 from queue_run.settings import Settings
 from tests.processes import Process, RedisServer, environment
 from tests.waiting import eventually
@@ -21,7 +21,7 @@ from tests.waiting import eventually
 APP = """
 import os, time
 from pathlib import Path
-from queue_run.celery_app import create_celery
+from queue_run.broker.celery_app import create_celery
 from queue_run.settings import Settings
 
 folder = Path(__file__).parent

@@ -37,7 +37,7 @@ def note(**facts):
 MIDDLEWARE = """
 import time
 
-from queue_run import context
+from queue_run.process import context
 from record import note
 
 

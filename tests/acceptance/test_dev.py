@@ -16,7 +16,7 @@ from tornado.httpclient import AsyncHTTPClient
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
-from queue_run.cli.development.embedded_redis import choose_source
+from queue_run.cli.development.redis_server.embedded import choose_source
 from tests.conftest import WriteApp, write_files
 from tests.parts import require
 from tests.processes import PATIENT, Process, RedisServer, environment

@@ -14,9 +14,9 @@ from redis import Redis
 from websockets.typing import Subprotocol
 
 from queue_run import socket
-from queue_run.ids import ServerId
-from queue_run.keys import Keys
-from queue_run.runtime import Runtime, using
+from queue_run.contracts.ids import ServerId
+from queue_run.contracts.keys import Keys
+from queue_run.process.runtime import Runtime, using
 from queue_run.settings import Settings
 from tests.acceptance.test_silent_links import BACK_WITHIN, Asker, asking
 from tests.clients import Client, connected

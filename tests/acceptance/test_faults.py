@@ -10,10 +10,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from queue_run.channel.publisher import Publisher
-from queue_run.envelopes import ToUsers, encode
-from queue_run.ids import UserId
-from queue_run.keys import Keys
-from queue_run.messages import encode as encode_message
+from queue_run.contracts.envelopes import ToUsers, encode
+from queue_run.contracts.ids import UserId
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.messages import encode as encode_message
 from tests.acceptance.conftest import MESSAGES_APP
 from tests.clients import Client, connected
 from tests.conftest import NewStack

@@ -16,9 +16,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from queue_run import OutsideCall, Settings, configure, queues, runtime, socket
-from queue_run.acting import as_user
+from queue_run import OutsideCall, Settings, configure, queues, socket
 from queue_run.asgi import Scope, UserMiddleware
+from queue_run.process import runtime
+from queue_run.process.acting import as_user
 from queue_run.wsgi import UserMiddleware as WsgiUserMiddleware
 from tests.clients import Client, connected
 from tests.processes import Stack

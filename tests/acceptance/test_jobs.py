@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from queue_run import DeadLetter, as_user, dead_letters, queues, runtime
+from queue_run import DeadLetter, as_user, dead_letters, queues
+from queue_run.contracts.keys import Keys
 from queue_run.errors import UnknownDeadLetter
-from queue_run.keys import Keys
+from queue_run.process import runtime
 from tests.acceptance.job_record import JobRecord, pushing_to
 from tests.clients import Client, connected
 from tests.conftest import NewStack, WriteApp, new_namespace

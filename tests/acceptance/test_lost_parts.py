@@ -39,7 +39,7 @@ sys.exit(main())
 #: The same for the thread that sends requests to workers.
 DISPATCHER = """
 import os, pathlib, sys
-from queue_run.dispatch import Dispatcher
+from queue_run.broker.dispatch import Dispatcher
 
 signal = pathlib.Path(os.environ["SIGNAL"])
 whole = Dispatcher._next_batch
@@ -57,7 +57,7 @@ sys.exit(main())
 #: The same for the one that pushes the jobs of HTTP requests.
 PUSHING = """
 import os, pathlib, sys
-from push_server.pushes import OneThread
+from push_server.http.pushes import OneThread
 
 signal = pathlib.Path(os.environ["SIGNAL"])
 whole = OneThread.submit
@@ -215,7 +215,7 @@ async def spoilt(stack: Stack, code: str, signal: Path) -> SpoiltPushServer:
     ("module", "owner"),
     [
         ("worker.announcer", "Announcer"),
-        ("worker.sweeper", "Sweeper"),
+        ("worker.jobs.sweeper", "Sweeper"),
     ],
     ids=["announcer", "sweeper"],
 )

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from queue_run import runtime, socket
+from queue_run import socket
 from queue_run.client import Client, connect
-from queue_run.keys import Keys
-from queue_run.runtime import Runtime
+from queue_run.contracts.keys import Keys
+from queue_run.process import runtime
+from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
 from tests.clients import connected
 from tests.conftest import NewStack, WriteApp
@@ -119,9 +120,9 @@ async def test_replies_that_their_push_server_does_not_read_are_bounded(world: W
 
 def _reply(world: World, connection: str, count: int) -> None:
     """Answer a connection that did not ask: what its worker would write."""
-    from queue_run.envelopes import Outcome, encode
-    from queue_run.ids import ConnectionId, RequestId, server_of
-    from queue_run.messages import encode as encode_message
+    from queue_run.contracts.envelopes import Outcome, encode
+    from queue_run.contracts.ids import ConnectionId, RequestId, server_of
+    from queue_run.contracts.messages import encode as encode_message
 
     made = Runtime(Settings.from_env(world.stack.environ()))
     to = ConnectionId(connection)

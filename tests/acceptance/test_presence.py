@@ -11,9 +11,10 @@ from typing import cast
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from queue_run import runtime, socket
-from queue_run.ids import UserId
-from queue_run.keys import Keys
+from queue_run import socket
+from queue_run.contracts.ids import UserId
+from queue_run.contracts.keys import Keys
+from queue_run.process import runtime
 from queue_run.settings import Settings
 from tests.clients import connected
 from tests.conftest import NewStack, WriteApp

@@ -9,7 +9,7 @@ import pytest
 import redis
 from websockets.exceptions import InvalidStatus
 
-from queue_run.keys import Keys
+from queue_run.contracts.keys import Keys
 from tests.clients import Client, connected
 from tests.conftest import new_namespace
 from tests.processes import ROOT, RedisServer, Stack

@@ -16,11 +16,11 @@ import redis
 from websockets.exceptions import InvalidStatus
 
 from queue_run import socket
-from queue_run.envelopes import ToUsers, encode
-from queue_run.ids import UserId
-from queue_run.keys import Keys
-from queue_run.messages import Form, Message
-from queue_run.runtime import Runtime, using
+from queue_run.contracts.envelopes import ToUsers, encode
+from queue_run.contracts.ids import UserId
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.messages import Form, Message
+from queue_run.process.runtime import Runtime, using
 from queue_run.settings import Settings
 from tests.clients import Client, connected
 from tests.conftest import NewStack, new_namespace

@@ -110,7 +110,7 @@ async def test_a_payload_keeps_its_type(
     stack: Stack, payload: str, expected: tuple[str, int]
 ) -> None:
     code = f"""
-from queue_run import context, queues
+from queue_run import queues; from queue_run.process import context
 with context.running(context.Call(user={{"id": "typed-ann"}}, user_id="typed-ann")):
     queues.get("typed").push({payload})
 """
@@ -122,7 +122,7 @@ with context.running(context.Call(user={{"id": "typed-ann"}}, user_id="typed-ann
 
 async def test_a_plain_celery_task_sends(stack: Stack) -> None:
     code = """
-from queue_run import runtime
+from queue_run.process import runtime
 runtime.current().celery.send_task("app.shared", ("shared-ann", "hello"))
 """
     async with connected(stack.ws("/?user=shared-ann")) as ann:
@@ -210,7 +210,7 @@ except UnknownQueue as error:
 async def test_a_job_pushed_in_asynchronous_code_may_be_awaited_or_not(stack: Stack) -> None:
     code = """
 import asyncio
-from queue_run import context, queues
+from queue_run import queues; from queue_run.process import context
 
 async def main():
     queue = queues.get("typed")

@@ -19,7 +19,7 @@ FILES = {"queues/work.py": "def handler(job): pass"}
 JUNK = "no JSON \x1b[31m\nat all"
 #: Celery takes it, and we do not: our jobs have one argument.
 TWO_ARGUMENTS = """
-from queue_run import runtime
+from queue_run.process import runtime
 here = runtime.current()
 here.celery.send_task("queues.work", args=[1, 2], queue=here.keys.jobs_queue)
 """

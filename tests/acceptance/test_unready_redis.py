@@ -207,7 +207,9 @@ def handler(job):
 """
 
 
-@pytest.mark.parametrize("scheduler", ["worker.beat.Scheduler", "redbeat.RedBeatScheduler"])
+@pytest.mark.parametrize(
+    "scheduler", ["worker.celery_side.beat.Scheduler", "redbeat.RedBeatScheduler"]
+)
 async def test_beat_waits_for_a_redis_that_is_a_replica(
     own_redis: RedisServer,
     new_stack: NewStack,

@@ -14,18 +14,18 @@ from unittest import mock
 import redis
 
 from push_server import app
-from push_server.application import Application
-from push_server.connections import Connection, Connections
-from push_server.forwarder import Forwarder
-from push_server.late_outcomes import LateOutcomes
-from push_server.protocols.plain import message_frame
-from queue_run.clock import Clock
-from queue_run.dispatch import Dispatcher
-from queue_run.envelopes import Outcome, Turn, Work
-from queue_run.keys import Keys
-from queue_run.manifest import Manifest, RouteFacts
-from queue_run.messages import Form, Message
+from push_server.clients.connections import Connection, Connections
+from push_server.clients.plain import message_frame
+from push_server.requests.application import Application
+from push_server.requests.forwarder import Forwarder
+from push_server.requests.late_outcomes import LateOutcomes
+from queue_run.broker.dispatch import Dispatcher
+from queue_run.contracts.envelopes import Outcome, Turn, Work
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.manifest import Manifest, RouteFacts
+from queue_run.contracts.messages import Form, Message
 from queue_run.settings import Settings
+from queue_run.storage.clock import Clock
 
 #: Each frame is answered before the next is read.
 DIRECT = "/direct"

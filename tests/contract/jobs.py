@@ -11,8 +11,8 @@ from queue_run.jobs.dead import DeadLetters
 from queue_run.jobs.delays import Claimed, Delays
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane, Lanes, Next
-from queue_run.jobs.store import Store
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 from tests.waiting import eventually
 
 #: Seconds that no test lasts: a lease, a delay that does not end by itself.

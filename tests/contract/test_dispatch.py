@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 from celery import Celery
 
-from queue_run.celery_app import create_celery
-from queue_run.dispatch import BATCH_SIZE, Dispatcher
-from queue_run.envelopes import Inbound, Turn, Work, decode_batch
-from queue_run.ids import ConnectionId, RequestId
-from queue_run.keys import REQUESTS_TASK, Keys
+from queue_run.broker.celery_app import create_celery
+from queue_run.broker.dispatch import BATCH_SIZE, Dispatcher
+from queue_run.contracts.envelopes import Inbound, Turn, Work, decode_batch
+from queue_run.contracts.ids import ConnectionId, RequestId
+from queue_run.contracts.keys import REQUESTS_TASK, Keys
 from queue_run.settings import Settings
 from tests.processes import RedisServer
 from tests.waiting import DEADLINE, eventually

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from queue_run.errors import JobStoreUnavailable
 from queue_run.jobs.lanes import Lane
-from queue_run.jobs.store import Store
+from queue_run.storage.scripts import Store
 from tests.contract.jobs import LONG, SHORT, Jobs, a_job, letter_of
 from tests.processes import RedisServer
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from queue_run import queues, runtime
+from queue_run import queues
 from queue_run.errors import InfrastructureError
 from queue_run.jobs.lanes import Lane
-from queue_run.runtime import Runtime
+from queue_run.process import runtime
+from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
 from tests.faults.proxy import Proxy
 from tests.processes import RedisServer

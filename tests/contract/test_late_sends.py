@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from queue_run.channel.publisher import Publisher
-from queue_run.clock import Clock
 from queue_run.errors import ChannelUnavailable
+from queue_run.storage.clock import Clock
 from tests.contract.test_channel import listening
 from tests.faults.proxy import Proxy
 from tests.processes import RedisServer

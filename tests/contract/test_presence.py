@@ -6,11 +6,11 @@ from typing import Any, cast
 import pytest
 import redis
 
-from queue_run.ids import ServerId, UserId
-from queue_run.jobs.store import Store
-from queue_run.keys import Keys
+from queue_run.contracts.ids import ServerId, UserId
+from queue_run.contracts.keys import Keys
 from queue_run.presence import AT_ONCE, DONE, MORE, UNKNOWN, Call, Presence, Scripts
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 from tests.waiting import DEADLINE, eventually
 
 ANN, BOB, CARL = UserId("ann"), UserId("bob"), UserId("carl")

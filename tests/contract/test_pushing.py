@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from queue_run.celery_app import create_celery
+from queue_run.broker.celery_app import create_celery
+from queue_run.contracts.keys import DRAIN_TASK
+from queue_run.contracts.manifest import Manifest, QueueFacts
 from queue_run.jobs.envelopes import HEADER, JobFacts
-from queue_run.keys import DRAIN_TASK
-from queue_run.manifest import Manifest, QueueFacts
 from queue_run.settings import Settings
 from tests.conftest import WriteApp
 from tests.contract.jobs import Jobs

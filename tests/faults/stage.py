@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from queue_run.keys import Keys
+from queue_run.contracts.keys import Keys
 from tests.faults.proxy import Proxy
 from tests.processes import ROOT, Process, PushServerProcess, RedisServer, Stack, free_port
 from tests.replicas import Replicas

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from queue_run import runtime
-from queue_run.runtime import Runtime
+from queue_run.process import runtime
+from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
 from tests.contract.conftest import fake_redis_url, redis_url  # noqa: F401
 from tests.unit.recorders import RecordingPublisher

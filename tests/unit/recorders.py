@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from queue_run.broker.dispatch import Dispatcher
 from queue_run.channel.memberships import Noted
 from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt
-from queue_run.dispatch import Dispatcher
-from queue_run.envelopes import ChannelEnvelope, Turn, Work, decode
+from queue_run.contracts.envelopes import ChannelEnvelope, Turn, Work, decode
 
 
 class Published(NamedTuple):

@@ -137,11 +137,11 @@ LAYERS: dict[str, list[list[str]]] = {
 ENTRY_POINTS = (
     "push_server.__main__",
     "worker.__main__",
-    "worker.celery_app",
-    "queue_run.runtime",
+    "worker.celery_side.celery_app",
+    "queue_run.process.runtime",
 )
-#: `worker.django_care` looks at Django's own variable, where Django itself would.
-READERS = (*ENTRY_POINTS, "queue_run.cli", "worker.django_care")
+#: `worker.calls.django_care` looks at Django's own variable, where Django itself would.
+READERS = (*ENTRY_POINTS, "queue_run.cli", "worker.calls.django_care")
 
 OURS = [name for name in modules() if name.partition(".")[0] in PACKAGES]
 APPLICATIONS = [name for name in modules() if name.partition(".")[0] in APPLICATION]
@@ -317,13 +317,16 @@ def test_entry_points_read_settings_from_the_environment(module: str) -> None:
 
 
 def imports(text: str) -> frozenset[str]:
-    known = frozenset({"queue_run", "queue_run.context", "queue_run.runtime"})
+    known = frozenset({"queue_run", "queue_run.process.context", "queue_run.process.runtime"})
     return resolve(ast.parse(text), "queue_run.socket", known)
 
 
 def test_a_module_of_a_package_is_told_from_a_name_in_it() -> None:
-    assert imports("from queue_run import context, Config") == {"queue_run.context", "queue_run"}
-    assert imports("import queue_run.runtime as r") == {"queue_run.runtime"}
+    assert imports("from queue_run import Config; from queue_run.process import context") == {
+        "queue_run.process.context",
+        "queue_run",
+    }
+    assert imports("import queue_run.process.runtime as r") == {"queue_run.process.runtime"}
 
 
 def test_imports_are_found_wherever_they_stand() -> None:

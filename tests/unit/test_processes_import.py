@@ -31,7 +31,7 @@ def test_a_push_server_loads_no_application_and_no_worker() -> None:
 
 
 def test_a_worker_loads_no_push_server() -> None:
-    loaded = loaded_by("import worker.celery_app")
+    loaded = loaded_by("import worker.celery_side.celery_app")
     assert {"worker", "queue_run", "celery"} <= loaded
     assert loaded & {"push_server", "tornado"} == set()
 

@@ -1,4 +1,4 @@
-"""What a full Redis does with each script (`queue_run.fullness`): its first write decides."""
+"""What a full Redis does with each script (`queue_run.storage.fullness`): its first write decides."""
 
 import ast
 import importlib
@@ -22,7 +22,7 @@ FREE = {
 #: The scripts that add something, and are refused whole.
 REFUSED = {
     # Requests and jobs. PUSH frees first where its message makes room.
-    *("push_server.claims.CLAIM", "queue_run.jobs.lanes._PUSH"),
+    *("push_server.requests.claims.CLAIM", "queue_run.jobs.lanes._PUSH"),
     # Messages, and who comes online.
     "queue_run.channel.memberships.SESSION_CHANGE",
     "queue_run.channel.memberships.USERS_CHANGE",

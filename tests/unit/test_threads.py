@@ -1,6 +1,6 @@
 """Whatever of ours goes on beside the rest of its process ends by no defect unseen.
 
-Threads that stand go through one door, `queue_run.vital`. Everything else that is begun and not
+Threads that stand go through one door, `queue_run.threads.vital`. Everything else that is begun and not
 waited for where it is begun is listed here, with what becomes of a failure of it: whoever adds
 something decides that. Sources are read, not executed.
 """
@@ -17,20 +17,32 @@ TASKS = {"create_task", "ensure_future"}
 
 #: Where threads are begun otherwise, and why nothing is lost in silence with them.
 OTHER_THREADS = {
-    ("queue_run.vital", "Thread"): "the door itself",
-    ("queue_run.vital", "Timer"): "ends the process: one call, which cannot fail",
-    ("queue_run.downloads", "Thread"): "a failure is the caller's, who waits for a limited time",
-    ("queue_run.runtime", "ThreadPoolExecutor"): "a failure is the caller's; its threads catch all",
-    ("worker.threads", "ThreadPoolExecutor"): "a failure is the caller's; its threads catch all",
-    ("worker.time_limits", "Timer"): "one call, of a job that is told by its signal",
-    ("worker.time_limits", "start_new_thread"): "one call, of a job that is told by its signal",
+    ("queue_run.threads.vital", "Thread"): "the door itself",
+    ("queue_run.threads.vital", "Timer"): "ends the process: one call, which cannot fail",
+    (
+        "queue_run.threads.downloads",
+        "Thread",
+    ): "a failure is the caller's, who waits for a limited time",
+    (
+        "queue_run.process.runtime",
+        "ThreadPoolExecutor",
+    ): "a failure is the caller's; its threads catch all",
+    (
+        "worker.calls.threads",
+        "ThreadPoolExecutor",
+    ): "a failure is the caller's; its threads catch all",
+    ("worker.running.time_limits", "Timer"): "one call, of a job that is told by its signal",
+    (
+        "worker.running.time_limits",
+        "start_new_thread",
+    ): "one call, of a job that is told by its signal",
 }
 #: What becomes of a task's failure.
 TASK_FAILURES = {
     "push_server.app": "ends the process (`_task_ended`)",
-    "push_server.resume": "logged, and its client resumes once more (`_replayed`)",
-    "push_server.session_rooms": "is that of each who waits for the answer",
-    "push_server.wire": "ends its connection, and no other (`_waited`)",
+    "push_server.delivery.resume": "logged, and its client resumes once more (`_replayed`)",
+    "push_server.delivery.session_rooms": "is that of each who waits for the answer",
+    "push_server.transport.wire": "ends its connection, and no other (`_waited`)",
     "queue_run.client.client": "ends the client: whoever uses it has it raised",
     "queue_run.client.connection": "logged, and the client connects again",
     "queue_run.cli.development.reloading": "ends `queue-run dev` (`run` raises it)",
@@ -40,8 +52,8 @@ TASK_FAILURES = {
     "queue_run.cli.supervision.child": "is that of the keeper, who waits for it",
     "queue_run.cli.supervision.keeper": "is waited for where it is begun",
     "queue_run.cli.supervision.supervisor": "ends the command (`watch` raises it)",
-    "worker.intake": "logged, and the request's place is free again (`_finished`)",
-    "worker.middleware": "logged: a hook's, of a message that is sent already",
+    "worker.running.intake": "logged, and the request's place is free again (`_finished`)",
+    "worker.application.middleware": "logged: a hook's, of a message that is sent already",
     "worker.presence": "logged, and the user's next event runs (`_run_hook`)",
 }
 

@@ -5,7 +5,7 @@ import importlib.util
 import socket
 from pathlib import Path
 
-from queue_run.cli.errors import CommandError, check_not_hidden
+from queue_run.cli.command_line.errors import CommandError, check_not_hidden
 
 
 def check_extra() -> None:

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from queue_run.cli.development import banner, embedded_redis
-from queue_run.cli.development.absence import Absence
+from queue_run.cli.command_line.environment import for_development, is_set
+from queue_run.cli.command_line.errors import CommandError
+from queue_run.cli.development import banner
 from queue_run.cli.development.console import Console
-from queue_run.cli.development.programs import jobs_worker, push_server, sockets_worker
-from queue_run.cli.development.readiness import reachable_host, wait_until_ready
+from queue_run.cli.development.processes.absence import Absence
+from queue_run.cli.development.processes.programs import jobs_worker, push_server, sockets_worker
+from queue_run.cli.development.processes.readiness import reachable_host, wait_until_ready
+from queue_run.cli.development.redis_server import embedded as embedded_redis
 from queue_run.cli.development.reloading import Reloader
 from queue_run.cli.development.stop_signals import StopSignals
 from queue_run.cli.development.watch import changes, describe
-from queue_run.cli.environment import for_development, is_set
-from queue_run.cli.errors import CommandError
 from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.supervisor import Supervisor
 from queue_run.settings import Settings, without_password

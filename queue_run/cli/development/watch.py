@@ -7,7 +7,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from queue_run.sources import FOLDERS, find, is_hidden
+from queue_run.application.sources import FOLDERS, find, is_hidden
 
 #: Folders beside `sockets/` and `queues/` that hold no code of the running application. Hidden ones
 #: are ignored too.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from queue_run.cli.errors import CommandError
+from queue_run.cli.command_line.errors import CommandError
 
 #: Variables that list folders in which programs and modules are looked for.
 SEARCHED = ("PATH", "PYTHONPATH", "VIRTUAL_ENV")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from queue_run.cli.errors import CommandError, check_not_hidden
+from queue_run.cli.command_line.errors import CommandError, check_not_hidden
 from queue_run.cli.production.folder import Folder
 from queue_run.cli.production.procfile import Entry, ProcfileSource, Role
 from queue_run.cli.supervision.reporter import Program, StopStage

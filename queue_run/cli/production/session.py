@@ -2,9 +2,9 @@
 
 import asyncio
 
+from queue_run.cli.command_line.errors import CommandError, CommandFailed
 from queue_run.cli.development.console import Console
 from queue_run.cli.development.stop_signals import StopSignals
-from queue_run.cli.errors import CommandError, CommandFailed
 from queue_run.cli.production.formation import Formation
 from queue_run.cli.production.readiness import Readiness
 from queue_run.cli.production.rolling import RollingRestart

@@ -10,7 +10,8 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from queue_run import Job, runtime
+from queue_run import Job
+from queue_run.process import runtime
 
 #: While a test has killed Redis, a job waits for it as a patient application would.
 PAUSE, TRIES = 0.1, 300

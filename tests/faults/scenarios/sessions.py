@@ -5,10 +5,10 @@ import asyncio
 import queue_run
 from queue_run import socket
 from queue_run.client import Client, connect
-from queue_run.envelopes import ToUsers, encode
-from queue_run.ids import UserId
-from queue_run.keys import Keys
-from queue_run.messages import Form, Message
+from queue_run.contracts.envelopes import ToUsers, encode
+from queue_run.contracts.ids import UserId
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.messages import Form, Message
 from queue_run.settings import Settings
 from tests.faults.proxy import Proxy
 from tests.faults.report import Row

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from push_server.hub import RECENT_IDS
+from push_server.delivery.hub import RECENT_IDS
 from tests.faults.checker import judge_requests
 from tests.faults.load import asking
 from tests.faults.proxy import Proxy

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from queue_run.cli import main
-from queue_run.cli.errors import CommandError
+from queue_run.cli.command_line.errors import CommandError
 from queue_run.cli.queue import _payload
 
 

@@ -53,7 +53,9 @@ def test_jobs_of_a_group_that_change_places_are_found() -> None:
 
 
 def test_what_a_log_repeats_is_found() -> None:
-    line = "2026-01-01 00:00:0{} WARNING queue_run.dispatch: Redis is full: raise its maxmemory"
+    line = (
+        "2026-01-01 00:00:0{} WARNING queue_run.broker.dispatch: Redis is full: raise its maxmemory"
+    )
     output = "\n".join(line.format(number) for number in range(3))
     assert said_too_often([output], minutes=2) == []
     assert len(said_too_often([output], minutes=1)) == 1

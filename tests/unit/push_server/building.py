@@ -7,33 +7,33 @@ from typing import Any, cast
 import msgspec
 import redis.asyncio
 
-from push_server.application import Application
-from push_server.claims import Holder
-from push_server.connections import Connection, Connections
-from push_server.forwarder import Forwarder
-from push_server.lanes import Lane
-from push_server.late_outcomes import LateOutcomes, Wanted
-from push_server.liveness import Liveness
-from push_server.position import Position
-from push_server.protocols.envelope import Envelope
-from push_server.protocols.plain import PLAIN
-from push_server.pushes import Pushes
-from push_server.resume import Resumption
-from push_server.room_history import RoomChange, RoomHistory
-from push_server.services import Services
-from push_server.session_rooms import Recalled, SessionRooms
-from push_server.sessions import Seals
-from push_server.trimming import Trimming
-from push_server.window import Window
+from push_server.clients.connections import Connection, Connections
+from push_server.clients.envelope import Envelope
+from push_server.clients.lanes import Lane
+from push_server.clients.plain import PLAIN
+from push_server.clients.sessions import Seals
+from push_server.delivery.liveness import Liveness
+from push_server.delivery.position import Position
+from push_server.delivery.resume import Resumption
+from push_server.delivery.room_history import RoomChange, RoomHistory
+from push_server.delivery.session_rooms import Recalled, SessionRooms
+from push_server.delivery.trimming import Trimming
+from push_server.delivery.window import Window
+from push_server.http.pushes import Pushes
+from push_server.http.services import Services
+from push_server.requests.application import Application
+from push_server.requests.claims import Holder
+from push_server.requests.forwarder import Forwarder
+from push_server.requests.late_outcomes import LateOutcomes, Wanted
 from queue_run.channel.listener import Offset
-from queue_run.clock import Clock
-from queue_run.ids import RequestId, ServerId, UserId
+from queue_run.contracts.ids import RequestId, ServerId, UserId
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.manifest import Manifest, QueueFacts, RouteFacts
+from queue_run.contracts.messages import encode_json
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher, check_group
-from queue_run.keys import Keys
-from queue_run.manifest import Manifest, QueueFacts, RouteFacts
-from queue_run.messages import encode_json
 from queue_run.settings import Settings
+from queue_run.storage.clock import Clock
 from tests.unit.recorders import RecordingDispatcher, RecordingTransport
 from tests.waiting import DEADLINE
 

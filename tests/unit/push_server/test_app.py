@@ -15,11 +15,11 @@ from websockets.typing import Subprotocol
 
 from push_server import app
 from push_server.app import CannotStart, PartLost, PushServer
-from queue_run.envelopes import Hello, ToConnection, decode, encode
-from queue_run.ids import ConnectionId
-from queue_run.keys import Keys
-from queue_run.manifest import Manifest, QueueFacts
-from queue_run.messages import Form, Message
+from queue_run.contracts.envelopes import Hello, ToConnection, decode, encode
+from queue_run.contracts.ids import ConnectionId
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.manifest import Manifest, QueueFacts
+from queue_run.contracts.messages import Form, Message
 from queue_run.settings import Settings
 from tests.clients import connected
 from tests.unit.push_server.building import INDEX

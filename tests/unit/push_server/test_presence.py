@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from push_server.presence import Presence
-from queue_run.ids import ServerId, UserId
-from queue_run.keys import Keys
+from queue_run.contracts.ids import ServerId, UserId
+from queue_run.contracts.keys import Keys
 from queue_run.presence import AT_ONCE
 from queue_run.settings import Settings
 from tests.processes import RedisServer

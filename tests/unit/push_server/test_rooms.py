@@ -2,13 +2,13 @@
 
 import pytest
 
-from push_server.connections import Connection, Connections
-from push_server.hub import Hub
+from push_server.clients.connections import Connection, Connections
+from push_server.delivery.hub import Hub
 from queue_run.channel.listener import Entry
-from queue_run.envelopes import ChannelEnvelope, Membership, ToRoom, encode
-from queue_run.ids import ServerId, UserId
-from queue_run.messages import Message
-from queue_run.messages import encode as encode_message
+from queue_run.contracts.envelopes import ChannelEnvelope, Membership, ToRoom, encode
+from queue_run.contracts.ids import ServerId, UserId
+from queue_run.contracts.messages import Message
+from queue_run.contracts.messages import encode as encode_message
 from tests.unit.push_server.building import (
     KEYS,
     Client,

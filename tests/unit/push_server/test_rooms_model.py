@@ -14,15 +14,15 @@ from typing import Any, NamedTuple, TypeGuard
 import pytest
 import redis.asyncio
 
-from push_server.connections import Connection, Connections
-from push_server.hub import Hub
-from push_server.protocols.envelope import Envelope, Resume
-from push_server.resume import Resumption
-from push_server.session_rooms import SessionRooms
-from push_server.window import Window
+from push_server.clients.connections import Connection, Connections
+from push_server.clients.envelope import Envelope, Resume
+from push_server.delivery.hub import Hub
+from push_server.delivery.resume import Resumption
+from push_server.delivery.session_rooms import SessionRooms
+from push_server.delivery.window import Window
 from queue_run.channel.listener import Entry, Offset, format_offset, parse_offset
 from queue_run.channel.memberships import noted
-from queue_run.envelopes import (
+from queue_run.contracts.envelopes import (
     ChannelEnvelope,
     Membership,
     ToConnection,
@@ -30,9 +30,9 @@ from queue_run.envelopes import (
     ToUsers,
     encode,
 )
-from queue_run.ids import ConnectionId, ServerId, UserId
-from queue_run.keys import Keys
-from queue_run.messages import Form, Message
+from queue_run.contracts.ids import ConnectionId, ServerId, UserId
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.messages import Form, Message
 from tests.processes import RedisServer
 from tests.unit.push_server.building import SEALS, Client, push_server
 from tests.unit.recorders import RecordingTransport

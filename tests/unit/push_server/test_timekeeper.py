@@ -7,9 +7,9 @@ import pytest
 import redis.asyncio
 
 from push_server.timekeeper import Timekeeper
-from queue_run.clock import Clock
-from queue_run.clock_reports import Told
-from queue_run.keys import Keys
+from queue_run.contracts.keys import Keys
+from queue_run.process.clock_reports import Told
+from queue_run.storage.clock import Clock
 
 
 class SkewedRedis:

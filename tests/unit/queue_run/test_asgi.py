@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from queue_run import context
-from queue_run.acting import User
 from queue_run.asgi import Message, Receive, Scope, Send, UserMiddleware
+from queue_run.process import context
+from queue_run.process.acting import User
 
 
 def user_id() -> str | None:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from queue_run import DeadLetter, JobStoreUnavailable, UnknownDeadLetter, dead_letters, runtime
+from queue_run import DeadLetter, JobStoreUnavailable, UnknownDeadLetter, dead_letters
 from queue_run.jobs.delays import Delays
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane
-from queue_run.runtime import Runtime
+from queue_run.process import runtime
+from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
 
 

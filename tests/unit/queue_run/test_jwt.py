@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from queue_run import context, jwt
+from queue_run import jwt
 from queue_run.errors import Refuse, UsageError
+from queue_run.process import context
 from tests.processes import ROOT, environment, free_port
 from tests.waiting import DEADLINE, eventually, eventually_async
 

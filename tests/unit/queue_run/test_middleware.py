@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from queue_run.complaints import Seldom
+from queue_run.application.requests import ConnectionRequest, Job, Request, SentMessage, Signal
+from queue_run.contracts.ids import ConnectionId, RequestId, UserId
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
-from queue_run.ids import ConnectionId, RequestId, UserId
+from queue_run.logs.complaints import Seldom
 from queue_run.middleware import (
     SHOWN,
     log_error,
@@ -17,7 +18,6 @@ from queue_run.middleware import (
     log_message_sent,
     shown,
 )
-from queue_run.requests import ConnectionRequest, Job, Request, SentMessage, Signal
 
 
 def request(data: Any = "hi", user: Any = None) -> Request:

@@ -4,11 +4,11 @@ import hashlib
 
 import pytest
 
+from queue_run.contracts.ids import ServerId, UserId
 from queue_run.errors import ChannelUnavailable
-from queue_run.ids import ServerId, UserId
-from queue_run.jobs.store import Store
 from queue_run.presence import AT_ONCE, Presence, Scripts, chunks
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 
 ANN = UserId("ann")
 

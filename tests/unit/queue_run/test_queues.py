@@ -24,16 +24,15 @@ from queue_run import (
     JobStoreUnavailable,
     NotEncodable,
     UnknownQueue,
-    context,
     queues,
-    runtime,
 )
-from queue_run.context import Call
+from queue_run.contracts.ids import UserId
+from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import ClientError, UsageError
-from queue_run.ids import UserId
-from queue_run.known_queues import KnownQueues
-from queue_run.manifest import QueueFacts
-from queue_run.runtime import LocalQueue, Runtime
+from queue_run.jobs.known_queues import KnownQueues
+from queue_run.process import context, runtime
+from queue_run.process.context import Call
+from queue_run.process.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from queue_run import MessageTooLarge, NotEncodable, OutsideCall, context, runtime, socket
+from queue_run import MessageTooLarge, NotEncodable, OutsideCall, socket
 from queue_run.channel.receipts import Receipt
-from queue_run.context import Call
-from queue_run.envelopes import CloseConnection, CloseUsers, ToConnection, ToRoom, ToUsers
+from queue_run.contracts.envelopes import CloseConnection, CloseUsers, ToConnection, ToRoom, ToUsers
+from queue_run.contracts.ids import ConnectionId, UserId
+from queue_run.contracts.messages import Form, Message
 from queue_run.errors import ChannelUnavailable
-from queue_run.ids import ConnectionId, UserId
-from queue_run.messages import Form, Message
-from queue_run.runtime import Runtime
+from queue_run.process import context, runtime
+from queue_run.process.context import Call
+from queue_run.process.runtime import Runtime
 from queue_run.socket import SERVER_ENTRIES
 from tests.unit.recorders import RecordingPublisher
 

@@ -8,8 +8,8 @@ from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
 
-from queue_run import context
-from queue_run.acting import as_user
+from queue_run.process import context
+from queue_run.process.acting import as_user
 from queue_run.wsgi import UserMiddleware
 
 

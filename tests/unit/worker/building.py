@@ -9,14 +9,14 @@ from typing import Any
 
 import msgspec
 
-from queue_run.envelopes import Authenticate, Inbound, Turn
-from queue_run.ids import ConnectionId, RequestId, ServerId
-from queue_run.messages import encode_json
+from queue_run.contracts.envelopes import Authenticate, Inbound, Turn
+from queue_run.contracts.ids import ConnectionId, RequestId, ServerId
+from queue_run.contracts.messages import encode_json
 from queue_run.middleware import log_error, log_message_received
 from tests.waiting import DEADLINE
-from worker.loader import DEFAULTS, JOB_PARAMETERS, REQUEST_PARAMETERS
-from worker.middleware import Hook, Hooks
-from worker.routes import JobHandler, Route
+from worker.application.loader import DEFAULTS, JOB_PARAMETERS, REQUEST_PARAMETERS
+from worker.application.middleware import Hook, Hooks
+from worker.application.routes import JobHandler, Route
 
 CONNECTION = ConnectionId("s1-1")
 REQUEST = RequestId("s1-1-1")

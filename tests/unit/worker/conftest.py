@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_files
-from worker import loader
-from worker.routes import Routes
-from worker.threads import HandlerThreads
+from worker.application import loader
+from worker.application.routes import Routes
+from worker.calls.threads import HandlerThreads
 
 #: Writes an application and loads it.
 Load = Callable[..., Routes]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import redis
 
-from queue_run.clock import Clock
-from queue_run.envelopes import ApplicationChanged, decode
-from queue_run.keys import Keys
-from queue_run.manifest import Manifest, QueueFacts
+from queue_run.contracts.envelopes import ApplicationChanged, decode
+from queue_run.contracts.keys import Keys
+from queue_run.contracts.manifest import Manifest, QueueFacts
 from queue_run.settings import Settings
+from queue_run.storage.clock import Clock
 from tests.waiting import DEADLINE, eventually
 from worker.announcer import Announcer
 

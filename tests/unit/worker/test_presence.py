@@ -8,18 +8,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from queue_run import runtime
+from queue_run.contracts.keys import Keys
 from queue_run.errors import HandlerTimeout
-from queue_run.keys import Keys
+from queue_run.process import runtime
 from queue_run.settings import Settings
 from tests.processes import RedisServer
 from tests.unit.worker.building import Gate, hook
 from tests.waiting import DEADLINE, eventually
 from worker import presence as presence_module
-from worker.intake import Intake
-from worker.middleware import Hooks
+from worker.application.middleware import Hooks
+from worker.application.routes import Routes
 from worker.presence import PresenceWatcher
-from worker.routes import Routes
+from worker.running.intake import Intake
 
 
 class World:

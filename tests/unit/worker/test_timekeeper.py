@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from queue_run.clock import Clock
-from queue_run.clock_reports import notes
-from queue_run.keys import Keys
+from queue_run.contracts.keys import Keys
+from queue_run.process.clock_reports import notes
+from queue_run.storage.clock import Clock
 from tests.processes import RedisServer
 from tests.waiting import eventually
 from worker.timekeeper import Timekeeper

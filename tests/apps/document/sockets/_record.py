@@ -5,7 +5,8 @@ from typing import Any
 
 import redis
 
-from queue_run import ConnectionRequest, Request, SentMessage, runtime
+from queue_run import ConnectionRequest, Request, SentMessage
+from queue_run.process import runtime
 
 
 def received(file: str, request: Request) -> None:

@@ -4,7 +4,8 @@ from typing import Any
 
 import redis
 
-from queue_run import queues, runtime, socket
+from queue_run import queues, socket
+from queue_run.process import runtime
 
 
 async def handler(data: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import redis.asyncio
 
-from queue_run import runtime
+from queue_run.process import runtime
 
 
 async def handler(data: dict[str, Any], request_id: str) -> dict[str, Any]:

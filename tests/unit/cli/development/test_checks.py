@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from queue_run.cli.command_line.errors import CommandError
 from queue_run.cli.development.checks import check_application, check_extra, usable_port
-from queue_run.cli.errors import CommandError
 from tests.processes import ROOT, free_port
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_run.cli.errors import CommandError
+from queue_run.cli.command_line.errors import CommandError
 from queue_run.cli.production.folder import Folder, working_folder
 
 

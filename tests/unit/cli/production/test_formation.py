@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_run.cli.errors import CommandError
+from queue_run.cli.command_line.errors import CommandError
 from queue_run.cli.production.formation import Place, for_production, places, read_counts
 from queue_run.cli.production.procfile import parse
 from queue_run.cli.supervision.reporter import StopStage

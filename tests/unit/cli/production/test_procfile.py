@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_run.cli.errors import CommandError
+from queue_run.cli.command_line.errors import CommandError
 from queue_run.cli.production.procfile import DEFAULT, Entry, Role, parse, read
 from tests.processes import ROOT
 

@@ -9,7 +9,7 @@ import redis
 
 from queue_run.channel import fences
 from queue_run.channel.fences import CameTooLate, Fences, is_late
-from queue_run.clock import Clock
+from queue_run.storage.clock import Clock
 
 
 class Redis:

@@ -9,7 +9,6 @@ from typing import Any, cast
 import pytest
 import redis.asyncio
 
-from queue_run.channel.links import Answered, AsyncLink
 from queue_run.channel.listener import (
     ANSWER_TIMEOUT,
     BLOCK_MS,
@@ -23,6 +22,7 @@ from queue_run.channel.listener import (
     format_offset,
     parse_offset,
 )
+from queue_run.storage.links import Answered, AsyncLink
 from tests.waiting import eventually_async
 
 #: As redis-py's client gives it.

@@ -4,11 +4,11 @@ import pytest
 import redis
 from redis.exceptions import OutOfMemoryError
 
-from queue_run.channel.links import Command
 from queue_run.channel.memberships import Noted, also_when_full, noted
-from queue_run.envelopes import Membership
-from queue_run.ids import ConnectionId, UserId
-from queue_run.keys import Keys
+from queue_run.contracts.envelopes import Membership
+from queue_run.contracts.ids import ConnectionId, UserId
+from queue_run.contracts.keys import Keys
+from queue_run.storage.links import Command
 from tests.processes import RedisServer
 
 ANN, BOB = UserId("ann"), UserId("bob")

@@ -10,7 +10,6 @@ import pytest
 import redis
 from redis.exceptions import BusyLoadingError, MasterDownError, ReadOnlyError, ResponseError
 
-from queue_run.channel.links import BlockingLink, Command
 from queue_run.channel.publisher import (
     BUSY_COUNT,
     BUSY_PAUSE,
@@ -20,6 +19,7 @@ from queue_run.channel.publisher import (
     Publisher,
 )
 from queue_run.errors import ChannelUnavailable
+from queue_run.storage.links import BlockingLink, Command
 from tests.waiting import DEADLINE, eventually
 
 Answer = Exception | Sequence[bytes | None] | None

@@ -10,7 +10,7 @@ import pytest
 
 from queue_run.channel.receipts import Receipt, finished
 from queue_run.errors import ChannelUnavailable
-from queue_run.fullness import Fullness
+from queue_run.storage.fullness import Fullness
 from tests.waiting import DEADLINE, eventually
 
 GONE = ChannelUnavailable("Redis took no message")

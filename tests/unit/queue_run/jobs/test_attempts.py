@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import pytest
 
+from queue_run.contracts.keys import Keys
 from queue_run.jobs.attempts import CANCEL_EXPIRY, LIVING_EXPIRY, Attempts, Beginning
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, encode
-from queue_run.jobs.store import Store
-from queue_run.keys import Keys
+from queue_run.storage.scripts import Store
 
 JOB = JobEnvelope(id="a", queue="mail", payload=1)
 

@@ -8,8 +8,8 @@ from queue_run.jobs import dead
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.dead import DeadLetters
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
-from queue_run.jobs.store import Store
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 
 
 @pytest.fixture

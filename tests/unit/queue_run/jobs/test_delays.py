@@ -7,8 +7,8 @@ import pytest
 
 from queue_run.jobs.delays import CLAIM, Claimed, Delays
 from queue_run.jobs.envelopes import JobEnvelope
-from queue_run.jobs.store import Store
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 from tests.waiting import eventually
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane, Lanes, Next
-from queue_run.jobs.store import Store
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from queue_run.celery_app import create_celery
+from queue_run.broker.celery_app import create_celery
+from queue_run.contracts.keys import DRAIN_TASK
+from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable, InvalidPush, JobStoreUnavailable
 from queue_run.jobs.attempts import Attempts
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.lanes import DRAIN_EXPIRY, Lane, Lanes, Next
 from queue_run.jobs.pushing import JobPusher, check_group
-from queue_run.jobs.store import Store
-from queue_run.keys import DRAIN_TASK
-from queue_run.manifest import QueueFacts
 from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
 
 FIFO = QueueFacts(fifo=True)
 PLAIN = QueueFacts()

@@ -156,7 +156,7 @@ AUTHENTICATED = {
     "sockets/index.py": "def handler(user): return user",
     "sockets/_middleware.py": """
 from queue_run import Refuse
-from queue_run.context import expire_connection
+from queue_run.process.context import expire_connection
 from queue_run.errors import AskToken
 
 def on_authenticate(request):

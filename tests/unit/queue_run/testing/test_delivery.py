@@ -1,8 +1,8 @@
 """Messages, rooms and closes, and which clients they reach."""
 
 from queue_run import socket
-from queue_run.ids import UserId
-from queue_run.requests import SentMessage
+from queue_run.application.requests import SentMessage
+from queue_run.contracts.ids import UserId
 from queue_run.testing import Application
 from tests.conftest import WriteApp
 

@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from queue_run import dead_letters, queues
+from queue_run.application.requests import SentMessage
+from queue_run.contracts.ids import UserId
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush
-from queue_run.ids import UserId
-from queue_run.requests import SentMessage
 from queue_run.settings import Settings
 from queue_run.testing import Application
 from tests.conftest import WriteApp

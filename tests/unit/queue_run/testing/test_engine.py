@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from queue_run import acting, queues
+from queue_run import queues
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, Refuse
+from queue_run.process import acting
 from queue_run.settings import Settings
 from queue_run.testing import Application
 from tests.conftest import WriteApp
@@ -215,7 +216,7 @@ def test_a_job_that_takes_too_long_is_stopped(write_app: WriteApp, handler: str)
 
 
 def test_handlers_do_not_act_for_the_user_of_the_test(write_app: WriteApp) -> None:
-    handler = "from queue_run import context\nasync def on_authenticate(request):\n"
+    handler = "from queue_run.process import context\nasync def on_authenticate(request):\n"
     handler += "    return {'id': 'x', 'call': context.current()}\ndef handler(user): return user"
     with (
         Application(write_app({"sockets/index.py": handler})) as app,

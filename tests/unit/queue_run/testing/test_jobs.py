@@ -5,10 +5,11 @@ from importlib import import_module
 
 import pytest
 
-from queue_run import acting, queues
+from queue_run import queues
 from queue_run.errors import InvalidPush, UnknownQueue
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.lanes import DEDUPE_WINDOW
+from queue_run.process import acting
 from queue_run.testing import Application, Pushed
 from queue_run.testing.jobs import MOST_JOBS, PushedJobs
 from tests.conftest import WriteApp

@@ -5,8 +5,9 @@ from importlib import import_module
 
 import pytest
 
-from queue_run import dead_letters, queues, runtime
+from queue_run import dead_letters, queues
 from queue_run.errors import UnknownDeadLetter
+from queue_run.process import runtime
 from queue_run.testing import Application
 from tests.conftest import WriteApp
 

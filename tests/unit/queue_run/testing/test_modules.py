@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from queue_run import runtime, socket
+from queue_run import socket
 from queue_run.errors import ApplicationError
+from queue_run.process import runtime
 from queue_run.testing import Application
 from tests.conftest import WriteApp
 from tests.unit.queue_run.testing.applications import ECHO

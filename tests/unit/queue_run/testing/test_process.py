@@ -4,8 +4,9 @@ import socket as sockets
 
 import pytest
 
-from queue_run import acting, dead_letters, queues, runtime, socket
+from queue_run import dead_letters, queues, socket
 from queue_run.errors import UnknownDeadLetter, UnknownQueue
+from queue_run.process import acting, runtime
 from queue_run.settings import Settings
 from queue_run.testing import Application
 from tests.conftest import WriteApp

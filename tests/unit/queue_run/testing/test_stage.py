@@ -7,7 +7,8 @@ from importlib import import_module
 
 import pytest
 
-from queue_run import runtime, socket
+from queue_run import socket
+from queue_run.process import runtime
 from queue_run.testing import Application
 from tests.conftest import WriteApp
 from tests.unit.queue_run.testing.applications import HOOKS, JOBS, told

@@ -1,0 +1,238 @@
+"""What happens between an open socket and everything behind it: who comes in, what they say, and
+that they have left."""
+
+import logging
+from collections.abc import Awaitable
+from http import HTTPStatus
+from sys import intern
+
+import msgspec
+from tornado.httputil import HTTPServerRequest
+
+from push_server.clients.connections import Connection
+from push_server.clients.envelope import (
+    PONG_FRAME,
+    Asked,
+    Envelope,
+    Misunderstood,
+    Pinged,
+    Ponged,
+    Resume,
+    misunderstood_frame,
+)
+from push_server.clients.lanes import Lane
+from push_server.http.services import SHUTTING_DOWN, Refused, Services
+from push_server.transport.wire import Limits, Wire
+from queue_run.contracts.addresses import counted_as
+from queue_run.contracts.envelopes import Authenticated
+from queue_run.contracts.ids import ConnectionId, id_of_user
+from queue_run.logs.complaints import Complaints
+
+log = logging.getLogger(__name__)
+
+#: Close code for a client that is not, or no longer, authorized.
+UNAUTHORIZED = 4401
+#: Close code for a client that cannot be served for now.
+TRY_AGAIN_LATER = 1013
+
+#: A user who is nobody, as JSON.
+NOBODY = msgspec.Raw(b"null")
+
+
+class Reception:
+    """Receives what the clients of this push server send; one for all of them.
+
+    What belongs to one of them is its connection.
+    """
+
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        self.services = services
+        self._complaints = Complaints(log)
+        self.limits = Limits(
+            max_message_bytes=settings.max_request_bytes,
+            max_unsent_bytes=settings.max_outbox_bytes,
+            max_message_rate=settings.max_message_rate,
+            complaints=services.refusals,
+        )
+
+    def enter(
+        self,
+        wire: Wire,
+        connection_id: ConnectionId,
+        answer: Authenticated | None,
+        *,
+        path: str,
+        query: str,
+        enveloped: bool,
+    ) -> None:
+        """Make an open socket a connection: from now on messages reach it, and its own are
+        answered.
+
+        Args:
+            answer: who it is; None without authentication.
+        """
+        services = self.services
+        user = NOBODY if answer is None or not answer.user else msgspec.Raw(answer.user)
+        user_id = None if user is NOBODY else id_of_user(msgspec.json.decode(user))
+        envelope = None
+        if enveloped:
+            envelope = Envelope(services.resumption.seals.new(user_id), services.position.offset)
+        connection = Connection(
+            connection_id,
+            wire,
+            Lane(
+                max_requests=services.settings.max_lane_requests,
+                max_bytes=services.settings.max_lane_bytes,
+            ),
+            # Many have the same.
+            path=intern(path),
+            query=query,
+            user=user,
+            user_id=user_id,
+            envelope=envelope,
+        )
+        wire.belong_to(self, connection)
+        services.addresses.take(counted_as(wire.address))
+        services.connections.add(connection)
+        services.liveness.add(connection)
+        if envelope is not None:
+            self._welcome(connection, envelope)
+        log.debug("%s: open at %s", connection, path)
+        if answer is not None and answer.expires is not None:
+            wire.limit(answer.expires - services.clock.now(), _expire, connection)
+        if services.closing:
+            connection.close(1001, SHUTTING_DOWN)
+
+    def message(self, owner: Connection, message: str | bytes) -> Awaitable[None] | None:
+        if owner.closing:
+            log.debug("%s: a message after the close is not read", owner)
+            return None
+        if owner.envelope is None:
+            return self.services.forwarder.receive(owner, message)
+        return self._take_frame(owner, owner.envelope, message)
+
+    def heard(self, owner: Connection) -> None:
+        owner.heard = True
+
+    def closed(self, owner: Connection, code: int | None) -> None:
+        services = self.services
+        owner.closing = True
+        services.resumption.closed(owner)
+        services.connections.remove(owner)
+        services.liveness.remove(owner)
+        services.addresses.give_back(counted_as(owner.transport.address))
+        services.forwarder.forget(owner)
+        log.debug("%s: closed (%s)", owner, code or "no close frame")
+
+    # The envelope protocol.
+
+    def _welcome(self, connection: Connection, envelope: Envelope) -> None:
+        services = self.services
+        connection.write(
+            envelope.welcome(
+                connection=connection.id,
+                user=connection.user_id,
+                epoch=services.position.epoch,
+                heartbeat=services.settings.ping_interval,
+                resume=services.settings.session_time,
+            )
+        )
+        services.resumption.hold(connection)
+
+    def _take_frame(
+        self, connection: Connection, envelope: Envelope, message: str | bytes
+    ) -> Awaitable[None] | None:
+        event = envelope.received(message)
+        match event:
+            case Ponged():
+                return None
+            case Pinged():
+                connection.write(PONG_FRAME)
+                return None
+            case Resume():
+                # Its requests belong to the session that it is about to have.
+                return self.services.resumption.resume(connection, event)
+        self.services.resumption.start(connection)
+        if isinstance(event, Asked):
+            return self.services.forwarder.ask(connection, event)
+        if isinstance(event, Misunderstood):
+            self._complaints.tell(
+                str(connection), "%s: a frame that means nothing: %s", connection, event.error
+            )
+            connection.answer(misunderstood_frame(event))
+        return None
+
+
+class Guest:
+    """A client whose first message is to have its token: no connection yet.
+
+    It alone keeps its request, which `on_authenticate` is shown once more.
+    """
+
+    def __init__(
+        self,
+        reception: Reception,
+        wire: Wire,
+        connection_id: ConnectionId,
+        request: HTTPServerRequest,
+        *,
+        enveloped: bool,
+    ) -> None:
+        self._reception = reception
+        self._wire = wire
+        self._id = connection_id
+        self._request = request
+        self._enveloped = enveloped
+
+    def expect_token(self) -> None:
+        """Wait for the first message, not for long."""
+        seconds = self._reception.services.settings.authenticate_timeout
+        self._wire.belong_to(self, self._id)
+        self._reception.services.addresses.take(counted_as(self._wire.address))
+        self._wire.limit(seconds, self._wire.close, UNAUTHORIZED, "no token came in time")
+
+    def message(self, owner: ConnectionId, message: str | bytes) -> Awaitable[None]:
+        # It came in time; how long the answer may take is a limit of its own.
+        self._wire.limit(None, self._wire.close)
+        return self._take_token(message)
+
+    def heard(self, owner: ConnectionId) -> None:
+        """Who it is says its token."""
+
+    def closed(self, owner: ConnectionId, code: int | None) -> None:
+        self._reception.services.addresses.give_back(counted_as(self._wire.address))
+        log.debug("%s: closed (%s) without a token", owner, code or "no close frame")
+
+    async def _take_token(self, message: str | bytes) -> None:
+        request = self._request
+        try:
+            answer = await self._reception.services.authenticate(request, self._id, message)
+        except Refused as refusal:
+            self._wire.close(TRY_AGAIN_LATER, refusal.text)
+            return
+        if answer.status != HTTPStatus.OK:
+            reason = answer.reason or "not authorized"
+            self._reception.services.tell_refusal(request, reason)
+            self._wire.close(UNAUTHORIZED, reason)
+        elif not self._wire.over:
+            try:
+                self._reception.services.check_user(answer)
+            except Refused as refusal:
+                self._reception.services.tell_refusal(request, refusal.text)
+                self._wire.close(TRY_AGAIN_LATER, refusal.text)
+                return
+            # As a connection, it is counted once more.
+            self._reception.services.addresses.give_back(counted_as(self._wire.address))
+            self._reception.enter(
+                self._wire,
+                self._id,
+                answer,
+                path=request.path,
+                query=request.query,
+                enveloped=self._enveloped,
+            )
+
+
+def _expire(connection: Connection) -> None:
+    connection.close(UNAUTHORIZED, "the token has expired")

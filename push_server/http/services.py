@@ -1,0 +1,234 @@
+"""What the handlers of HTTP requests and WebSockets share."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+from tornado import web
+from tornado.httputil import HTTPServerRequest
+
+from push_server.clients import plain
+from push_server.clients.connections import Connections
+from push_server.clients.quotas import Rates, Tally
+from push_server.delivery.liveness import Liveness
+from push_server.delivery.position import Position
+from push_server.delivery.resume import Resumption
+from push_server.http.admission import ApiKeys, Hosts, Origins, Proxies
+from push_server.http.pushes import Pushes
+from push_server.requests.application import Application
+from push_server.requests.forwarder import Forwarder
+from push_server.transport.garbage import Collector
+from queue_run.contracts.addresses import counted_as
+from queue_run.contracts.envelopes import Authenticate, Authenticated
+from queue_run.contracts.ids import ConnectionId, RequestId, ServerId, id_of_user
+from queue_run.logs import excerpt
+from queue_run.logs.complaints import Complaints
+from queue_run.settings import Settings
+from queue_run.storage.clock import Clock
+
+log = logging.getLogger(__name__)
+
+SHUTTING_DOWN = "the server is shutting down"
+#: Characters of a refusal in the log: it may quote what the client has sent.
+MAX_REASON = 500
+
+
+class Services:
+    """What handlers use; one for the whole process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        server: ServerId,
+        connections: Connections,
+        application: Application,
+        forwarder: Forwarder,
+        *,
+        pushes: Pushes,
+        position: Position,
+        resumption: Resumption,
+        liveness: Liveness,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.server = server
+        self.connections = connections
+        self.application = application
+        self.forwarder = forwarder
+        self.pushes = pushes
+        self.position = position
+        self.resumption = resumption
+        self.liveness = liveness
+        #: Redis' time: of what travels to workers and back.
+        self.clock = clock
+        self.origins = Origins(settings.allowed_origins)
+        self.hosts = Hosts(settings.allowed_hosts)
+        self.proxies = Proxies(settings.trusted_proxies)
+        self.api_keys = ApiKeys(settings.api_keys)
+        self.addresses = Tally(settings.max_address_connections)
+        self.handshakes = Rates(settings.max_address_handshakes)
+        #: Of users by HTTP, who push as fast as they may ask over one connection.
+        self.user_pushes = Rates(settings.max_message_rate)
+        self.collector = Collector()
+        #: Of requests that were refused, by address.
+        self.refusals = Complaints(log, first=20)
+        #: Set on shutdown: nobody is let in any more.
+        self.closing = False
+        #: Whether Redis answers.
+        self.channel_connected: Callable[[], bool] = lambda: False
+        #: Whether the broker answers the dispatcher, over its own link.
+        self.broker_reached: Callable[[], bool] = lambda: True
+        #: Whether Redis is full, and so takes no messages.
+        self.channel_full: Callable[[], bool] = lambda: False
+        #: What an operator should know, though messages are answered.
+        self.notes: Callable[[], list[str]] = list
+
+    def missing(self) -> list[str]:
+        """What stands between a message and its answer."""
+        found = []
+        if self.closing:
+            found.append("shutting down")
+        if not self.channel_connected():
+            found.append("Redis")
+        if self.channel_full():
+            found.append("room in Redis: it is full (maxmemory)")
+        if not self.broker_reached():
+            found.append("broker")
+        if not self.application.available:
+            found.append("workers")
+        return found
+
+    def address_of(self, request: HTTPServerRequest) -> str:
+        """Where a request comes from, behind the proxies that are trusted."""
+        return self.proxies.client_address(
+            request.remote_ip or "", request.headers.get("X-Forwarded-For", "").split(",")
+        )
+
+    def tell_refusal(self, request: HTTPServerRequest, why: object) -> None:
+        """Log that a request was refused, unless the log has enough of its kind."""
+        address = self.address_of(request)
+        line = (excerpt(request.path), address, excerpt(str(why), MAX_REASON))
+        self.refusals.tell(f"refusals of {counted_as(address)}", "%s from %s: %s", *line)
+
+    def check_address(self, request: HTTPServerRequest) -> None:
+        """
+        Raises:
+            Refused: for an address that has too many connections.
+        """
+        if self.addresses.limit and self.addresses.full(counted_as(self.address_of(request))):
+            raise Refused(429, "too many connections from this address")
+
+    def check_pace(self, request: HTTPServerRequest) -> None:
+        """Note that a client comes of whom a worker will be asked.
+
+        Raises:
+            Refused: for an address whose clients come too fast.
+        """
+        if not self.settings.max_address_handshakes:
+            return
+        if not self.handshakes.admits(counted_as(self.address_of(request)), time.monotonic()):
+            raise Refused(429, "too many handshakes from this address: slow down")
+
+    def check_user(self, answer: Authenticated | None) -> None:
+        """
+        Raises:
+            Refused: for a user who has too many connections.
+        """
+        limit = self.settings.max_user_connections
+        if answer is None or not answer.user or not limit:
+            return
+        user = id_of_user(msgspec.json.decode(answer.user))
+        if user is not None and len(self.connections.of_user(user)) >= limit:
+            raise Refused(429, "too many connections of this user")
+
+    def check_origin(self, request: HTTPServerRequest) -> None:
+        """
+        Raises:
+            Refused: for a request of a page that may not make it.
+        """
+        origin = request.headers.get("Origin")
+        if origin is not None and not self.origins.admits(origin, request.host):
+            raise Refused(403, "origin not allowed")
+
+    async def authenticate(
+        self,
+        request: HTTPServerRequest,
+        connection: ConnectionId,
+        message: str | bytes | None = None,
+    ) -> Authenticated:
+        """Ask a worker whose request this is.
+
+        Args:
+            message: the first message of a connection, where that has its token.
+
+        Raises:
+            Refused: when no worker answered in time.
+        """
+        request_id = RequestId(f"{connection}-0")
+        headers = request.headers
+        question = Authenticate(
+            id=request_id,
+            server=self.server,
+            path=request.path,
+            query=request.query,
+            headers=[(name, _readable(value)) for name, value in headers.get_all()],
+            remote_ip=self.address_of(request),
+            message=None if message is None else plain.inbound(request_id, message),
+            expires=self.clock.now() + self.settings.authenticate_timeout,
+        )
+        try:
+            return _usable(await self.forwarder.authenticate(question))
+        except TimeoutError:
+            gone = not self.application.available
+            raise await self.nobody(
+                "no worker is there" if gone else "no worker answered in time"
+            ) from None
+
+    async def nobody(self, text: str) -> "Refused":
+        """A refusal for want of workers; in development with what is wrong with the files."""
+        if not self.settings.expose_errors:
+            return Refused(503, text)
+        failure = await self.application.load_failure()
+        return Refused(503, f"{text}: {failure}" if failure else text)
+
+
+class Refused(web.HTTPError):
+    """A request that is answered with an HTTP status and a line of text."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(status)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.status_code} {self.text}"
+
+
+def tell_refusal(handler: web.RequestHandler, why: object) -> None:
+    """Log the refusal of a request whose handler knows no services."""
+    request = handler.request
+    tell = handler.settings.get("tell_refusal")
+    if tell is not None:
+        tell(request, why)
+    else:
+        log.info("%s from %s: %s", excerpt(request.path), request.remote_ip, why)
+
+
+def _readable(value: str) -> str:
+    """A header's value as UTF-8 where it is that: Tornado gives its bytes as Latin-1."""
+    if value.isascii():
+        return value
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _usable(answer: Authenticated) -> Authenticated:
+    """The answer; or that of a failure, when its user cannot be used."""
+    try:
+        id_of_user(msgspec.json.decode(answer.user or b"null"))
+    except (msgspec.DecodeError, TypeError) as error:
+        log.error("on_authenticate gave no usable user: %s", error)
+        return Authenticated(request=answer.request, status=500, reason="internal error")
+    return answer

@@ -1,0 +1,1 @@
+"""The way of requests to the workers, and of their outcomes back."""

@@ -1,0 +1,172 @@
+"""Which push server took a client's request, so that its repetition is not run again."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from queue_run.contracts.envelopes import Turn
+from queue_run.contracts.ids import RequestId
+from queue_run.storage.clock import Clock
+from queue_run.storage.scripts import NOW, Store, milliseconds
+
+# ARGV: how long a claim lasts, how long a session lives, and how many sessions there are of which
+# Redis may not know yet; since when each lives; then for each turn: how many requests it has, and
+# their ids. KEYS: these sessions, and the claims of all these requests. A turn is claimed up to its
+# first request that somebody else has taken. The answer has, for each turn: how many were claimed,
+# and who has the next one.
+CLAIM = (
+    NOW
+    + """
+local lasts, lives, key = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local answers, argument = {}, 3 + key
+for i = 1, key do
+  redis.call('SET', KEYS[i], ARGV[3 + i], 'PX', lives)
+end
+while key < #KEYS do
+  local count = tonumber(ARGV[argument + 1])
+  local taken, holder = 0, ''
+  for i = 1, count do
+    local id = ARGV[argument + 1 + i]
+    local held = redis.call('GET', KEYS[key + i])
+    if not held then
+      redis.call('SET', KEYS[key + i], now .. ' ' .. id, 'PX', lasts)
+    elseif string.match(held, ' (.*)') ~= id then
+      holder = held
+      break
+    end
+    taken = taken + 1
+  end
+  answers[#answers + 1] = taken
+  answers[#answers + 1] = holder
+  key = key + count
+  argument = argument + 1 + count
+end
+return answers
+"""
+)
+
+
+class Holder(NamedTuple):
+    """The request under which a client's request is known already."""
+
+    request: RequestId
+    #: When it was claimed, in milliseconds of Redis' clock.
+    since: int
+
+
+class Answer(NamedTuple):
+    """How far a turn was claimed, and who has what comes next."""
+
+    taken: int
+    holder: Holder | None
+
+
+class Claims:
+    """Claims of clients' requests; safe to use from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._script = store.script(CLAIM)
+
+    def take(
+        self,
+        turns: Sequence[Sequence[tuple[str, RequestId]]],
+        *,
+        lasts: float,
+        sessions: Mapping[str, str] | None = None,
+        lives: float = 0.0,
+    ) -> list[Answer]:
+        """Claim the requests of some turns, each by its claim's key and its id.
+
+        Args:
+            lasts: seconds for which the claims are remembered.
+            sessions: keys of sessions that live, with what stands there, to be written first.
+            lives: seconds for which these live.
+
+        Raises:
+            JobStoreUnavailable: when Redis does not answer in time.
+        """
+        sessions = sessions or {}
+        keys = [*sessions, *(key for turn in turns for key, _ in turn)]
+        arguments: list[object] = [milliseconds(lasts), milliseconds(lives), len(sessions)]
+        arguments += sessions.values()
+        for turn in turns:
+            arguments += [len(turn), *(request for _, request in turn)]
+        found = self._store.call(self._script, keys, arguments)
+        return [
+            Answer(int(taken), _holder(holder))
+            for taken, holder in zip(found[::2], found[1::2], strict=True)
+        ]
+
+
+def _holder(text: bytes) -> Holder | None:
+    since, _, request = text.decode().partition(" ")
+    return Holder(RequestId(request), int(since)) if request else None
+
+
+class Claiming:
+    """Claims what the dispatcher is about to send, on its thread, and says on the loop what was
+    sent before."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        key: Callable[[str, str], str],
+        *,
+        session_time: float,
+        clock: Clock,
+        untold: Callable[[str], tuple[str, str] | None] = lambda session: None,
+    ) -> None:
+        """
+        Args:
+            key: of the claim of a session's request.
+            session_time: seconds for which a session outlives its socket.
+            clock: by which requests expire.
+            untold: the key of a session, and what stands there, where Redis may not know yet that
+                it lives: else a request of it would be lost with this push server. Called in the
+                dispatcher's thread.
+        """
+        self._claims = claims
+        self._untold = untold
+        self._key = key
+        self._session_time = session_time
+        self._clock = clock
+        self._tell: Callable[[Turn, Answer], None] = _tell_nobody
+
+    def start(self, on_held: Callable[[Turn, int, Holder], None]) -> None:
+        """Call this on the loop that runs now: a turn, the number of its first request that was
+        sent before, and by whom."""
+        loop = asyncio.get_running_loop()
+
+        def tell(turn: Turn, answer: Answer) -> None:
+            assert answer.holder is not None
+            loop.call_soon_threadsafe(on_held, turn, answer.taken, answer.holder)
+
+        self._tell = tell
+
+    def __call__(self, turns: Sequence[tuple[Turn, Sequence[str]]]) -> list[int]:
+        """See `queue_run.broker.dispatch.Claim`."""
+        # An outcome that came at the last moment may have been written to a dead socket: its
+        # client notices, and has its session's time to come back and repeat the request.
+        last = max(turn.expires for turn, _ in turns) - self._clock.now()
+        answers = self._claims.take(
+            [self._named(turn, names) for turn, names in turns],
+            lasts=max(0.0, last) + 2 * self._session_time,
+            sessions=dict(filter(None, (self._untold(turn.session or "") for turn, _ in turns))),
+            lives=2 * self._session_time,
+        )
+        for (turn, _), answer in zip(turns, answers, strict=True):
+            if answer.holder is not None:
+                self._tell(turn, answer)
+        return [answer.taken for answer in answers]
+
+    def _named(self, turn: Turn, names: Sequence[str]) -> list[tuple[str, RequestId]]:
+        assert turn.session is not None
+        return [
+            (self._key(turn.session, name), request.id)
+            for name, request in zip(names, turn.requests, strict=True)
+        ]
+
+
+def _tell_nobody(turn: Turn, answer: Answer) -> None:
+    """Before the start there is nobody."""

@@ -1,0 +1,1 @@
+"""What the files of an application say: their settings, schedules and types."""

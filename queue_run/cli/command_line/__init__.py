@@ -1,0 +1,1 @@
+"""What all commands share: their environment, their errors, and text for terminals."""

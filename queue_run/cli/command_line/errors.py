@@ -1,0 +1,39 @@
+"""What a command says before it gives up."""
+
+import os
+
+import click
+
+from queue_run import logs
+from queue_run.application import hidden_modules
+from queue_run.cli import EXIT_FAILURE, EXIT_USAGE
+
+
+class _Told(click.ClickException):
+    """Its text is shown without secrets: Redis and the broker quote their URLs."""
+
+    def format_message(self) -> str:
+        return logs.without_secrets(super().format_message())
+
+
+class CommandError(_Told):
+    """Raised for what the user must change: its text on stderr, no traceback, exit code 2."""
+
+    exit_code = EXIT_USAGE
+
+
+class CommandFailed(_Told):
+    """Raised for what could not be done as things are: the same, with exit code 1."""
+
+    exit_code = EXIT_FAILURE
+
+
+def check_not_hidden(*folders: str | os.PathLike[str]) -> None:
+    """Whether the processes that a command starts would find the framework, and not a file of the
+    application: in its folder, and in the one that they are started in.
+
+    Raises:
+        CommandError: naming each file that is in the way.
+    """
+    if found := hidden_modules.problems(*folders):
+        raise CommandError("\n".join(found))

@@ -1,0 +1,1 @@
+"""The processes that `queue-run dev` runs, and whether they do their part."""

@@ -1,0 +1,1 @@
+"""What one process has of queue_run, and who acts in it."""

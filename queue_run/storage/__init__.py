@@ -1,0 +1,1 @@
+"""Redis: the links to it, how patient they are, its scripts, its clock."""

@@ -1,0 +1,72 @@
+"""Jobs that come too late: a push that raised is not made later.
+
+A write that Redis does not confirm in time may still be done: its bytes wait in the socket of a
+Redis that stands still, or on the way. So each says, by Redis' clock, until when it may be done,
+and whoever sends it waits for the answer for longer than that.
+"""
+
+import time
+from collections.abc import Callable
+
+from redis import ConnectionError as RedisConnectionError
+
+from queue_run.storage.clock import Answer, Clock
+
+#: Seconds after which the clock is measured again, if nothing has gone wrong before.
+MEASURE_INTERVAL = 60.0
+
+#: Of a message that makes room: a drain, or a job that Redis holds in another place until it is
+#: with the broker.
+ALSO_WHEN_FULL = "queue_run.also_when_full"
+
+#: Puts a message on a list and rings the bell beside it; 0 when it came too late. What grows comes
+#: first, so that a Redis that is full refuses the whole: unless it is to take it all the same.
+PUSH = """
+local clock = redis.call('TIME')
+local last = tonumber(ARGV[2])
+if last > 0 and clock[1] * 1000 + clock[2] / 1000 > last then return 0 end
+if ARGV[5] == '1' then redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1) end
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('LPUSH', KEYS[2], 1)
+redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1)
+redis.call('PEXPIRE', KEYS[2], ARGV[4])
+return 1
+"""
+
+
+class PushedTooLate(RedisConnectionError):
+    """Redis was reached after the time for which an answer is waited for: it did nothing."""
+
+    def __str__(self) -> str:
+        return "Redis was reached too late"
+
+
+class Limits:
+    """Until when writes may be done, over links to one Redis.
+
+    Args:
+        clock: Redis' time, as somebody else measures it; without it, it is measured here.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._measure_at = 0.0
+
+    def last(self, seconds: float | None, ask: Callable[[], Answer]) -> int:
+        """Milliseconds of Redis' clock; 0 for no limit.
+
+        Args:
+            seconds: for which an answer is waited for, at least, from now on; None for ever.
+            ask: asks Redis for its time.
+        """
+        if seconds is None:
+            return 0
+        if time.monotonic() >= self._measure_at:
+            self._clock.measure(ask)
+            self._measure_at = time.monotonic() + MEASURE_INTERVAL
+        # Not later than that, however well Redis' clock is known.
+        return round((self._clock.now() + seconds - self._clock.doubt) * 1000)
+
+    def distrust(self) -> None:
+        """Something went wrong: it may be another Redis, with another clock."""
+        self._measure_at = 0.0

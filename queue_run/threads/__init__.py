@@ -1,0 +1,1 @@
+"""Threads of ours, and what becomes of the process when one of them ends."""

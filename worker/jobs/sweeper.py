@@ -1,0 +1,86 @@
+"""Looking after jobs whose time has come: retries that are due, lanes that nobody drains."""
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from queue_run.contracts.manifest import QueueFacts
+from queue_run.errors import InfrastructureError
+from queue_run.jobs.delays import Claimed, Delays
+from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.pushing import JobPusher
+from queue_run.settings import Settings
+from queue_run.storage.scripts import Store
+from queue_run.threads.vital import VitalThread
+from worker.application.routes import Routes
+from worker.ending import end_worker
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks.
+INTERVAL = 0.5
+#: Jobs, and lanes, that are taken at once.
+AT_ONCE = 100
+
+
+class Sweeper:
+    """A thread of every worker that serves jobs; several of them share the work."""
+
+    def __init__(self, settings: Settings, routes: Routes, pusher: JobPusher) -> None:
+        self._queues = routes.queues
+        self._pusher = pusher
+        self._store = Store(settings, patience=settings.publish_timeout)
+        self._delays = Delays(self._store)
+        self._lanes = Lanes(self._store, lease=settings.lease)
+        self._stopped = threading.Event()
+        self._thread = VitalThread(self._run, name="queue-run-sweeper", on_loss=end_worker)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._store.close()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(INTERVAL):
+            try:
+                while self._sweep() and not self._stopped.is_set():
+                    pass
+            except InfrastructureError as error:
+                log.warning("jobs that are due wait for the next look: %s", error)
+            except Exception:
+                # Without this thread no retry would ever come.
+                log.exception("looking for jobs that are due failed unexpectedly")
+
+    def _sweep(self) -> bool:
+        """Send what is due; whether there may be more."""
+        due = self._delays.claim(AT_ONCE)
+        for claimed in due:
+            self._apart(partial(self._send, claimed), f"the delayed job {claimed.job.id}")
+        lanes = self._lanes.claim(AT_ONCE)
+        for lane in lanes:
+            self._apart(partial(self.send_drain, lane), f"a drain for the group {lane.name}")
+        return len(due) == AT_ONCE or len(lanes) == AT_ONCE
+
+    def _apart(self, send: Callable[[], None], what: str) -> None:
+        """Send something whose failure must not keep the others from being sent."""
+        try:
+            send()
+        except InfrastructureError:
+            raise
+        except Exception:
+            log.exception("%r could not be sent, and is tried again later", what)
+
+    def _send(self, claimed: Claimed) -> None:
+        self._pusher.send(claimed.job, self._facts(claimed.job.queue), also_when_full=True)
+        self._delays.done(claimed)
+
+    def send_drain(self, lane: Lane) -> None:
+        self._pusher.send_drain(lane, self._facts(lane.queue))
+
+    def _facts(self, queue: str) -> QueueFacts | None:
+        known = self._queues.get(queue)
+        return known.facts if known is not None else None
