@@ -2,7 +2,8 @@
 
 What this server has read of its own stream is needed no more, but for the outcomes of sessions: a
 client whose socket breaks repeats its request elsewhere, and is given the outcome from here
-(`push_server.requests.late_outcomes`). These stay as long as their sessions may come back, within a bound.
+(`push_server.requests.late_outcomes`). These stay as long as their sessions may come back, within a
+bound.
 """
 
 import asyncio

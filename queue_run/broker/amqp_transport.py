@@ -1,8 +1,8 @@
 """RabbitMQ as Celery's broker, over links that may fall silent.
 
-py-amqp waits for an answer for ever. Here the rule of `queue_run.storage.patience` holds: nobody waits longer
-than an answer may take, and a link that gave none is shut down, so that whoever uses it next
-connects again.
+py-amqp waits for an answer for ever. Here the rule of `queue_run.storage.patience` holds: nobody
+waits longer than an answer may take, and a link that gave none is shut down, so that whoever uses
+it next connects again.
 
 A worker that consumes has negotiated heartbeats: either side gives the other up when it hears
 nothing. A thread sends those of this process, since a solo worker does nothing else while it runs a

@@ -59,7 +59,7 @@ class ApartConsumer(kombu.Consumer):
         if self.apart is None:
             assert self.connection is not None
             channel: Any = self.connection.channel()
-            # For Redis, which knows no acknowledgements of its own (`queue_run.broker.redis_transport`).
+            # For Redis, which knows no acknowledgements of its own (`redis_transport`).
             channel.beside = self.channel
             kind = kombu.Consumer
             if isinstance(channel, amqp_transport.Channel):

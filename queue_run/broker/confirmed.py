@@ -26,7 +26,7 @@ PREFETCH = 8
 
 
 class ConfirmedConsumer(kombu.Consumer):
-    """A consumer of requests; its channel is one of `queue_run.broker.amqp_transport`, of its own."""
+    """A consumer of requests; its channel is one of `amqp_transport`, of its own."""
 
     # Of kombu's, and not in its stubs.
     _active_tags: dict[str, str]

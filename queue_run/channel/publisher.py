@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import redis
 from redis.exceptions import RedisError
 
 from queue_run.channel.bounds import ByteBound
@@ -21,7 +20,7 @@ from queue_run.channel.receipts import Receipt
 from queue_run.errors import ChannelUnavailable
 from queue_run.storage.clock import Clock
 from queue_run.storage.links import BlockingLink, Command
-from queue_run.storage.patience import is_unready, longest_answer, refusal
+from queue_run.storage.patience import is_passing, longest_answer, refusal
 from queue_run.threads.vital import VitalThread
 
 log = logging.getLogger(__name__)
@@ -33,8 +32,6 @@ PIPELINE_SIZE = 256
 BUSY_COUNT, BUSY_PAUSE = 6, 0.002
 #: An entry that is as large as this, in bytes, is shared with nothing more.
 SHARED_BYTES = 64 * 1024
-#: Answers of a Redis that will soon do its part again (restarting, failing over).
-PASSING_ERRORS = (redis.ConnectionError,)
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 #: Fields that one question is about, at most.
 FIELDS_AT_ONCE = 500
@@ -384,11 +381,6 @@ def _fail_overdue(batch: list[_Pending], error: Exception | None) -> list[_Pendi
             failure = ChannelUnavailable(f"Redis took no message: {error}")
             pending.receipt.complete(None, failure)
     return [pending for pending in batch if pending.deadline > now]
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether it is the answer of a Redis that will soon do its part again."""
-    return isinstance(error, PASSING_ERRORS) or is_unready(error)
 
 
 def _text(value: object) -> str:

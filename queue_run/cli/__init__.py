@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from queue_run import logs
+from queue_run.cli.command_line.errors import EXIT_FAILURE, EXIT_USAGE
 from queue_run.errors import InfrastructureError, UsageError
 
 #: Subcommand and summary; the file is named like the subcommand.
@@ -22,12 +23,6 @@ SUMMARIES = {
     "routes": "Show which file answers which path, and the queues with their schedules.",
     "queue": "Push jobs, cancel them, and look after those that have failed.",
 }
-
-#: What was asked for could not be done as things are: it may work later, unchanged.
-EXIT_FAILURE = 1
-
-#: Settings, options or a machine that the command cannot work with; Celery and click use it too.
-EXIT_USAGE = 2
 
 
 class LazyGroup(click.Group):

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from queue_run.application import hidden_modules
-from queue_run.cli import EXIT_USAGE, main
+from queue_run.cli import main
+from queue_run.cli.command_line.errors import EXIT_USAGE
 
 OURS = re.compile(r"(-A|--app=)?worker([:.]\w+)*")
 

@@ -8,19 +8,8 @@ import click
 
 from queue_run.cli.command_line.environment import with_options
 from queue_run.cli.command_line.errors import check_not_hidden
-from queue_run.contracts.keys import Keys
+from queue_run.cli.command_line.worker_arguments import POOLS, worker_arguments
 from queue_run.settings import Settings
-
-#: What workers tell each other. Nothing here reads it, and it costs each of them steady traffic.
-QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-
-#: A request's task only hands over to the process's own loop: one thread is the fastest pool for
-#: it. Jobs may use the processor, so they keep Celery's own default, which is prefork.
-POOLS: dict[str, tuple[str, ...]] = {
-    "sockets": ("-P", "solo"),
-    "jobs": (),
-    "all": ("-P", "threads"),
-}
 
 
 @click.command("worker")
@@ -71,24 +60,3 @@ def command(serve: str, app_dir: Path | None, celery_args: tuple[str, ...]) -> N
     check_not_hidden(Path.cwd(), settings.app_path)
     arguments = worker_arguments(serve, settings)
     os.execve(sys.executable, [sys.executable, "-m", "celery", *arguments, *celery_args], environ)
-
-
-def worker_arguments(
-    serve: str, settings: Settings, pool: tuple[str, ...] | None = None
-) -> list[str]:
-    """The arguments of `celery` for a worker that serves these; another pool may be named."""
-    keys = Keys(settings.namespace)
-    queues: dict[str, tuple[str, ...]] = {
-        "sockets": ("-Q", keys.sockets_queue),
-        # All others: the usual one of jobs, and those that files in queues/ name.
-        "jobs": ("-X", keys.sockets_queue),
-        "all": (),
-    }
-    return [
-        *("-A", "worker", "worker"),
-        *(POOLS[serve] if pool is None else pool),
-        *queues[serve],
-        *QUIET,
-        *("-n", f"{serve}@%h"),
-        *("-l", settings.log_level),
-    ]

@@ -1,7 +1,8 @@
 """JSON beyond the quick path: what msgspec refuses, or says otherwise than `json.dumps` would.
 
-Pure. `queue_run.contracts.messages` comes here only when msgspec has failed, or may have hidden something: it
-writes null for NaN, takes no half characters (JSON escapes them), and knows no subclasses.
+Pure. `queue_run.contracts.messages` comes here only when msgspec has failed, or may have hidden
+something: it writes null for NaN, takes no half characters (JSON escapes them), and knows no
+subclasses.
 """
 
 import dataclasses

@@ -267,7 +267,7 @@ def async_client(url: str, *, connect_timeout: float, retries: int) -> redis.asy
 
 @functools.cache
 def _dropped_when_unready(kind: type[Any]) -> type[Any]:
-    """The same of redis-py's asynchronous connections as `queue_run.storage.patience.watched` of others."""
+    """The same of redis-py's asynchronous connections as `patience.watched` of others."""
 
     class Dropped(kind):  # type: ignore[misc]
         async def read_response(self, *arguments: Any, **options: Any) -> Any:

@@ -111,6 +111,11 @@ def is_unready(error: Exception) -> bool:
     )
 
 
+def is_passing(error: Exception) -> bool:
+    """Whether Redis will soon do its part again: it is away, or answers that it is not ready."""
+    return isinstance(error, RedisConnectionError) or is_unready(error)
+
+
 def refusal(error: BaseException) -> str:
     """What Redis said, and what to do where that is known."""
     if is_full(error):

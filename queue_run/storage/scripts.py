@@ -17,14 +17,13 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from queue_run.channel.publisher import is_passing
 from queue_run.contracts.keys import Keys
 from queue_run.errors import JobStoreUnavailable
 from queue_run.settings import Settings
 from queue_run.storage.clock import Answer, Clock
 from queue_run.storage.fullness import is_full
 from queue_run.storage.late_pushes import Limits, PushedTooLate
-from queue_run.storage.patience import longest_answer, redis_options, refusal, watched
+from queue_run.storage.patience import is_passing, longest_answer, redis_options, refusal, watched
 
 #: Links to Redis that the threads of one process share.
 CONNECTIONS = 16

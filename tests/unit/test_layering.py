@@ -1,15 +1,17 @@
-"""A file imports only from its own layer and from lower ones (docs/architecture.md).
+"""A room imports only from lower layers (`tests/unit/layers.py`, docs/architecture.md).
 
 Imports are read, not executed; those inside functions and under TYPE_CHECKING count too.
 """
 
 import ast
 import importlib
-from pathlib import Path
+from collections import Counter
 
 import pytest
 
 import queue_run
+from tests.documents import between
+from tests.processes import ROOT
 from tests.unit.imports import (
     APPLICATION,
     PACKAGES,
@@ -19,119 +21,7 @@ from tests.unit.imports import (
     resolve,
     tree,
 )
-
-#: Lowest first. A name stands for itself, `name.*` for everything below it.
-LAYERS: dict[str, list[list[str]]] = {
-    "queue_run": [
-        [
-            "errors",
-            "service_variables",
-            "hidden_modules",
-            "api_keys",
-            "addresses",
-            "downloads",
-            "origins",
-            "masking",
-            "complaints",
-            "logs",
-            "settings",
-            "ids",
-            "keys",
-            "sources",
-            "config",
-            "schedules",
-            "clock",
-            "links",
-            "vital",
-            "late_pushes",
-            "fullness",
-            "reminders",
-        ],
-        [
-            "json_values",
-            "messages",
-            "envelopes",
-            "frames",
-            "routing",
-            "manifest",
-            "requests",
-            "payloads",
-            "done",
-            "clock_reports",
-        ],
-        ["unreadable", "putting_back"],
-        ["redis_taking", "amqp_transport", "confirmed", "apart", "client", "client.*"],
-        ["redis_transport"],
-        ["channel", "channel.*", "celery_app", "dispatch", "known_queues", "middleware"],
-        ["jobs", "jobs.*"],
-        ["presence"],
-        ["runtime", "context"],
-        ["socket", "queues", "dead_letters", "acting", "jwt"],
-        ["asgi", "wsgi"],
-        ["", "cli", "cli.*"],
-        ["__main__"],
-        ["testing", "testing.*"],
-    ],
-    "push_server": [
-        [
-            "",
-            "protocols",
-            "protocols.*",
-            "lag",
-            "lanes",
-            "position",
-            "quotas",
-            "room_history",
-            "sessions",
-            "epoch",
-            "event_loop",
-            "garbage",
-        ],
-        ["connections", "opening", "handover", "http_server", "admission", "pace", "bodies"],
-        [
-            "window",
-            "claims",
-            "late_outcomes",
-            "session_rooms",
-            "session_secret",
-            "application",
-            "pushes",
-            "timekeeper",
-            "trimming",
-        ],
-        ["resume"],
-        ["forwarder", "wire"],
-        ["hub", "presence", "liveness"],
-        ["services", "continuity"],
-        ["reception"],
-        ["handlers", "push_handler"],
-        ["app"],
-        ["__main__"],
-    ],
-    "worker": [
-        ["around"],
-        ["middleware", "time_limits", "timekeeper", "threads", "ending", "semaphores"],
-        ["routes", "django_care", "own_logging", "load_failures"],
-        [
-            "loader",
-            "listing",
-            "background",
-            "leases",
-            "beat",
-            "celery_repairs",
-            "consumer",
-            "drain_gate",
-            "requests_strategy",
-        ],
-        ["runner", "job_runner"],
-        ["intake", "announcer", "sweeper"],
-        ["jobs", "presence"],
-        ["lost_workers"],
-        ["tasks"],
-        ["celery_app"],
-        ["", "__main__"],
-    ],
-}
+from tests.unit.layers import ARCHITECTURE, BEGIN, END, layer, placed, room, table
 
 #: Entry points, which may look at the environment.
 ENTRY_POINTS = (
@@ -147,16 +37,6 @@ OURS = [name for name in modules() if name.partition(".")[0] in PACKAGES]
 APPLICATIONS = [name for name in modules() if name.partition(".")[0] in APPLICATION]
 
 
-def layer(module: str) -> int | None:
-    """The layer of a module within its package; None when the table does not place it."""
-    package, _, name = module.partition(".")
-    for number, names in enumerate(LAYERS[package]):
-        for entry in names:
-            if name == entry or (entry.endswith(".*") and name.startswith(entry[:-1])):
-                return number
-    return None
-
-
 def test_the_modules_are_found() -> None:
     assert {name.partition(".")[0] for name in modules()} == {*PACKAGES, *APPLICATION}
     assert len(OURS) > 30
@@ -166,32 +46,56 @@ def test_the_modules_are_found() -> None:
 
 
 @pytest.mark.parametrize("module", OURS)
-def test_every_module_has_its_layer(module: str) -> None:
-    assert layer(module) is not None, (
-        f"{module} is new: place it in LAYERS of {Path(__file__).name}, above all that it imports"
+def test_every_room_has_its_layer(module: str) -> None:
+    assert layer(room(module)) is not None, (
+        f"{room(module)} is new: place it in tests/unit/layers.py, above all that it imports"
     )
 
 
 def test_the_table_places_nothing_that_is_gone() -> None:
-    placed = {
-        f"{package}.{name}".rstrip(".")
-        for package, layers in LAYERS.items()
-        for names in layers
-        for name in names
-        if not name.endswith(".*")
-    }
-    assert placed <= set(OURS)
+    assert placed() == {room(module) for module in OURS}
 
 
 @pytest.mark.parametrize("module", OURS)
-def test_a_module_imports_only_from_its_own_layer_and_lower_ones(module: str) -> None:
+def test_a_module_imports_only_from_its_own_room_and_lower_layers(module: str) -> None:
     package = module.partition(".")[0]
-    higher = [
-        other
-        for other in imported_by(module)
-        if is_within(other, package) and (layer(other) or 0) > (layer(module) or 0)
-    ]
-    assert higher == []
+    others = {room(other) for other in imported_by(module) if is_within(other, package)}
+    own = room(module)
+    assert [each for each in sorted(others - {own}) if not _is_lower(each, own)] == []
+
+
+def _is_lower(other: str, own: str) -> bool:
+    there, here = layer(other), layer(own)
+    return there is not None and here is not None and there < here
+
+
+def test_the_document_shows_the_table() -> None:
+    assert between(ARCHITECTURE, BEGIN, END) == table(), (
+        "docs/architecture.md differs: run `python -m tests.unit.layers`"
+    )
+
+
+# Rooms
+
+#: How many files of its own a folder may have, and how many names the top of a package.
+FILES = 12
+NAMES = {"queue_run": 24, "push_server": 12, "worker": 12}
+
+
+def test_no_folder_holds_more_files_than_a_reader_takes_in() -> None:
+    folders = Counter(path.parent for module, path in modules().items() if module in OURS)
+    tops = {ROOT / package for package in PACKAGES}
+    assert {
+        str(folder.relative_to(ROOT)): count
+        for folder, count in folders.items()
+        if count > FILES and folder not in tops
+    } == {}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_top_of_a_package_shows_few_names(package: str) -> None:
+    names = {module.split(".")[1] for module in OURS if module.startswith(f"{package}.")}
+    assert len({*names, "__init__"}) <= NAMES[package]
 
 
 # Packages
@@ -237,12 +141,15 @@ def test_nothing_but_tests_imports_the_test_kit(module: str) -> None:
 
 @pytest.mark.parametrize("module", APPLICATIONS)
 def test_applications_import_what_is_public(module: str) -> None:
-    # The demo keeps its data in the Redis of the runtime; applications have their own store.
-    public = {"runtime", *queue_run.__all__}
+    public = set(queue_run.__all__)
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.ImportFrom) and is_within(node.module or "", "queue_run"):
             names = {alias.name for alias in node.names}
-            if node.module in PUBLIC_MODULES:
+            if node.module == "queue_run.process":
+                # The demo keeps its data in the Redis of the runtime; applications have a store
+                # of their own.
+                assert names == {"runtime"}, f"line {node.lineno}"
+            elif node.module in PUBLIC_MODULES:
                 offered = set(importlib.import_module(node.module).__all__)
                 assert names <= offered, f"line {node.lineno}"
             else:
@@ -277,6 +184,17 @@ def cycle(graph: dict[str, frozenset[str]]) -> list[str]:
 
 def test_no_imports_form_a_cycle() -> None:
     assert cycle({module: imported_by(module) for module in modules()}) == []
+
+
+def test_no_folders_form_a_cycle() -> None:
+    # Also those below a room, each with what is directly in it.
+    folder = {name: str(path.parent.relative_to(ROOT)) for name, path in modules().items()}
+    graph: dict[str, set[str]] = {}
+    for module in OURS:
+        if module.count(".") > 1:
+            others = {folder[other] for other in imported_by(module) if other in OURS}
+            graph.setdefault(folder[module], set()).update(others - {folder[module]})
+    assert cycle({each: frozenset(others) for each, others in graph.items()}) == []
 
 
 # The environment
@@ -322,10 +240,8 @@ def imports(text: str) -> frozenset[str]:
 
 
 def test_a_module_of_a_package_is_told_from_a_name_in_it() -> None:
-    assert imports("from queue_run import Config; from queue_run.process import context") == {
-        "queue_run.process.context",
-        "queue_run",
-    }
+    found = imports("from queue_run.process import context, Runtime")
+    assert found == {"queue_run.process.context", "queue_run.process"}
     assert imports("import queue_run.process.runtime as r") == {"queue_run.process.runtime"}
 
 

@@ -1,4 +1,4 @@
-"""What a full Redis does with each script (`queue_run.storage.fullness`): its first write decides."""
+"""What a full Redis does with each script (`storage.fullness`): its first write decides."""
 
 import ast
 import importlib

@@ -1,7 +1,7 @@
 """Whatever of ours goes on beside the rest of its process ends by no defect unseen.
 
-Threads that stand go through one door, `queue_run.threads.vital`. Everything else that is begun and not
-waited for where it is begun is listed here, with what becomes of a failure of it: whoever adds
+Threads that stand go through one door, `queue_run.threads.vital`. Everything else that is begun and
+not waited for where it is begun is listed here, with what becomes of a failure of it: whoever adds
 something decides that. Sources are read, not executed.
 """
 

@@ -6,7 +6,12 @@ import click
 
 from queue_run import logs
 from queue_run.application import hidden_modules
-from queue_run.cli import EXIT_FAILURE, EXIT_USAGE
+
+#: What was asked for could not be done as things are: it may work later, unchanged.
+EXIT_FAILURE = 1
+
+#: Settings, options or a machine that the command cannot work with; Celery and click use it too.
+EXIT_USAGE = 2
 
 
 class _Told(click.ClickException):

@@ -3,7 +3,7 @@
 import shlex
 import sys
 
-from queue_run.cli.worker import worker_arguments
+from queue_run.cli.command_line.worker_arguments import worker_arguments
 from queue_run.settings import Settings
 from tests.processes import ROOT, Process, environment
 

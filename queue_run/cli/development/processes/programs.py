@@ -4,8 +4,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from queue_run.cli.command_line.worker_arguments import worker_arguments
 from queue_run.cli.supervision.reporter import Program, StopStage
-from queue_run.cli.worker import worker_arguments
 from queue_run.settings import Settings
 
 #: Jobs run side by side in one process: nothing to fork, and quick to restart.

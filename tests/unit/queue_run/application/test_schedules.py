@@ -271,7 +271,8 @@ def test_beat_can_keep_it_in_its_file(value: str) -> None:
     ],
 )
 def test_reading_a_schedule_loads_no_celery(code: str) -> None:
-    code = f"from datetime import UTC, datetime\nfrom queue_run.application.schedules import parse\n{code}\n"
+    parse = "from queue_run.application.schedules import parse"
+    code = f"from datetime import UTC, datetime\n{parse}\n{code}\n"
     ran = subprocess.run(
         [sys.executable, "-c", f"{code}import sys; print('celery' in sys.modules)"],
         capture_output=True,
