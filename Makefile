@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 BENCH  := $(VENV)/.installed-bench
 
 # Most tests wait for processes most of the time: a few of them run side by side, file by file.
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: install dev test faults faults-short autobahn check format bench bench-quick scaling clean
 

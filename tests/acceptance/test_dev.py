@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -182,6 +183,10 @@ async def test_a_broken_file_is_reported_and_its_repair_is_enough(
     session = dev({"sockets/index.py": ECHO}).wait_until_ready()
     async with opened(session.ws) as client:
         assert await ask(client, "hi") == {"echo": "hi"}
+        # That of jobs loads the files, too, and nobody waits for it.
+        await eventually_async(
+            lambda: re.search(r"jobs@\S+ ready\.", session.output), what="the worker of jobs"
+        )
         before = session.find("sockets@%h"), session.find("jobs@%h")
         write_files(session.app, {"sockets/index.py": "def handler(:\n"})
         while "workers cannot load the files as they are" not in session.output:
@@ -443,8 +448,8 @@ async def test_workers_come_back_with_a_redis_that_was_away(
     own_redis.kill()
     write_files(session.app, {"sockets/index.py": SHOUT})
     await eventually_async(
-        lambda: session.output.count("ended (exit code 1): it starts again in") >= 2,
-        what="both workers to find no Redis",
+        lambda: "(exit code 1): those before run on" in session.output,
+        what="a new worker to find no Redis",
     )
     own_redis.start()
     async with opened(session.ws) as client:

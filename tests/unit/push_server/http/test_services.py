@@ -114,7 +114,8 @@ async def test_a_user_that_cannot_be_used_is_a_failure(
 
 
 async def test_without_an_answer_in_time_the_client_is_refused() -> None:
-    _, here = made(authenticate_timeout=0.05)
+    parts, here = made(authenticate_timeout=0.05)
+    await parts.application.refresh()
     with pytest.raises(Refused, match="503 no worker answered in time"):
         await here.authenticate(request(), CONNECTION)
 
