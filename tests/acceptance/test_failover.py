@@ -5,7 +5,7 @@ All of them reach Redis at one address, that of a proxy, which then leads to ano
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,27 @@ async def more_of(asker: Asker, kind: str) -> None:
         await asker._next()
 
 
+async def all_are_answered(askers: Mapping[str, Asker]) -> None:
+    """Wait until each client, by what it asks for, has been answered once."""
+    for kind, asker in askers.items():
+        await asker.wait_for("ask" if kind == "ask" else "ran")
+
+
+async def all_go_on(askers: Mapping[str, Asker]) -> None:
+    """Requests and jobs are back; each request has its outcome, and each job runs once."""
+    # The machine that runs the tests may stall; the laboratory holds the limit itself.
+    async with asyncio.timeout(2 * BACK_WITHIN):
+        for kind, asker in askers.items():
+            await more_of(asker, "ask" if kind == "ask" else "ran")
+    for kind, asker in askers.items():
+        asker.stop()
+        await asker.wait_for_all("ask" if kind == "ask" else "pushed")
+    for kind in JOBS:
+        ran = askers[kind].seen("ran")
+        assert set(ran) >= set(askers[kind].seen("pushed"))
+        assert max(ran.values()) == 1
+
+
 @pytest.mark.parametrize("pool", [("solo",), ("prefork", "-c", "2")], ids=lambda pool: pool[0])
 @pytest.mark.parametrize("planned", [True, False], ids=["planned", "crash"])
 async def test_requests_and_jobs_go_on_with_another_redis(
@@ -113,21 +134,10 @@ async def test_requests_and_jobs_go_on_with_another_redis(
             kind: await held.enter_async_context(asking(stack.ws(f"/?user={kind}"), kind))
             for kind in ("ask", *JOBS)
         }
-        for kind, asker in askers.items():
-            await asker.wait_for("ask" if kind == "ask" else "ran")
+        await all_are_answered(askers)
         await asyncio.to_thread(nodes.fail_over if planned else nodes.promote)
         proxy.lead_to(nodes.primary.port)
-        # The machine that runs the tests may stall; the laboratory holds the limit itself.
-        async with asyncio.timeout(2 * BACK_WITHIN):
-            for kind, asker in askers.items():
-                await more_of(asker, "ask" if kind == "ask" else "ran")
-        for kind, asker in askers.items():
-            asker.stop()
-            await asker.wait_for_all("ask" if kind == "ask" else "pushed")
-        for kind in JOBS:
-            ran = askers[kind].seen("ran")
-            assert set(ran) >= set(askers[kind].seen("pushed"))
-            assert max(ran.values()) == 1
+        await all_go_on(askers)
         assert server.running
         assert worker.running
 
