@@ -29,6 +29,7 @@ from redis import ConnectionError as RedisConnectionError
 from redis import RedisError, ResponseError
 
 from queue_run.broker import unreadable
+from queue_run.broker.unheard import NOTES, Questions
 from queue_run.contracts.keys import BELL
 from queue_run.storage.clock import Answer
 from queue_run.storage.late_pushes import ALSO_WHEN_FULL, PUSH, Limits, PushedTooLate
@@ -65,6 +66,7 @@ class TakingChannel(kombu_redis.Channel):
     _q_for_pri: Callable[[str, int], str]
     unacked_key: str
     unacked_index_key: str
+    visibility_timeout: Any
     _expires: dict[str, int]
     _queue_cycle: Any
     global_keyprefix: str
@@ -93,6 +95,7 @@ class TakingChannel(kombu_redis.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._acknowledged: set[str] = set()
         self._limits = Limits()
+        self._questions: Questions | None = None
         #: Whether a message without acknowledgement is followed at once by those that wait behind
         #: it. For a worker whose places run jobs: else there would be one of them for each job.
         self.takes_more: Callable[[], bool] = lambda: False
@@ -137,9 +140,12 @@ class TakingChannel(kombu_redis.Channel):
 
     def _ask_for_message(self, queues: Iterable[str]) -> None:
         lists = [(key, queue) for queue in queues for key in self._lists(queue)]
-        keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in lists)]
+        if self._questions is None:
+            self._questions = Questions(self.unacked_key, kept=self.visibility_timeout)
+        notes = self._questions.key
+        keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in lists), notes]
         acknowledged = [int(queue in self._acknowledged) for _, queue in lists]
-        self._ask("EVAL", _TAKE, len(keys), *keys, *acknowledged)
+        self._ask("EVAL", _TAKE, len(keys), *keys, *acknowledged, *self._questions.next())
 
     def _ask_for_bells(self, queues: Iterable[str], timeout: float) -> None:
         keys = [
@@ -174,6 +180,8 @@ class TakingChannel(kombu_redis.Channel):
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+        if self._questions is not None:
+            self._questions.answered()
         if answer is None or bytes_to_str(answer[0]) in map(_bell, self._acknowledged):
             # After a bell, and after a wait, the next question is for a message.
             self._found_nothing = not waited
@@ -197,6 +205,16 @@ class TakingChannel(kombu_redis.Channel):
         except self.connection_errors:
             self.client.connection.disconnect()
             raise
+
+    def _on_connection_disconnect(self, connection: Any) -> None:
+        super()._on_connection_disconnect(connection)  # type: ignore[misc]
+        questions = self._questions
+        number = None if questions is None else questions.unanswered()
+        if questions is not None and number is not None:
+            self.was_not_heard(questions, number)
+
+    def was_not_heard(self, questions: Questions, number: int) -> None:
+        """The link broke before the answer to a question for messages was read."""
 
     # What cannot be read
 
@@ -377,7 +395,9 @@ def _ring(pipe: Any, queue: str) -> None:
 # differ, others would hand out again what still runs (`QoS.restore_visible`). What cannot be read
 # is taken all the same, to be set aside. What cannot be written down stays where it is. The answer
 # ends with the tag under which the message is written down.
-_TAKE = """
+_TAKE = (
+    NOTES
+    + """
 local clock = redis.call('TIME')
 local now = clock[1] .. '.' .. string.format('%06d', clock[2])
 local function place_of(message)
@@ -388,7 +408,8 @@ local function place_of(message)
   local place = cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
   return {tag, '[' .. message .. ', ' .. place .. ']'}
 end
-for i = 3, #KEYS do
+if spent() then return false end
+for i = 3, #KEYS - 1 do
   local message = redis.call('LINDEX', KEYS[i], -1)
   if message then
     local readable, found = pcall(place_of, message)
@@ -399,6 +420,7 @@ for i = 3, #KEYS do
       redis.call('HDEL', KEYS[1], found[1])
       redis.call('HSET', KEYS[1], tag, found[2])
       redis.call('ZADD', KEYS[2], now, tag)
+      gave(tag)
     end
     redis.call('RPOP', KEYS[i])
     return {KEYS[i], message, tag}
@@ -406,6 +428,7 @@ for i = 3, #KEYS do
 end
 return false
 """
+)
 
 # A full Redis takes it: whoever looks after workers asks them whether they live.
 _ANSWER = """

@@ -12,6 +12,7 @@ comes later ends the worker. Here the rule is:
 - A settlement that finds its link broken waits for the next channel that consumes.
 - A message that nobody holds any more has been dropped, and goes back on its queue. When a link
   breaks, Celery drops what waits before a prefork pool; what waits in a pool of threads is run.
+- What Redis gave out over a link that broke before it was read goes back (`broker.unheard`).
 - What Celery scheduled for later goes back too: it drops that as well, and yet holds on to it.
 
 All this is in the memory of one process. What it still owes when it ends comes back like the
@@ -45,6 +46,7 @@ from redis import TimeoutError as RedisTimeoutError
 from queue_run.broker import amqp_transport, putting_back
 from queue_run.broker.apart import ApartConsumer
 from queue_run.broker.redis_taking import TakingChannel
+from queue_run.broker.unheard import Questions
 from queue_run.storage.fullness import is_full
 from queue_run.storage.patience import dropped_when_unready, watched
 
@@ -282,6 +284,14 @@ def put_back_last(qos: QoS, tag: str) -> None:
     qos.restore_by_tag(tag, leftmost=True)
 
 
+def recall(qos: QoS, questions: Questions, number: int) -> None:
+    """What was taken by a question whose answer was lost is the next one again."""
+    with qos.channel.conn_or_acquire() as client:
+        tag = questions.recall(client, number)
+    if tag:
+        qos.restore_by_tag(tag)
+
+
 def scheduled_for_later() -> set[str]:
     """The tags of what a Celery worker was to run at some later time, and drops on a lost link."""
     # Only workers have the module, and not all versions drop these.
@@ -363,6 +373,9 @@ class Channel(TakingChannel):
             except (RedisConnectionError, RedisTimeoutError):
                 # The link may have been closed while nothing was sent: once more, over a new one.
                 self._exchange(*commands)
+
+    def was_not_heard(self, questions: Questions, number: int) -> None:
+        self.qos.unsettled.owe(partial(recall, questions=questions, number=number))
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         found: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]

@@ -48,6 +48,17 @@ Trouble = Callable[[RedisServer, Redis], contextlib.AbstractContextManager[None]
 
 
 @contextlib.contextmanager
+def unblocked(server: RedisServer, admin: Redis) -> Iterator[None]:
+    """Whoever waits for something is told an error."""
+    clients: Any = admin.client_list()
+    waiting = [client["id"] for client in clients if "b" in client["flags"]]
+    assert waiting
+    for each in waiting:
+        admin.client_unblock(each, error=True)
+    yield
+
+
+@contextlib.contextmanager
 def killed(server: RedisServer, admin: Redis) -> Iterator[None]:
     """All links end."""
     assert admin.client_kill_filter(_type="normal", skipme=True)
@@ -128,7 +139,7 @@ def crowded(server: RedisServer, admin: Redis) -> Iterator[None]:
     admin.config_set("maxclients", most["maxclients"])
 
 
-TROUBLES: list[Trouble] = [killed, paused, paused_writes, unsaved, busy, crowded]
+TROUBLES: list[Trouble] = [unblocked, killed, paused, paused_writes, unsaved, busy, crowded]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)

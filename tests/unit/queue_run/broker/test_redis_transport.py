@@ -444,3 +444,79 @@ def test_who_takes_no_acknowledged_message_looks_for_none_of_dead_workers(
     for channel in channels:
         channel.qos.restore_visible()
     assert looked == channels[1:]
+
+
+# A link that breaks before the answer to a question for messages is read
+
+
+def asked(broker: Broker, before: Callable[[Any], None] = lambda channel: None) -> Worker:
+    """A worker that has asked for a message, and not looked at the answer."""
+    worker = broker.worker()
+    channel: Any = worker.connection.default_channel
+    before(channel)
+    transport: Any = worker.connection.transport
+    transport.cycle.on_poll_start()
+    assert channel._in_poll
+    return worker
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_what_was_taken_and_not_heard_comes_back(broker: Broker, collected: bool) -> None:
+    broker.send("text")
+    worker = asked(broker)
+    eventually(lambda: broker.unacked, what="the message to be taken")
+    if collected:
+        worker.lose_link()
+        worker = broker.worker()
+    else:
+        channel: Any = worker.connection.default_channel
+        channel.client.connection.disconnect()
+        channel.qos.restore_visible()
+    [message] = worker.receive(1)
+    assert message.payload == "text"
+    message.ack()
+    assert (broker.waiting, broker.unacked) == (0, 0)
+
+
+def test_a_question_that_comes_after_it_was_given_up_takes_nothing(broker: Broker) -> None:
+    commands: list[Any] = []
+
+    def hold_back(channel: Any) -> None:
+        def ask(*command: Any) -> None:
+            commands.append(command)
+            channel._in_poll = channel.client.connection
+
+        channel._ask = ask
+
+    worker = asked(broker, hold_back)
+    worker.lose_link()
+    worker = broker.worker()
+    broker.send("text")
+    [late] = commands
+    client: Any = broker.client
+    assert client.execute_command(*late) is None
+    assert (broker.waiting, broker.unacked) == (1, 0)
+    [message] = worker.receive(1)
+    message.ack()
+
+
+def test_what_was_heard_is_not_put_back(broker: Broker) -> None:
+    broker.send("text")
+    worker = broker.worker()
+    [message] = worker.receive(1)
+    worker.lose_link()
+    worker = broker.worker()
+    assert (broker.waiting, broker.unacked) == (0, 1)
+    message.ack()
+    assert (broker.waiting, broker.unacked) == (0, 0)
+
+
+def test_a_full_redis_says_what_was_not_heard(own_broker: Broker) -> None:
+    own_broker.send("text")
+    worker = asked(own_broker)
+    eventually(lambda: own_broker.unacked, what="the message to be taken")
+    own_broker.client.config_set("maxmemory", 1)
+    worker.lose_link()
+    [message] = own_broker.worker().receive(1)
+    message.ack()
+    assert (own_broker.waiting, own_broker.unacked) == (0, 0)
