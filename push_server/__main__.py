@@ -5,8 +5,9 @@ import logging
 import os
 import sys
 
-from push_server.app import LOST_TIME, CannotStart, PartLost, PushServer
+from push_server.app import LOST_TIME, PushServer
 from push_server.transport.event_loop import new_loop
+from push_server.upkeep.lifetime import CannotStart, PartLost
 from queue_run import logs
 from queue_run.application import hidden_modules
 from queue_run.errors import ApplicationError, UsageError

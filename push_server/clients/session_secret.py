@@ -16,6 +16,29 @@ log = logging.getLogger(__name__)
 _TOO_FEW = 16
 
 
+class SharedSecret:
+    """The secret of this push server: that of its settings, or the one that Redis keeps.
+
+    Args:
+        given: by the settings; empty without one.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, given: str) -> None:
+        self._client = client
+        self._keys = keys
+        self._given = bool(given)
+        self.seals = Seals(given.encode() or new_secret())
+
+    async def agree(self) -> None:
+        """Have the same as the other push servers.
+
+        Raises:
+            redis.exceptions.RedisError: when Redis does not answer.
+        """
+        if not self._given:
+            await agree(self._client, self._keys, self.seals)
+
+
 def new_secret() -> bytes:
     return secrets.token_hex(32).encode()
 

@@ -1,7 +1,8 @@
-"""What clients are told when the channel has lost something: a gap, and the epoch that follows."""
+"""Where this server is on the channel, and what clients are told when that has lost something: a
+gap, and the epoch that follows."""
 
+import asyncio
 import logging
-from collections.abc import Callable
 
 import redis.asyncio
 
@@ -10,6 +11,7 @@ from push_server.delivery.hub import Hub
 from push_server.delivery.position import Position
 from push_server.delivery.resume import Resumption
 from push_server.delivery.session_rooms import SessionRooms
+from push_server.delivery.window import Window
 from queue_run.channel.listener import Gap, Listener, Offset
 from queue_run.contracts.keys import Keys
 
@@ -29,11 +31,12 @@ class Continuity:
         hub: Hub,
         session_rooms: SessionRooms,
         resumption: Resumption,
-        on_ended: Callable[[], None],
+        window: Window,
+        window_time: float,
     ) -> None:
         """
         Args:
-            on_ended: called when an epoch has ended here: `check` is to tell the others soon.
+            window_time: seconds for which the window holds what was sent.
         """
         self._redis = client
         self._keys = keys
@@ -42,12 +45,47 @@ class Continuity:
         self._hub = hub
         self._session_rooms = session_rooms
         self._resumption = resumption
-        self._on_ended = on_ended
+        self._window = window
+        self._window_ms = round(window_time * 1000)
+        #: Set when an epoch has ended here: `check` is to tell the others soon.
+        self.check_due = asyncio.Event()
         #: The epoch that was in force when offsets were seen to begin anew, until Redis knows it.
         self._ended: str | None = None
         #: The epoch before the one that is in force, and where clients were told that it ended.
         self._former: str | None = None
         self._told_at: Offset | None = None
+
+    async def read_epoch(self) -> None:
+        """Learn in which epoch this server begins.
+
+        Raises:
+            redis.exceptions.RedisError: when Redis does not answer.
+        """
+        self._position.epoch = await epoch.read(self._redis, self._keys)
+
+    async def open(self) -> None:
+        """Take the ends of the streams as the place to start from.
+
+        Raises:
+            redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
+        """
+        await self._listener.open()
+
+    async def fill_window(self) -> None:
+        """Take in what was sent before this server's time, for clients that come from others.
+
+        Raises:
+            redis.exceptions.RedisError, TimeoutError: when Redis does not answer.
+        """
+        broadcast = self._keys.broadcast
+        end = self._listener.position(broadcast)
+        begin = (max(0, end[0] - self._window_ms), 0)
+        since = await self._listener.complete_since(broadcast, begin)
+        self._window.clear(since)
+        async for page in self._listener.before(broadcast, since):
+            for entry in page:
+                self._hub.prime(entry)
+        self._position.move(end)
 
     def take_gap(self, gap: Gap) -> None:
         """The listener has passed over entries, or may have."""
@@ -112,7 +150,7 @@ class Continuity:
     def _end_epoch(self, following: str) -> None:
         self._ended = self._ended or self._position.epoch
         self._former, self._position.epoch = self._position.epoch, following
-        self._on_ended()
+        self.check_due.set()
 
     def _tell(self, *, anew: bool) -> None:
         """

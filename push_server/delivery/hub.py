@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from push_server.clients import plain
 from push_server.clients.connections import Connection, Connections
@@ -66,7 +66,6 @@ class Hub:
         window: Window,
         session_rooms: SessionRooms,
         trimming: Trimming,
-        on_application_changed: Callable[[], Awaitable[None]],
         max_rooms: int = 1_000,
     ) -> None:
         self._connections = connections
@@ -78,7 +77,6 @@ class Hub:
         self._max_rooms = max_rooms
         self._complaints = Complaints(log)
         self._trimming = trimming
-        self._on_application_changed = on_application_changed
         self._held: collections.deque[ChannelEnvelope] = collections.deque()
         #: Of the batch, since the loop had its turn.
         self._writes = self._bytes = 0
@@ -200,7 +198,7 @@ class Hub:
             case CloseConnection() if entry.stream == self._broadcast:
                 self._to_connection(envelope)
             case ApplicationChanged():
-                return self._on_application_changed()
+                return self._forwarder.application_changed()
             case Authenticated():
                 self._forwarder.authenticated(envelope)
                 self._writes += HANDSHAKE_COST

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 from tornado import web
 
+from push_server.http.readiness import Readiness
 from push_server.http.reception import Guest, Reception
-from push_server.http.services import SHUTTING_DOWN, Refused, Services, tell_refusal
+from push_server.http.services import SHUTTING_DOWN, Refused, tell_refusal
 from push_server.rfc6455 import opening
 from push_server.transport.handover import take_over
 from push_server.transport.lag import LagMonitor
@@ -158,15 +159,15 @@ class ReadyHandler(_Plainly):
     """`/readyz`: 200 when messages can be answered, else 503 with what is missing. Notes tell what
     an operator should know all the same."""
 
-    def initialize(self, services: Services) -> None:
-        self._services = services
+    def initialize(self, readiness: Readiness) -> None:
+        self._readiness = readiness
 
     def get(self) -> None:
-        missing = self._services.missing()
+        missing = self._readiness.missing()
         if missing:
             self.set_status(503)
         answer = {"status": "not ready" if missing else "ok", "missing": missing}
-        notes = self._services.notes()
+        notes = self._readiness.notes
         self.write({**answer, "notes": notes} if notes else answer)
 
     head = get

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Callable
 
 import msgspec
 from tornado import web
@@ -75,29 +74,6 @@ class Services:
         self.refusals = Complaints(log, first=20)
         #: Set on shutdown: nobody is let in any more.
         self.closing = False
-        #: Whether Redis answers.
-        self.channel_connected: Callable[[], bool] = lambda: False
-        #: Whether the broker answers the dispatcher, over its own link.
-        self.broker_reached: Callable[[], bool] = lambda: True
-        #: Whether Redis is full, and so takes no messages.
-        self.channel_full: Callable[[], bool] = lambda: False
-        #: What an operator should know, though messages are answered.
-        self.notes: Callable[[], list[str]] = list
-
-    def missing(self) -> list[str]:
-        """What stands between a message and its answer."""
-        found = []
-        if self.closing:
-            found.append("shutting down")
-        if not self.channel_connected():
-            found.append("Redis")
-        if self.channel_full():
-            found.append("room in Redis: it is full (maxmemory)")
-        if not self.broker_reached():
-            found.append("broker")
-        if not self.application.available:
-            found.append("workers")
-        return found
 
     def address_of(self, request: HTTPServerRequest) -> str:
         """Where a request comes from, behind the proxies that are trusted."""

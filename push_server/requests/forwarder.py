@@ -10,6 +10,8 @@ import random
 import time
 from collections.abc import Awaitable
 
+from redis.exceptions import RedisError
+
 from push_server.clients import envelope, plain
 from push_server.clients.connections import Connection, Connections
 from push_server.clients.envelope import Asked
@@ -18,6 +20,7 @@ from push_server.requests.application import Application
 from push_server.requests.claims import Holder
 from push_server.requests.late_outcomes import LateOutcomes, Wanted
 from queue_run.broker.dispatch import Dispatcher
+from queue_run.channel.listener import ANSWER_TIMEOUT
 from queue_run.contracts.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
 from queue_run.contracts.ids import RequestId
 from queue_run.contracts.manifest import RouteFacts
@@ -131,6 +134,18 @@ class Forwarder:
                 return await answer
         finally:
             del self._handshakes[handshake.id]
+
+    async def application_changed(self) -> None:
+        """Workers have left another description of the application, or none can be made."""
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT):
+                await self._application.refresh()
+        except (RedisError, OSError) as error:
+            log.warning("the manifest could not be read, the next heartbeat tries: %s", error)
+        if self._settings.expose_errors and not self._application.available:
+            # In development it is known at once that there is no worker: who connects need not
+            # wait to learn why. Elsewhere one may come in time.
+            self.give_up_handshakes()
 
     def give_up_handshakes(self) -> None:
         """Let all that wait for a worker end as if their time were over."""

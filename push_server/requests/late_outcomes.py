@@ -52,7 +52,6 @@ class LateOutcomes:
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
-        deliver: Callable[[Outcome], None],
         *,
         keep: int,
     ) -> None:
@@ -63,7 +62,7 @@ class LateOutcomes:
         self._keep = keep
         self._client = client
         self._keys = keys
-        self._deliver = deliver
+        self._deliver: Callable[[Outcome], None] = _deliver_to_nobody
         self._streams: dict[str, _Stream] = {}
         self._wanting = asyncio.Event()
 
@@ -77,8 +76,13 @@ class LateOutcomes:
         stream.wanted[holder.request] = wanted
         self._wanting.set()
 
-    async def run(self) -> None:
-        """Look, for ever."""
+    async def run(self, deliver: Callable[[Outcome], None]) -> None:
+        """Look, for ever.
+
+        Args:
+            deliver: gets each outcome that is found.
+        """
+        self._deliver = deliver
         pause = FIRST_PAUSE
         while True:
             await self._wanting.wait()
@@ -134,6 +138,10 @@ class LateOutcomes:
                 del self._streams[name]
         if not self._streams:
             self._wanting.clear()
+
+
+def _deliver_to_nobody(outcome: Outcome) -> None:
+    """Nobody looks yet."""
 
 
 def _sortable(position: str) -> Any:

@@ -78,12 +78,16 @@ class Gap(NamedTuple):
     history: str | None = None
 
 
+#: Hears of a gap.
+OnGap: TypeAlias = Callable[[Gap], None]
+
+
 class Listener:
     """Reads streams from the moment it is opened, each entry once and in order.
 
     After a lost link it continues behind the last entry that it gave out. When Redis no longer
-    holds that entry (trimmed, or emptied), it continues with the first that there is, after
-    `on_gap` was called.
+    holds that entry (trimmed, or emptied), it tells of a gap and continues with the first that
+    there is.
     """
 
     def __init__(
@@ -91,7 +95,6 @@ class Listener:
         url: str,
         streams: Sequence[str],
         *,
-        on_gap: Callable[[Gap], None] | None = None,
         clock: Clock | None = None,
         kept_entries: int = READ_COUNT,
         kept_bytes: int = 1024 * 1024,
@@ -129,7 +132,7 @@ class Listener:
         self._probe = f"{streams[0]}:probe" if streams else "probe"
         #: When the node that is read from last took a write.
         self._proved_at = -PROOF_INTERVAL
-        self._on_gap = on_gap or _ignore_gap
+        self._on_gap: OnGap = _ignore_gap
         #: Whether the last contact with Redis succeeded.
         self.connected = False
         self._take: Take = _ignore
@@ -199,14 +202,16 @@ class Listener:
         # Redis counts them since version 7.
         return bool(facts.get("entries-added", -1) == facts["length"])
 
-    async def run(self, take: Take) -> None:
+    async def run(self, take: Take, on_gap: OnGap | None = None) -> None:
         """Give out entries as they come, for ever; Redis's absence only makes it wait.
 
         Args:
             take: gets each batch; what it returns is awaited before the next one. It must not
                 raise.
+            on_gap: called with each gap, before what comes behind it is given out.
         """
         self._take = take
+        self._on_gap = on_gap or _ignore_gap
         pause = FIRST_PAUSE
         while True:
             try:

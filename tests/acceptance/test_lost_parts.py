@@ -140,7 +140,7 @@ class SpoiltPushServer(PushServerProcess):
 KEY = "a-key-of-an-api-0123456789"
 
 ENDS = {"returns": "return", "raises": "raise LookupError('a defect')"}
-TASKS = [("queue_run.channel.listener", "Listener"), ("push_server.presence", "Presence")]
+TASKS = [("queue_run.channel.listener", "Listener"), ("push_server.upkeep.presence", "Presence")]
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -13,7 +13,7 @@ from unittest import mock
 
 import redis
 
-from push_server import app
+from push_server import app, parts
 from push_server.clients.connections import Connection, Connections
 from push_server.clients.plain import message_frame
 from push_server.requests.application import Application
@@ -103,7 +103,7 @@ async def main() -> None:
     settings = Settings.from_env(os.environ)
     logging.basicConfig(level=settings.log_level)
     offer(settings)
-    with mock.patch.multiple(app, Dispatcher=EchoDispatcher, Forwarder=EchoForwarder):
+    with mock.patch.multiple(parts, Dispatcher=EchoDispatcher, Forwarder=EchoForwarder):
         server = app.PushServer(settings)
     await server.run()
 

@@ -29,7 +29,7 @@ def publisher(redis_url: str) -> Iterator[Publisher]:
 @asynccontextmanager
 async def listening(url: str, *streams: str) -> AsyncIterator["Reader"]:
     gaps: list[Gap] = []
-    listener = Listener(url, streams, on_gap=gaps.append)
+    listener = Listener(url, streams)
     await listener.open()
     reader = Reader(listener, gaps)
     task = asyncio.create_task(reader.run())
@@ -51,7 +51,7 @@ class Reader:
         self._news = asyncio.Event()
 
     async def run(self) -> None:
-        await self.listener.run(self._take)
+        await self.listener.run(self._take, self.gaps.append)
 
     def _take(self, batch: list[Entry]) -> None:
         self.entries += batch
@@ -332,7 +332,7 @@ async def test_a_backlog_that_was_cut_while_it_was_read_is_a_gap(
     monkeypatch.setattr("queue_run.channel.listener.READ_COUNT", 3)
     publisher = Publisher(redis_server.url, timeout=DEADLINE)
     gaps: list[Gap] = []
-    listener = Listener(redis_server.url, [namespace], on_gap=gaps.append)
+    listener = Listener(redis_server.url, [namespace])
     await listener.open()
     publish(publisher, namespace, *(str(number).encode() for number in range(9)))
     batches: list[list[bytes]] = []
@@ -343,7 +343,7 @@ async def test_a_backlog_that_was_cut_while_it_was_read_is_a_gap(
             with redis_server.client() as admin:
                 admin.xtrim(namespace, maxlen=3, approximate=False)
 
-    running = asyncio.create_task(listener.run(take))
+    running = asyncio.create_task(listener.run(take, gaps.append))
     await eventually_async(lambda: len(batches) == 2, what="two batches")
     assert batches == [[b"0", b"1", b"2"], [b"6", b"7", b"8"]]
     assert gaps == [Gap(namespace, went_back=False)]

@@ -20,7 +20,7 @@ class Reader:
     def __init__(self, port: int, stream: str) -> None:
         self.gaps: list[Gap] = []
         self.read: list[bytes] = []
-        self.listener = Listener(f"redis://127.0.0.1:{port}/0", [stream], on_gap=self.gaps.append)
+        self.listener = Listener(f"redis://127.0.0.1:{port}/0", [stream])
 
     def take(self, batch: list[Entry]) -> None:
         self.read += [each.data for each in batch]
@@ -45,7 +45,7 @@ async def reading(nodes: Replicas, stream: str) -> AsyncIterator[tuple[Reader, P
     async with Proxy(nodes.primary.port) as proxy:
         reader = Reader(proxy.port, stream)
         await reader.listener.open()
-        task = asyncio.create_task(reader.listener.run(reader.take))
+        task = asyncio.create_task(reader.listener.run(reader.take, reader.gaps.append))
         try:
             with nodes.primary.client() as client:
                 write(client, stream, "first")

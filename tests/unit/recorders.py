@@ -1,6 +1,7 @@
 """Stand-ins for a neighbour: each keeps what it is given, so that a test can look at it."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -133,6 +134,11 @@ class RecordingDispatcher(Dispatcher):
         self.work: list[Work] = []
         #: What the requests of each turn are to be claimed by.
         self.names: list[Sequence[str] | None] = []
+        self.silence_for(0)
+
+    def silence_for(self, seconds: float) -> None:
+        """As if the broker had not answered for so many seconds."""
+        self._reached_at = time.monotonic() - seconds
 
     def submit(self, work: Work, names: Sequence[str] | None = None) -> None:
         self.work.append(work)

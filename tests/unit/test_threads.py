@@ -39,7 +39,7 @@ OTHER_THREADS = {
 }
 #: What becomes of a task's failure.
 TASK_FAILURES = {
-    "push_server.app": "ends the process (`_task_ended`)",
+    "push_server.app": "ends the process (`Lifetime.guard`)",
     "push_server.delivery.resume": "logged, and its client resumes once more (`_replayed`)",
     "push_server.delivery.session_rooms": "is that of each who waits for the answer",
     "push_server.transport.wire": "ends its connection, and no other (`_waited`)",

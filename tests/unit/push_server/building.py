@@ -1,5 +1,6 @@
 """Parts of a push server for tests: real ones, except where they would need Redis or a socket."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any, cast
@@ -20,12 +21,15 @@ from push_server.delivery.session_rooms import Recalled, SessionRooms
 from push_server.delivery.trimming import Trimming
 from push_server.delivery.window import Window
 from push_server.http.pushes import Pushes
+from push_server.http.readiness import Readiness
 from push_server.http.services import Services
 from push_server.requests.application import Application
 from push_server.requests.claims import Holder
 from push_server.requests.forwarder import Forwarder
 from push_server.requests.late_outcomes import LateOutcomes, Wanted
-from queue_run.channel.listener import Offset
+from push_server.upkeep.lifetime import Lifetime
+from push_server.upkeep.timekeeper import Timekeeper
+from queue_run.channel.listener import Listener, Offset
 from queue_run.contracts.ids import RequestId, ServerId, UserId
 from queue_run.contracts.keys import Keys
 from queue_run.contracts.manifest import Manifest, QueueFacts, RouteFacts
@@ -34,8 +38,11 @@ from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher, check_group
 from queue_run.settings import Settings
 from queue_run.storage.clock import Clock
+from queue_run.storage.fullness import Fullness
 from tests.unit.recorders import RecordingDispatcher, RecordingTransport
 from tests.waiting import DEADLINE
+
+log = logging.getLogger(__name__)
 
 KEYS = Keys("test")
 SERVER = ServerId("s1")
@@ -99,6 +106,7 @@ class PushServerParts:
         self.clock = Clock()
         self.application = application(self.redis)
         self.dispatcher = RecordingDispatcher()
+        self.fullness = Fullness(log, "this test waits")
         self.late_outcomes = RecordingLateOutcomes()
         self.forwarder = Forwarder(
             self.settings,
@@ -239,6 +247,21 @@ def services(parts: PushServerParts) -> Services:
         liveness=parts.liveness,
         clock=parts.clock,
     )
+
+
+def readiness_of(parts: PushServerParts) -> tuple[Lifetime, Listener, Readiness]:
+    """A server that answers, with what else it depends on."""
+    lifetime, listener = Lifetime(), Listener("redis://127.0.0.1:1/0", [])
+    listener.connected = True
+    readiness = Readiness(
+        lifetime=lifetime,
+        application=parts.application,
+        listener=listener,
+        dispatcher=parts.dispatcher,
+        fullness=parts.fullness,
+        timekeeper=Timekeeper(parts.redis, KEYS, parts.clock, name="a server", expiry=9),
+    )
+    return lifetime, listener, readiness
 
 
 async def push_server(*routes: RouteFacts, **settings: object) -> PushServerParts:

@@ -104,9 +104,6 @@ def message(data: str) -> Message:
 async def deliver(server: PushServerParts, *envelopes: ChannelEnvelope) -> None:
     """Have a hub deliver these, as they come from the broadcast stream."""
 
-    async def changed() -> None:
-        raise AssertionError("nobody changed the application")
-
     hub = Hub(
         server.connections,
         server.forwarder,
@@ -115,7 +112,6 @@ async def deliver(server: PushServerParts, *envelopes: ChannelEnvelope) -> None:
         window=server.window,
         session_rooms=server.session_rooms,
         trimming=server.trimming,
-        on_application_changed=changed,
     )
     for number, envelope in enumerate(envelopes, start=1):
         waiting = hub.deliver([Entry(KEYS.broadcast, (number, 0), encode(envelope))])

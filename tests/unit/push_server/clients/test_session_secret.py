@@ -5,7 +5,7 @@ import logging
 import pytest
 import redis.asyncio
 
-from push_server.clients.session_secret import agree, new_secret
+from push_server.clients.session_secret import SharedSecret, agree, new_secret
 from push_server.clients.sessions import Seals
 from queue_run.contracts.ids import UserId
 from queue_run.contracts.keys import Keys
@@ -78,3 +78,16 @@ async def test_no_secret_is_logged(
     said = [each.getMessage() for each in caplog.records if each.name.startswith("push_server")]
     assert said
     assert not any(secret in line for secret in secrets for line in said)
+
+
+async def test_a_secret_of_the_settings_is_used_and_told_to_nobody(
+    redis_url: str, keys: Keys
+) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        given = SharedSecret(client, keys, "a secret of the settings")
+        await given.agree()
+        assert given.seals.secret == b"a secret of the settings"
+        assert not await client.exists(keys.session_secret)
+        shared = SharedSecret(client, keys, "")
+        await shared.agree()
+        assert await client.get(keys.session_secret) == shared.seals.secret

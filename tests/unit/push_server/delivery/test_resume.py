@@ -49,7 +49,6 @@ class Server:
             window=parts.window,
             session_rooms=parts.session_rooms,
             trimming=parts.trimming,
-            on_application_changed=self._changed,
         )
         self.last = 0
 
@@ -65,9 +64,6 @@ class Server:
     def resume(self, client: Client, offset: str, *, epoch: str = "e1", session: str = "") -> None:
         asked = Resume(session or state(client).session, offset, epoch)
         self.parts.resumption.resume(client.connection, asked)
-
-    async def _changed(self) -> None:
-        raise AssertionError("nobody changed the application")
 
 
 @pytest.fixture

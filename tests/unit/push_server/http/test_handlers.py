@@ -34,7 +34,7 @@ from queue_run.contracts.envelopes import Authenticate, Authenticated, Outcome
 from queue_run.contracts.ids import ConnectionId, RequestId
 from queue_run.contracts.messages import Form, Message
 from tests.clients import connected
-from tests.unit.push_server.building import INDEX, SERVER, PushServerParts, services
+from tests.unit.push_server.building import INDEX, SERVER, PushServerParts, readiness_of, services
 from tests.unit.push_server.frames import client_frame
 from tests.waiting import DEADLINE, eventually_async
 
@@ -45,12 +45,12 @@ class Site:
     def __init__(self, parts: PushServerParts, public: Path) -> None:
         self.parts = parts
         self.services = services(parts)
-        self.services.channel_connected = lambda: True
+        self.lifetime, self.listener, readiness = readiness_of(parts)
         self._server = HTTPServer(
             web.Application(
                 [
                     ("/healthz", HealthHandler, {"lag": LagMonitor()}),
-                    ("/readyz", ReadyHandler, {"services": self.services}),
+                    ("/readyz", ReadyHandler, {"readiness": readiness}),
                     ("/public/(.*)", PublicFileHandler, {"path": str(public)}),
                     ("/.*", SocketHandler, {"reception": Reception(self.services)}),
                 ],
@@ -657,12 +657,13 @@ async def test_readiness_says_that_messages_can_be_answered(site: NewSite) -> No
 
 async def test_readiness_names_all_that_is_missing(site: NewSite) -> None:
     async with site(known=False) as here:
-        here.services.closing = True
-        here.services.channel_connected = lambda: False
+        here.lifetime.lose("hub")
+        here.listener.connected = False
         response = await here.get("/readyz")
         assert response.code == 503
         assert response.body == (
-            b'{"status": "not ready", "missing": ["shutting down", "Redis", "workers"]}'
+            b'{"status": "not ready", "missing": ["hub, which ended unexpectedly", '
+            b'"shutting down", "Redis", "workers"]}'
         )
 
 

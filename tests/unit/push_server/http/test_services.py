@@ -118,19 +118,3 @@ async def test_without_an_answer_in_time_the_client_is_refused() -> None:
     await parts.application.refresh()
     with pytest.raises(Refused, match="503 no worker answered in time"):
         await here.authenticate(request(), CONNECTION)
-
-
-async def test_what_is_missing_is_named() -> None:
-    parts, here = made()
-    assert here.missing() == ["Redis", "workers"]
-    await parts.application.refresh()
-    here.channel_connected = lambda: True
-    assert here.missing() == []
-    here.broker_reached = lambda: False
-    assert here.missing() == ["broker"]
-    here.broker_reached = lambda: True
-    here.channel_full = lambda: True
-    assert here.missing() == ["room in Redis: it is full (maxmemory)"]
-    here.channel_full = lambda: False
-    here.closing = True
-    assert here.missing() == ["shutting down"]

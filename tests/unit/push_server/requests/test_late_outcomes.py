@@ -42,7 +42,7 @@ class Looking:
         self.keys = keys
         self.client = redis.asyncio.Redis.from_url(url, socket_timeout=None)
         self.found: list[Outcome] = []
-        self.late = LateOutcomes(self.client, keys, self.found.append, keep=100)
+        self.late = LateOutcomes(self.client, keys, keep=100)
 
     async def write(self, *envelopes: ChannelEnvelope, server: str = THERE) -> None:
         stream = self.keys.server(ServerId(server))
@@ -76,7 +76,7 @@ class Looking:
 @contextlib.asynccontextmanager
 async def looking(url: str, keys: Keys) -> AsyncIterator[Looking]:
     made = Looking(url, keys)
-    task = asyncio.create_task(made.late.run())
+    task = asyncio.create_task(made.late.run(made.found.append))
     try:
         yield made
     finally:

@@ -94,21 +94,27 @@ class ScriptedRedis:
         return answer
 
 
+class ScriptedListener(Listener):
+    """A listener that knows where its gaps are to be noted."""
+
+    gaps: list[Gap]
+
+
 def listener(
     server: ScriptedRedis, *streams: str, gaps: list[Gap] | None = None, **options: Any
-) -> Listener:
-    on_gap = gaps.append if gaps is not None else None
-    made = Listener("redis://127.0.0.1:1/0", streams, on_gap=on_gap, **options)
+) -> ScriptedListener:
+    made = ScriptedListener("redis://127.0.0.1:1/0", streams, **options)
+    made.gaps = gaps if gaps is not None else []
     made._client = cast("redis.asyncio.Redis", server)
     made._link = cast("AsyncLink", server)
     return made
 
 
 @contextlib.asynccontextmanager
-async def running(reader: Listener) -> AsyncIterator[list[list[Entry]]]:
+async def running(reader: ScriptedListener) -> AsyncIterator[list[list[Entry]]]:
     """The batches that a listener gives out."""
     batches: list[list[Entry]] = []
-    task = asyncio.create_task(reader.run(batches.append))
+    task = asyncio.create_task(reader.run(batches.append, reader.gaps.append))
     try:
         yield batches
     finally:
@@ -116,7 +122,7 @@ async def running(reader: Listener) -> AsyncIterator[list[list[Entry]]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def first_of(reader: Listener, count: int = 1) -> list[list[Entry]]:
+async def first_of(reader: ScriptedListener, count: int = 1) -> list[list[Entry]]:
     async with running(reader) as batches:
         await eventually_async(lambda: len(batches) >= count, what=f"{count} batches")
         return batches

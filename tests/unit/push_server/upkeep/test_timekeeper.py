@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from push_server.timekeeper import Timekeeper
+from push_server.upkeep.timekeeper import Timekeeper
 from queue_run.contracts.keys import Keys
 from queue_run.process.clock_reports import Told
 from queue_run.storage.clock import Clock

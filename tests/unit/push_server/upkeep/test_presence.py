@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 import redis
 
-from push_server.presence import Presence
+from push_server.upkeep.presence import Presence
 from queue_run.contracts.ids import ServerId, UserId
 from queue_run.contracts.keys import Keys
 from queue_run.presence import AT_ONCE

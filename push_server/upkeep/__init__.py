@@ -1,0 +1,1 @@
+"""What a push server does beside its connections: its life, heartbeat, clock, stream, presence."""
