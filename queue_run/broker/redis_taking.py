@@ -69,7 +69,6 @@ class TakingChannel(kombu_redis.Channel):
     visibility_timeout: Any
     _expires: dict[str, int]
     _queue_cycle: Any
-    global_keyprefix: str
     pool: Any
     qos: Any
     _flush_brpop_reauth: Callable[[], None]
@@ -82,8 +81,9 @@ class TakingChannel(kombu_redis.Channel):
 
     #: Whether the message that is being delivered is written down already.
     taken = False
-    #: Whether the link was asked to wait, and not to take a message.
+    #: Whether the link was asked to wait, and not to take a message; and for which bells.
     _waits = False
+    _bells: frozenset[str] = frozenset()
     _found_nothing = False
     _sending_link: Any = None
     _sending_pool: Any = None
@@ -102,10 +102,13 @@ class TakingChannel(kombu_redis.Channel):
         super().__init__(*args, **kwargs)
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> str:
-        if not no_ack:
-            self._acknowledged.add(queue)
+        # A queue may be consumed again in the other way.
+        (self._acknowledged.discard if no_ack else self._acknowledged.add)(queue)
         tag: str = super().basic_consume(queue, no_ack, *args, **kwargs)
         return tag
+
+    def forget(self, tag: str) -> None:
+        """An unacknowledged message is done."""
 
     @property
     def acknowledges(self) -> bool:
@@ -153,6 +156,8 @@ class TakingChannel(kombu_redis.Channel):
             for queue in queues
             for key in ([_bell(queue)] if queue in self._acknowledged else self._lists(queue))
         ]
+        # By the answer's time its queue may be consumed without acknowledgements, or not at all.
+        self._bells = frozenset(map(_bell, self._acknowledged))
         self._ask("BRPOP", *keys, timeout)
 
     def _ask(self, *command: Any) -> None:
@@ -182,7 +187,7 @@ class TakingChannel(kombu_redis.Channel):
             self._flush_brpop_reauth()
         if self._questions is not None:
             self._questions.answered()
-        if answer is None or bytes_to_str(answer[0]) in map(_bell, self._acknowledged):
+        if answer is None or (waited and bytes_to_str(answer[0]) in self._bells):
             # After a bell, and after a wait, the next question is for a message.
             self._found_nothing = not waited
             raise Empty
@@ -227,6 +232,9 @@ class TakingChannel(kombu_redis.Channel):
         self.taken = bool(tag)
         try:
             self.connection._deliver(loads(data.decode()), queue)
+            if tag and queue in self.active_queues and queue not in self._acknowledged:
+                # Taken for a consumer before this one, which acknowledges nothing.
+                self.forget(tag)
         except PASSING_ERRORS:
             raise
         except Exception as error:
@@ -283,16 +291,14 @@ class TakingChannel(kombu_redis.Channel):
             return
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
         if TICKET in headers:
-            name = self.global_keyprefix + key
-            self._exchange(("EVAL", _ANSWER, 1, name, dumps(message), ANSWER_EXPIRY))
+            self._exchange(("EVAL", _ANSWER, 1, key, dumps(message), ANSWER_EXPIRY))
             return
         if may_be_lost:
             self._push(key, dumps(message))
             return
-        keys = [self.global_keyprefix + each for each in (key, _bell(queue))]
         last = self._limits.last(self._link().socket_timeout, self._ask_time)
         bell = (BELL_SIZE, BELL_EXPIRY, int(ALSO_WHEN_FULL in headers))
-        command = ("EVAL", PUSH, 2, *keys, dumps(message), last, *bell)
+        command = ("EVAL", PUSH, 2, key, _bell(queue), dumps(message), last, *bell)
         if self._exchange(command) == [0]:
             self._limits.distrust()
             raise PushedTooLate
@@ -303,13 +309,12 @@ class TakingChannel(kombu_redis.Channel):
 
     def _push(self, key: str, data: str) -> None:
         """Put a message on a list."""
-        self._exchange(("LPUSH", self.global_keyprefix + key, data))
+        self._exchange(("LPUSH", key, data))
 
     def give_back(self, message: Any) -> None:
         """Put a message without acknowledgement, which nobody has done anything with, back as the
         next of its queue."""
-        key = self.global_keyprefix + message.delivery_info["routing_key"]
-        self._exchange(("RPUSH", key, dumps(message._raw)))
+        self._exchange(("RPUSH", message.delivery_info["routing_key"], dumps(message._raw)))
 
     @property
     def overdue(self) -> float:

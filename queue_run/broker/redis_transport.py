@@ -47,6 +47,7 @@ from queue_run.broker import amqp_transport, putting_back
 from queue_run.broker.apart import ApartConsumer
 from queue_run.broker.redis_taking import TakingChannel
 from queue_run.broker.unheard import Questions
+from queue_run.errors import SettingsError
 from queue_run.storage.fullness import is_full
 from queue_run.storage.patience import dropped_when_unready, watched
 
@@ -56,6 +57,11 @@ logger = logging.getLogger(__name__)
 FAILURES = (RedisError, OSError)
 #: Seconds between two tries to reach the broker.
 INTERVALS = {"interval_start": 1, "interval_step": 1, "interval_max": 4}
+
+NO_KEY_PREFIX = (
+    "broker_transport_options: global_keyprefix is not for queue-run, whose names in Redis begin "
+    "with its namespace: set QUEUE_RUN_NAMESPACE in its place"
+)
 
 #: Settles one message through an open channel. It is done again when it may not have been done.
 Settlement = Callable[["QoS"], None]
@@ -361,11 +367,10 @@ class Channel(TakingChannel):
         return tag
 
     def forget(self, tag: str) -> None:
-        """An unacknowledged message is done."""
         # In this order: a message that is gone does no harm in the index.
         commands = (
-            ("HDEL", self.global_keyprefix + self.unacked_key, tag),
-            ("ZREM", self.global_keyprefix + self.unacked_index_key, tag),
+            ("HDEL", self.unacked_key, tag),
+            ("ZREM", self.unacked_index_key, tag),
         )
         with self._forgetting:
             try:
@@ -446,10 +451,18 @@ class Transport(kombu_redis.Transport):
 
     Channel = Channel
     channels: list[Any]
+    client: Any
     _avail_channels: list[Any]
 
     def establish_connection(self) -> Any:
-        """As kombu's, to a Redis that does its part: while it does not, kombu tries again."""
+        """As kombu's, to a Redis that does its part: while it does not, kombu tries again.
+
+        Raises:
+            SettingsError: for the option of kombu that is not for this transport.
+        """
+        if self.client.transport_options.get("global_keyprefix"):
+            # Half of what is asked goes past kombu's client, which alone knows of it.
+            raise SettingsError([NO_KEY_PREFIX])
         found = super().establish_connection()
         try:
             self._avail_channels[-1].prove()
