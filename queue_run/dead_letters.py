@@ -6,6 +6,7 @@ Plain functions, which ask Redis and block for as long: in asynchronous code cal
 
 import msgspec
 
+from queue_run.contracts.ids import job_id as checked
 from queue_run.errors import UnknownDeadLetter
 from queue_run.jobs.envelopes import DeadLetter
 from queue_run.process import runtime
@@ -26,10 +27,11 @@ def get(job_id: str) -> DeadLetter:
     """One dead letter.
 
     Raises:
+        InvalidName: for what is no id of a job.
         UnknownDeadLetter: when there is none of this job.
         JobStoreUnavailable: when Redis does not answer in time.
     """
-    letter = runtime.current().dead_letters.get(job_id)
+    letter = runtime.current().dead_letters.get(checked(job_id))
     if letter is None:
         raise UnknownDeadLetter(job_id)
     return letter
@@ -40,6 +42,7 @@ def retry(job_id: str) -> None:
     group.
 
     Raises:
+        InvalidName: for what is no id of a job.
         UnknownDeadLetter: when there is none of this job.
         JobStoreUnavailable: when Redis does not answer in time.
     """
@@ -55,8 +58,9 @@ def drop(job_id: str) -> None:
     """Forget a job.
 
     Raises:
+        InvalidName: for what is no id of a job.
         UnknownDeadLetter: when there is none of this job.
         JobStoreUnavailable: when Redis does not answer in time.
     """
-    if not runtime.current().dead_letters.drop(job_id):
+    if not runtime.current().dead_letters.drop(checked(job_id)):
         raise UnknownDeadLetter(job_id)

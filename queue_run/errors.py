@@ -7,6 +7,7 @@ QueueRunError
 │   ├── OutsideCall            `socket.send` where there is nobody to send to
 │   ├── UnknownQueue           a queue that no worker offers
 │   ├── InvalidPush            a push that does not fit its queue
+│   ├── InvalidName            an id or a name that cannot be used
 │   ├── UnknownDeadLetter      a dead letter that is not there
 │   ├── NotEncodable           a message or payload that has no JSON form
 │   └── MessageTooLarge        a message beyond `max_message_bytes`
@@ -102,6 +103,12 @@ class UnknownQueue(UsageError):
 class InvalidPush(UsageError):
     """Raised by `push` for a payload that its queue's handler does not take, or for a group where
     there must be none; the text says what to do. A job that comes another way is parked with it."""
+
+
+class InvalidName(UsageError, TypeError, ValueError):
+    """Raised for an id or a name that cannot be used: of a user, a room, a queue, a group, a job.
+    The text names it, and says why. Most come from clients, and are what they are wherever they
+    were made: so it is a TypeError and a ValueError, too."""
 
 
 class UnknownDeadLetter(UsageError):

@@ -20,9 +20,11 @@ import msgspec
 from queue_run.application.config import Config
 from queue_run.application.payloads import payload_validator
 from queue_run.contracts.done import Done, done, in_the_background
+from queue_run.contracts.ids import job_id as checked_job_id
+from queue_run.contracts.ids import queue_name, text_id
 from queue_run.contracts.json_values import MAX_DEPTH, deeper_than
 from queue_run.contracts.manifest import QueueFacts
-from queue_run.contracts.messages import decode_json, encode_json, utf8
+from queue_run.contracts.messages import decode_json, encode_json
 from queue_run.errors import ClientError, InvalidPush, NotEncodable, UsageError
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
@@ -70,18 +72,18 @@ class Queue(Generic[P_contra]):
         time.
 
         Raises:
-            TypeError: for an id that is neither a non-empty text nor an int.
+            InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         """
-        return replace(self, group_id=_text_id("group", group_id))
+        return replace(self, group_id=text_id("group id", group_id))
 
     def dedupe(self, dedupe_id: str | int) -> "Queue[P_contra]":
         """The queue for a push to a FIFO queue that is made once: a second one with this id to the
         same group within five minutes is dropped. Without it, payloads are compared.
 
         Raises:
-            TypeError: for an id that is neither a non-empty text nor an int.
+            InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         """
-        return replace(self, dedupe_id=_text_id("dedupe", dedupe_id))
+        return replace(self, dedupe_id=text_id("dedupe id", dedupe_id, limit=None))
 
     def push(self, payload: P_contra, *, params: Mapping[str, str] | None = None) -> PushedJob:
         """Queue a job.
@@ -138,8 +140,13 @@ class OwnQueue(Queue[P_contra]):
 
 
 def get(name: str) -> Queue[Any]:
-    """The queue of this name: `queues/<name>.py`, or `a.b` for `queues/a/b.py`."""
-    return Queue(name)
+    """The queue of this name: `queues/<name>.py`, or `a.b` for `queues/a/b.py`.
+
+    Raises:
+        InvalidName: for what no file of a queue can be named. Whether workers offer the queue is
+            seen when something is pushed.
+    """
+    return Queue(queue_name(name))
 
 
 @overload
@@ -181,9 +188,10 @@ def cancel(job_id: str) -> Done[bool]:
         FIFO queues not at all.
 
     Raises:
+        InvalidName: for what is no id of a job.
         JobStoreUnavailable: when Redis does not answer in time.
     """
-    return done(_pusher, partial(_cancel, str(job_id)))
+    return done(_pusher, partial(_cancel, checked_job_id(job_id)))
 
 
 def as_argument(payload: object) -> Any:
@@ -245,20 +253,18 @@ def _checked_params(params: Mapping[str, str] | None) -> dict[str, str]:
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"params are texts by name, not {name!r}: {value!r}")
-    return {_valid(name): _valid(value) for name, value in found.items()}
+    return {
+        _valid(name, "the name of a param"): _valid(value, f"the param {name!r}")
+        for name, value in found.items()
+    }
 
 
-def _valid(text: str) -> str:
+def _valid(text: str, what: str = "it") -> str:
     """
     Raises:
         NotEncodable: for what is no Unicode.
     """
-    return utf8(text).decode()
-
-
-def _text_id(what: str, value: object) -> str:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and value:
-        return _valid(value)
-    raise TypeError(f"a {what} id is a non-empty text or an int, not {value!r}")
+    try:
+        return text.encode().decode()
+    except UnicodeEncodeError:
+        raise NotEncodable(text, f"{what} has half a character (a lone surrogate)") from None

@@ -29,10 +29,18 @@ from queue_run.contracts.envelopes import (
     encode,
     repeatable,
 )
-from queue_run.contracts.ids import ConnectionId, UserId, plain_text, server_of, user_id, user_ids
+from queue_run.contracts.ids import (
+    ConnectionId,
+    UserId,
+    check_characters,
+    plain_text,
+    server_of,
+    user_id,
+    user_ids,
+)
 from queue_run.contracts.messages import Message
 from queue_run.contracts.messages import encode as encode_message
-from queue_run.errors import OutsideCall
+from queue_run.errors import InvalidName, OutsideCall
 from queue_run.process import context, runtime
 
 __all__ = [
@@ -104,7 +112,7 @@ def join(room: str) -> Receipt:
 
     Raises:
         OutsideCall: when no request or job of a user runs here.
-        ValueError: for a room without a name.
+        InvalidName: for a room without a name, or with one that cannot be used.
     """
     return _change_membership("join", room)
 
@@ -114,7 +122,7 @@ def leave(room: str) -> Receipt:
 
     Raises:
         OutsideCall: when no request or job of a user runs here.
-        ValueError: for a room without a name.
+        InvalidName: for a room without a name, or with one that cannot be used.
     """
     return _change_membership("leave", room)
 
@@ -123,7 +131,7 @@ def room(name: str) -> "Room":
     """All connections in a room, on every push server.
 
     Raises:
-        ValueError: for a room without a name.
+        InvalidName: for a room without a name, or with one that cannot be used.
     """
     return Room(_checked_room(name))
 
@@ -169,7 +177,7 @@ def to(users: str | int | Iterable[str | int]) -> "Recipients":
         users: one id or any number of ids; repeated ids count once.
 
     Raises:
-        TypeError: for an id that is neither a non-empty text nor an int.
+        InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
     """
     return Recipients(user_ids(users))
 
@@ -218,7 +226,7 @@ def is_online(user: str | int) -> Done[bool]:
     In synchronous code the answer is there on return, in asynchronous code await the call.
 
     Raises:
-        TypeError: for an id that is neither a non-empty text nor an int.
+        InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         ChannelUnavailable: when Redis does not answer in time.
     """
     return done(_asker, partial(_is_online, user_id(user)))
@@ -231,7 +239,7 @@ def online(users: str | int | Iterable[str | int]) -> Done[list[UserId]]:
     call.
 
     Raises:
-        TypeError: for an id that is neither a non-empty text nor an int.
+        InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         ChannelUnavailable: when Redis does not answer in time.
     """
     return done(_asker, partial(_online, user_ids(users)))
@@ -348,12 +356,14 @@ def _change_membership(verb: str, room: str) -> Receipt:
 
 def _checked_room(name: object) -> str:
     if not isinstance(name, str) or not name:
-        raise ValueError(f"a room has a name, not {name!r}")
+        raise InvalidName(f"a room has a name, not {name!r}")
+    name = plain_text(name)
+    check_characters("name of a room", name)
     limit = runtime.current().settings.max_room_bytes
-    size = len(name.encode(errors="surrogatepass"))
+    size = len(name.encode())
     if size > limit:
-        raise ValueError(f"the name of a room has {limit} bytes at most, not {size:,}")
-    return plain_text(name)
+        raise InvalidName(f"the name of a room has {limit} bytes at most, not {size:,}")
+    return name
 
 
 def _in_event_loop() -> bool:
@@ -371,8 +381,11 @@ def _call_of_someone(verb: str) -> context.Call:
     return call
 
 
-def _check_close(code: object, reason: str) -> None:
+def _check_close(code: object, reason: object) -> None:
     if not isinstance(code, int) or (code != 1000 and not 3000 <= code <= 4999):
         raise ValueError(f"a close code is 1000 or 3000 to 4999, not {code}")
+    if not isinstance(reason, str):
+        raise TypeError(f"a close reason is a text, not {type(reason).__name__}")
+    check_characters("close reason", reason)
     if len(reason.encode()) > 123:
         raise ValueError("a close reason has at most 123 bytes")

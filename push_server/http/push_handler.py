@@ -14,10 +14,10 @@ from tornado.http1connection import HTTP1Connection
 from push_server.http.bodies import UnreadableBody, payload_of
 from push_server.http.pushes import Busy
 from push_server.http.services import SHUTTING_DOWN, Refused, Services, tell_refusal
-from queue_run.application.requests import parse_query
-from queue_run.contracts.ids import id_of_user
+from queue_run.application.requests import is_utf8_query, parse_query
+from queue_run.contracts.ids import id_of_user, text_id
 from queue_run.contracts.manifest import QueueFacts
-from queue_run.errors import InfrastructureError, InvalidPush
+from queue_run.errors import InfrastructureError, InvalidName, InvalidPush
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
 from queue_run.logs import excerpt
@@ -52,6 +52,13 @@ class JsonErrors(web.RequestHandler):
         elif status_code in _AGAIN:
             self.set_header("Retry-After", str(RETRY_AFTER))
         self.finish({"error": excerpt(text, MAX_ERROR)})
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """A part of the path as text."""
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise Refused(400, "the path is not in UTF-8") from None
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         # Tornado's own form shows the query, and with it what is nobody's business.
@@ -238,8 +245,7 @@ class PushHandler(JsonErrors):
         headers = self.request.headers
         params = parse_query(self.request.query)
         group, dedupe = params.pop("group", None), params.pop("dedupe", None)
-        if group == "" or dedupe == "":
-            raise Refused(400, "group and dedupe are not empty where they are given")
+        self._check_names(group, dedupe)
         try:
             payload = payload_of(
                 headers.get("Content-Type", ""),
@@ -264,6 +270,21 @@ class PushHandler(JsonErrors):
         except InvalidPush as error:
             raise Refused(400, str(error)) from None
         return job, dedupe
+
+    def _check_names(self, group: str | None, dedupe: str | None) -> None:
+        """
+        Raises:
+            Refused: for names that cannot be used, or that other names would be taken for.
+        """
+        if group == "" or dedupe == "":
+            raise Refused(400, "group and dedupe are not empty where they are given")
+        if "\ufffd" in f"{group}{dedupe}" and not is_utf8_query(self.request.query):
+            raise Refused(400, "group and dedupe are in UTF-8")
+        try:
+            if group is not None:
+                text_id("group id", group)
+        except InvalidName as error:
+            raise Refused(400, str(error)) from None
 
     async def _push(self, job: JobEnvelope, dedupe: str | None) -> str:
         """

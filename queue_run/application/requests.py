@@ -189,3 +189,12 @@ class ConnectionRequest:
 def parse_query(text: str) -> dict[str, str]:
     """The query of a URL; the last value where a name is repeated."""
     return dict(parse_qsl(text, keep_blank_values=True)) if text else {}
+
+
+def is_utf8_query(text: str) -> bool:
+    """Whether the query of a URL means text: `parse_query` replaces bytes that do not (U+FFFD)."""
+    try:
+        parse_qsl(text, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from queue_run import dead_letters
 from queue_run.cli.command_line.confirmation import confirm
 from queue_run.cli.command_line.errors import CommandError, CommandFailed
 from queue_run.cli.command_line.text import ago, as_json, one_line, printable, table
-from queue_run.errors import UnknownDeadLetter, UnknownQueue
+from queue_run.errors import InvalidName, UnknownDeadLetter, UnknownQueue
 from queue_run.jobs.envelopes import DeadLetter
 from queue_run.process import runtime
 
@@ -254,7 +254,7 @@ def _do(done: str, act: Callable[[str], None], chosen: Mapping[str, str | None])
     for job_id, queue in chosen.items():
         try:
             act(job_id)
-        except UnknownDeadLetter:
+        except (UnknownDeadLetter, InvalidName):
             missing.append(job_id)
             continue
         of = f" of {one_line(queue)}" if queue is not None else ""

@@ -123,6 +123,10 @@ FIELDS = {
 }
 
 
+#: What is wrong with a frame that has one where it is no data of a handler.
+HALF_CHARACTER = "half a character (a lone surrogate) can stand in data only"
+
+
 class NotUnderstood(ValueError):
     """A frame that means nothing; the text says why, in words for its author.
 
@@ -241,9 +245,15 @@ def _decode(text: str | bytes, decoder: "msgspec.json.Decoder[T]") -> T:
         if not json_values.may_hold_half_characters(shown):
             raise
         whole = json_values.loads(shown)
-        if not isinstance(whole, dict) or "data" not in whole:
+        if not isinstance(whole, dict):
             raise error
     # msgspec takes no half characters, not even in what it is to leave as it is.
+    try:
+        rest = _encoder.encode({**whole, "data": 0} if "data" in whole else whole)
+    except UnicodeEncodeError:
+        raise ValueError(HALF_CHARACTER) from None
+    frame = decoder.decode(rest)
+    if "data" not in whole:
+        return frame
     data = msgspec.Raw(json_values.dumps(whole["data"]))
-    frame = decoder.decode(_encoder.encode({**whole, "data": 0}))
     return cast("T", msgspec.structs.replace(cast("msgspec.Struct", frame), data=data))

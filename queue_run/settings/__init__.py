@@ -214,6 +214,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             text = environ.get(variable, "").strip()
             if not text:
                 continue
+            if not _is_utf8(text):
+                # Without the text: of a secret, nothing could be hidden in it.
+                problems.append(f"{variable}: it is not in UTF-8")
+                continue
             try:
                 values[field.name] = msgspec.convert(_as_typed(text, field.type), field.type)
             except msgspec.ValidationError as error:
@@ -361,6 +365,15 @@ def _url_problems(variable: str, urls: str) -> list[str]:
                 "password write / as %2F, ? as %3F, # as %23, [ as %5B and % as %25"
             )
     return found
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether all bytes of a variable were characters: Python gives others as half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_typed(text: str, wanted: Any) -> Any:

@@ -27,6 +27,7 @@ from queue_run.application.payloads import Validate, annotation_of, payload_vali
 from queue_run.application.sources import FOLDERS, find
 from queue_run.contracts.routing import Router
 from queue_run.errors import ApplicationError, ClientError
+from queue_run.logs import excerpt
 from queue_run.middleware import (
     log_error,
     log_job_finished,
@@ -320,7 +321,9 @@ def _pattern(file: str, module: ModuleType) -> tuple[str, bool]:
     override = getattr(module, "path", None)
     if isinstance(override, str):
         if not override.startswith("/"):
-            raise _Invalid(f"path = {override!r} must begin with a slash")
+            raise _Invalid(f"path = {excerpt(repr(override))} must begin with a slash")
+        if not override.isprintable():
+            raise _Invalid(f"path = {excerpt(ascii(override))} has characters that cannot be shown")
         return override, False
     if override is not None:
         raise _Invalid(f"path must be a text like '/rooms/{{room}}', not {override!r}")

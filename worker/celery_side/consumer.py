@@ -26,6 +26,7 @@ from queue_run.broker import unreadable
 from queue_run.broker.confirmed import ConfirmedConsumer
 from queue_run.broker.redis_taking import TakingChannel
 from queue_run.broker.redis_transport import Channel
+from queue_run.contracts.ids import check_characters
 from queue_run.contracts.keys import JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.process import runtime
 from queue_run.storage.patience import LONGEST_ANSWER
@@ -238,7 +239,8 @@ def check_task(message: Message) -> None:
     """Look at what Celery takes for granted where it does not survive the lack of it.
 
     Raises:
-        TypeError, ValueError: for a message that is no task.
+        TypeError, ValueError: for a message that is no task, or has an id that Redis takes in no
+            key.
     """
     headers, body = message.headers or {}, message.payload
     if not isinstance(headers, dict):
@@ -257,6 +259,7 @@ def check_task(message: Message) -> None:
         raise TypeError("its options are no object")
     if not _are_limits(headers.get("timelimit")):
         raise ValueError("its time limits are not two numbers of seconds")
+    check_characters("id", str(headers.get("id", "")))
 
 
 def _are_limits(limits: object) -> bool:

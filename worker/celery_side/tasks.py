@@ -17,9 +17,9 @@ from kombu import Message
 from queue_run.application.requests import SentMessage
 from queue_run.broker import unreadable
 from queue_run.contracts.envelopes import decode_batch
-from queue_run.contracts.ids import id_of_user
+from queue_run.contracts.ids import id_of_user, text_id
 from queue_run.contracts.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK
-from queue_run.errors import InfrastructureError, InvalidEnvelope
+from queue_run.errors import InfrastructureError, InvalidEnvelope, InvalidName
 from queue_run.jobs.delays import Delays
 from queue_run.jobs.envelopes import HEADER, JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane
@@ -172,6 +172,12 @@ def _register_drain(app: Celery, routes: Routes, process: Process) -> None:
             log.error("jobs wait in the queue %s, which has no file here", name)
             return
         try:
+            group = text_id("group id", group, limit=None)
+        except InvalidName as error:
+            # Nobody can have pushed a job to it.
+            _set_aside(repr((queue, group)), "the drains of groups", error)
+            return
+        try:
             process.jobs.drain(handler, group)
         except Exception as error:
             raise _handed_back(f"the group {group} of {queue}", error) from error
@@ -254,7 +260,7 @@ def _facts(headers: Any) -> JobFacts | None:
             facts = msgspec.convert(found, JobFacts)
         # A user without an id is nobody that a job could belong to.
         id_of_user(facts.user)
-    except (msgspec.DecodeError, TypeError) as error:
+    except (TypeError, ValueError) as error:
         log.warning("a job's header cannot be read: %s", error)
         return None
     return facts

@@ -36,7 +36,7 @@ from queue_run.contracts.messages import (
     user_facts,
 )
 from queue_run.contracts.messages import encode as encode_message
-from queue_run.errors import AskToken, ClientError, HandlerTimeout, Refuse
+from queue_run.errors import AskToken, ClientError, HandlerTimeout, InvalidName, Refuse
 from queue_run.logs import excerpt
 from queue_run.logs.complaints import Complaints
 from queue_run.process import context
@@ -296,6 +296,7 @@ def _encode_user(user: Any) -> bytes:
     """The user as JSON, with its id as text.
 
     Raises:
+        Refuse: for an id that is text and cannot be used: it is a client's, or its token's.
         TypeError: for a user without an id.
         NotEncodable: for one that has no JSON form.
     """
@@ -303,6 +304,8 @@ def _encode_user(user: Any) -> bytes:
     try:
         decoded = {**decoded, "id": id_of_user(decoded)}
     except TypeError as error:
+        if isinstance(error, InvalidName) and isinstance(decoded["id"], str):
+            raise Refuse(401, str(error)) from None
         raise TypeError(f"on_authenticate must return an object with an id: {error}") from None
     return encode_json(decoded)
 

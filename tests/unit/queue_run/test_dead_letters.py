@@ -1,10 +1,11 @@
 """`queue_run.dead_letters`: what people and programs do with jobs that have failed for good."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from queue_run import DeadLetter, JobStoreUnavailable, UnknownDeadLetter, dead_letters
+from queue_run import DeadLetter, InvalidName, JobStoreUnavailable, UnknownDeadLetter, dead_letters
 from queue_run.jobs.delays import Delays
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane
@@ -93,3 +94,12 @@ def test_without_redis_nothing_is_known_of_letters(process: Runtime) -> None:
         dead_letters.newest()
     with pytest.raises(JobStoreUnavailable):
         dead_letters.retry("one")
+
+
+@pytest.mark.parametrize("verb", [dead_letters.get, dead_letters.retry, dead_letters.drop])
+@pytest.mark.parametrize("name", ["", "a\ud83d", None, [1]], ids=ascii)
+def test_what_is_no_id_is_no_letters(
+    here: Runtime, verb: Callable[[Any], object], name: object
+) -> None:
+    with pytest.raises(InvalidName):
+        verb(name)

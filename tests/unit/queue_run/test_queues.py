@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 
 from queue_run import (
     DispatchUnavailable,
+    InvalidName,
     InvalidPush,
     JobStoreUnavailable,
     NotEncodable,
@@ -277,14 +278,35 @@ def test_the_id_of_a_job_may_be_the_payload_of_another(celery: RecordingCelery) 
     assert type(celery.payloads[1]) is str
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\ud800b", ""])
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda name: queues.get("mail").group(name),
+        lambda name: queues.get("mail").dedupe(name),
+        queues.cancel,
+        queues.get,
+    ],
+)
+def test_what_can_be_no_name_is_refused_at_once(
+    celery: RecordingCelery, take: Callable[[str], object], name: str
+) -> None:
+    with pytest.raises(InvalidName):
+        take(name)
+
+
+@pytest.mark.parametrize("name", ["a b", "a/b", "a\nb", "a..b", ".a", 7, None, ["mail"]])
+def test_what_no_file_of_a_queue_is_named_is_no_queue(name: Any) -> None:
+    with pytest.raises(InvalidName, match="a queue is named after its file"):
+        queues.get(name)
+
+
 @pytest.mark.parametrize(
     "push",
     [
         lambda: queues.get("mail").push("\ud800"),
         lambda: queues.get("mail").push(1, params={"a": "\ud800"}),
         lambda: queues.get("mail").push(1, params={"\ud800": "a"}),
-        lambda: queues.get("mail").group("\ud800").push(1),
-        lambda: queues.get("mail").group("a").dedupe("\ud800").push(1),
     ],
 )
 def test_what_is_no_unicode_is_refused_at_once(

@@ -13,7 +13,7 @@ from queue_run.channel.receipts import Receipt
 from queue_run.contracts.envelopes import CloseConnection, CloseUsers, ToConnection, ToRoom, ToUsers
 from queue_run.contracts.ids import ConnectionId, UserId
 from queue_run.contracts.messages import Form, Message
-from queue_run.errors import ChannelUnavailable
+from queue_run.errors import ChannelUnavailable, InvalidName
 from queue_run.process import context, runtime
 from queue_run.process.context import Call
 from queue_run.process.runtime import Runtime
@@ -410,3 +410,19 @@ def test_a_room_may_be_named_by_a_text_of_another_class(
     envelope = sent.envelope
     assert isinstance(envelope, ToRoom)
     assert (envelope.room, type(envelope.room)) == ("hall", str)
+
+
+@pytest.mark.parametrize("take", [socket.room, socket.to])
+@pytest.mark.parametrize("name", ["", "a\ud83d", None, 1.5, "x" * 1_025], ids=ascii)
+def test_what_can_be_no_name_is_refused_with_a_sentence(
+    process: Runtime, take: Callable[[Any], object], name: object
+) -> None:
+    with pytest.raises(InvalidName):
+        take(name)
+
+
+def test_half_a_character_is_no_reason(process: Runtime) -> None:
+    with pytest.raises(InvalidName, match=r"the close reason .* has half a character"):
+        socket.to("ann").close(1000, "a\ud83d")
+    with pytest.raises(TypeError, match="a close reason is a text, not int"):
+        socket.to("ann").close(1000, 7)  # type: ignore[arg-type]

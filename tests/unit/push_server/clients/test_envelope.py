@@ -114,7 +114,16 @@ def test_a_frame_that_lacks_something_says_what(
         ('{"id":7,"data":1}}', "malformed"),
         ('{"id":7,"data":NaN}', "malformed"),
         ('{"id":7,"data":"\ud800"}', "surrogates"),
-        ('{"id":"\\ud800","data":1}', "surrogate"),
+        *(
+            (frame, "half a character (a lone surrogate) can stand in data only")
+            for frame in (
+                '{"id":"\\ud800","data":1}',
+                '{"id":7,"data":1,"\\ud800":1}',
+                '{"type":"\\ud83d"}',
+                '{"type":"resume","session":"\\ud83d","offset":"1-2","epoch":"e"}',
+                '{"type":"resume","session":"s","offset":"1-2","epoch":"\\ud83d"}',
+            )
+        ),
         ("7", "Expected `object`, got `int`"),
         ("[]", "Expected `object`, got `array`"),
         ("null", "Expected `object`, got `null`"),

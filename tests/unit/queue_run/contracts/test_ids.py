@@ -1,6 +1,7 @@
 """Ids of connections and users."""
 
 import enum
+import uuid
 from typing import Any
 
 import pytest
@@ -8,11 +9,15 @@ import pytest
 from queue_run.contracts.ids import (
     ConnectionId,
     id_of_user,
+    job_id,
     new_server_id,
+    queue_name,
     server_of,
+    text_id,
     user_id,
     user_ids,
 )
+from queue_run.errors import InvalidName
 
 
 def test_every_start_of_a_server_has_another_id() -> None:
@@ -125,3 +130,33 @@ def test_half_a_character_is_no_name_of_a_user(name: str) -> None:
 
 def test_names_of_users_may_have_any_whole_character() -> None:
     assert user_ids(["Ünal", "\U0001f600"]) == ["Ünal", "\U0001f600"]
+
+
+@pytest.mark.parametrize("name", ["x" * 1_025, "\u00fc" * 513, "\U0001f600" * 257], ids=ascii)
+def test_an_id_has_so_many_bytes(name: str) -> None:
+    with pytest.raises(InvalidName, match="a group id has 1,024 bytes at most, not 1,02"):
+        text_id("group id", name)
+    assert text_id("group id", name[:-1]) == name[:-1]
+    assert text_id("dedupe id", name, limit=None) == name
+
+
+def test_of_a_wrong_id_only_the_beginning_is_shown() -> None:
+    for value in ("x" * 100_000, ["x" * 100_000], "\ud83d" * 100_000, "\n" * 100_000):
+        with pytest.raises(InvalidName) as caught:
+            text_id("user id", value)
+        assert len(str(caught.value)) < 250
+        assert str(caught.value).isprintable()
+
+
+def test_a_jobs_id_is_a_text_of_any_length_or_a_uuid() -> None:
+    some = uuid.uuid4()
+    assert job_id(some) == str(some)
+    assert job_id("x" * 5_000) == "x" * 5_000
+    for wrong in ("", None, [1], b"a", "\ud83d"):
+        with pytest.raises(InvalidName):
+            job_id(wrong)
+
+
+@pytest.mark.parametrize("name", ["mail", "shop.orders", "a-b_c.d", "\u00fcber"])
+def test_a_queue_is_named_after_its_file(name: str) -> None:
+    assert queue_name(name) == name

@@ -565,6 +565,8 @@ def test_a_config_that_cannot_be_made_is_told_with_its_line(load: Load) -> None:
     ("path", "sentence"),
     [
         ("'chat'", "path = 'chat' must begin with a slash"),
+        (r"'/a\n'", r"path = '/a\n' has characters that cannot be shown"),
+        (r"'/\ud83d'", r"path = '/\ud83d' has characters that cannot be shown"),
         ("3", "path must be a text like '/rooms/{room}', not 3"),
         ("'/{'", "the path /{ has braces that are no parameter, like {name}"),
         ("'/{a}/{a}'", "the path /{a}/{a} names a parameter twice"),

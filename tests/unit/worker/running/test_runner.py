@@ -794,13 +794,25 @@ async def test_an_exit_refuses_like_any_other_failure(
     assert (answer.status, answer.reason) == (500, "internal error")
 
 
-@pytest.mark.parametrize("user", [{"name": "ann"}, "ann", 7, [], {"id": None}, {"id": ""}])
+@pytest.mark.parametrize("user", [{"name": "ann"}, "ann", 7, [], {"id": None}, {"id": 1.5}])
 async def test_a_user_without_an_id_is_refused_and_told_to_the_author(
     app: Application, user: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     answer = await app.authenticate(lambda request: user)
     assert (answer.status, answer.reason) == (500, "internal error")
     assert "on_authenticate must return an object with an id" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", "a\ud83d", "x" * 1_025], ids=ascii)
+async def test_an_id_that_cannot_be_used_is_refused_as_the_clients(
+    app: Application, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    answer = await app.authenticate(lambda request: {"id": name})
+    assert answer.status == 401
+    assert "user id" in answer.reason
+    assert "refused with 401" in caplog.text
+    assert "failed" not in caplog.text
 
 
 async def test_a_user_without_a_json_form_is_refused(app: Application) -> None:
