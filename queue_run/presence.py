@@ -6,8 +6,6 @@ seconds later. Every change is one script, which also writes down what the appli
 of, so that neither happens without the other. Each script may be sent twice.
 """
 
-import functools
-import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -15,148 +13,29 @@ from queue_run.contracts.ids import ServerId, UserId
 from queue_run.contracts.keys import Keys
 from queue_run.errors import ChannelUnavailable, JobStoreUnavailable
 from queue_run.settings import Settings
-from queue_run.storage.scripts import NOW, Store, milliseconds
+from queue_run.storage.script_files import Script, load
+from queue_run.storage.scripts import Store, milliseconds
 
 #: Users that one script, or one question, is about: Redis does nothing else meanwhile.
 AT_ONCE = 500
-#: Users who came and went whom no worker has looked at, about; beyond it the oldest are forgotten.
-MAX_EVENTS = 100_000
 
 #: Answers of scripts: there is nothing more to do; there may be more; Redis does not know the
 #: server that sent it, which has to register.
 DONE, MORE, UNKNOWN = 0, 1, -1
 
-#: Begins every script.
-_PROLOGUE = (
-    NOW
-    + f"""
-local servers, online, leaving, events, epoch, sweeps = unpack(KEYS)
-local server, users_of, watched = ARGV[1], ARGV[2], ARGV[3] == '1'
-local delay, expiry, limit = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local FIRST = 7
-
--- A score of zero is that of a server whose users are being taken offline.
-local function is_known()
-    return tonumber(redis.call('ZSCORE', servers, server) or 0) > 0
-end
-
--- In a full Redis the first write of a script decides whether it runs: here one that frees. Signs
--- of life and departures are taken there; arrivals are not.
-local function note(score, name)
-    redis.call('ZREM', servers, name)
-    redis.call('ZADD', servers, score, name)
-end
-
-local function report(user, is_online)
-    redis.call('XADD', events, 'MAXLEN', '~', {MAX_EVENTS}, '*', 'user', user, 'online', is_online)
-end
-
-local function depart(user)
-    if redis.call('HINCRBY', online, user, -1) > 0 then return end
-    redis.call('HDEL', online, user)
-    if watched then redis.call('ZADD', leaving, now + delay, user) end
-end
-
--- Take some of a server's users offline; the server is removed with the last of them.
-local function take_down(lost)
-    note(0, lost)
-    local users = redis.call('SPOP', users_of .. lost, limit)
-    for _, user in ipairs(users) do depart(user) end
-    if #users == limit then return {MORE} end
-    redis.call('ZREM', servers, lost)
-    return {DONE}
-end
-"""
-)
-
-_REGISTER = (
-    _PROLOGUE
-    + """
-local score = redis.call('ZSCORE', servers, server)
-note(now, server)
-redis.call('SET', epoch, ARGV[FIRST], 'NX')
-return {score, redis.call('GET', epoch)}
-"""
-)
-
-_ARRIVE = (
-    _PROLOGUE
-    + f"""
-if not is_known() then return {UNKNOWN} end
-local silent = ARGV[FIRST] == '1'
-for number = FIRST + 1, #ARGV do
-    local user = ARGV[number]
-    if redis.call('SADD', users_of .. server, user) == 1
-            and redis.call('HINCRBY', online, user, 1) == 1
-            and redis.call('ZREM', leaving, user) == 0
-            and watched and not silent then
-        report(user, 1)
-    end
-end
-return {DONE}
-"""
-)
-
-_DEPART = (
-    _PROLOGUE
-    + f"""
-if not is_known() then return {UNKNOWN} end
-for number = FIRST, #ARGV do
-    if redis.call('SREM', users_of .. server, ARGV[number]) == 1 then depart(ARGV[number]) end
-end
-return {DONE}
-"""
-)
-
-_SWEEP = (
-    _PROLOGUE
-    + f"""
-if not is_known() then return {UNKNOWN} end
-note(now, server)
-
--- While Redis was away or stood still, nobody could leave a heartbeat: silence counts only from
--- when sweeps have come regularly again.
-local last = tonumber(redis.call('HGET', sweeps, 'last') or 0)
-local since = tonumber(redis.call('HGET', sweeps, 'since') or 0)
-if now - last > expiry / 2 or since > now then since = now end
-redis.call('HSET', sweeps, 'last', now, 'since', since)
-
-local gone = redis.call('ZRANGEBYSCORE', leaving, '-inf', now, 'LIMIT', 0, limit)
-for _, user in ipairs(gone) do
-    redis.call('ZREM', leaving, user)
-    if watched then report(user, 0) end
-end
-local answer = #gone == limit and {MORE} or {DONE}
-
-local silent_since = now - since >= expiry and now - expiry or 0
-local lost = redis.call('ZRANGEBYSCORE', servers, '-inf', silent_since, 'LIMIT', 0, 2)
-if #lost > 0 then
-    answer = math.max(answer, take_down(lost[1]), #lost > 1 and {MORE} or {DONE})
-end
-return answer
-"""
-)
-
-_RETIRE = (
-    _PROLOGUE
-    + f"""
-if not redis.call('ZSCORE', servers, server) then return {DONE} end
-return take_down(server)
-"""
-)
+_REGISTER = load("presence/register")
+_ARRIVE = load("presence/arrive")
+_DEPART = load("presence/depart")
+_SWEEP = load("presence/sweep")
+_RETIRE = load("presence/retire")
 
 
 class Call(NamedTuple):
     """A script and what it is given."""
 
-    script: str
+    script: Script
     keys: list[str]
     arguments: list[str | int]
-
-    @property
-    def sha(self) -> str:
-        """The name under which Redis knows the script."""
-        return _sha(self.script)
 
 
 class Scripts:
@@ -215,7 +94,7 @@ class Scripts:
         sweeps of the others do."""
         return self._call(_RETIRE, watched=watched)
 
-    def _call(self, script: str, *arguments: str | int, watched: bool = False) -> Call:
+    def _call(self, script: Script, *arguments: str | int, watched: bool = False) -> Call:
         common: list[str | int] = [self._server, self._users_of, int(watched)]
         common += [self._delay, self._expiry, AT_ONCE]
         return Call(script, self._keys, [*common, *arguments])
@@ -256,11 +135,6 @@ class Presence:
             return cast("list[Any]", store.patiently(lambda: store.client.hmget(key, list(users))))
         except JobStoreUnavailable as error:
             raise ChannelUnavailable(str(error)) from error
-
-
-@functools.cache
-def _sha(script: str) -> str:
-    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 def chunks(users: Iterable[UserId]) -> Iterable[list[UserId]]:

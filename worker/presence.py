@@ -26,6 +26,7 @@ from queue_run.contracts.keys import Keys
 from queue_run.errors import HandlerTimeout
 from queue_run.settings import Settings
 from queue_run.storage.patience import longest_answer, watched_client
+from queue_run.storage.script_files import Script, load
 from queue_run.storage.scripts import milliseconds
 from queue_run.threads.vital import VitalThread
 from worker.application.middleware import Hook, Middleware, ends_the_process
@@ -48,16 +49,10 @@ IDLE_WAIT, BUSY_WAIT = 0.5, 0.05
 #: Seconds that the functions which run get at the end of the process.
 LAST_WAIT = 5.0
 
-#: Takes the lease if nobody has it. A full Redis runs it: its first write frees.
-_TAKE = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1
-"""
-#: Changes the lease only if it is still ours.
-_RENEW = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('PEXPIRE', KEYS[1], ARGV[2])"
-_RELEASE = "return redis.call('GET', KEYS[1]) == ARGV[1] and redis.call('DEL', KEYS[1])"
+# The lease: taken if nobody has it, changed only if it is still ours.
+_TAKE = load("presence/take_lease")
+_RENEW = load("presence/renew_lease")
+_RELEASE = load("presence/release_lease")
 
 
 class Event(NamedTuple):
@@ -147,11 +142,11 @@ class PresenceWatcher:
         self._position = "0"
         return True
 
-    def _changes_lease(self, script: str) -> bool:
+    def _changes_lease(self, script: Script) -> bool:
         """Take or renew the lease; whether it is ours then."""
         now = time.monotonic()
         key, lease = self._keys.presence_lease, milliseconds(self._lease)
-        if not self._client.eval(script, 1, key, self._token, lease):
+        if not self._client.eval(*script.given([key], [self._token, lease])):
             return False
         self._held_until = now + self._lease
         self._next_renewal = now + self._lease / 3
@@ -211,7 +206,7 @@ class PresenceWatcher:
                 if not self._hooks.open:
                     break
                 self._hooks.wait_for_end(BUSY_WAIT)
-            self._client.eval(_RELEASE, 1, self._keys.presence_lease, self._token)
+            self._client.eval(*_RELEASE.given([self._keys.presence_lease], [self._token]))
         except (RedisError, OSError) as error:
             log.info("the lease of presence is left to expire: %s", error)
         self._client.close()

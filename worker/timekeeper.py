@@ -48,7 +48,7 @@ class Timekeeper:
             self._has_told = True
             told = Told(difference, self._clock.now() + self._expiry)
             lasts = str(round(self._expiry * 1000))
-            self._client.eval(TELL, 1, self._key, self._name, told.encode(), lasts)
+            self._client.eval(*TELL.given([self._key], [self._name, told.encode(), lasts]))
         elif self._has_told:
             self._client.hdel(self._key, self._name)
             self._has_told = False

@@ -12,33 +12,11 @@ import redis.asyncio
 
 from queue_run.channel.listener import Offset, parse_offset
 from queue_run.contracts.keys import Keys
+from queue_run.storage.script_files import load
 
-#: Puts a new epoch in the place of one that ended, unless another server has done so; in a full
-#: Redis too, since its first write frees.
-RENEW = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
-  redis.call('SET', KEYS[1], ARGV[2])
-end
-return redis.call('GET', KEYS[1])
-"""
-
-# KEYS: a stream. The answer: its last entry's offset, and the last that it has ever given out.
-END = """
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  return {'0-0', '0-0'}
-end
-local facts = redis.call('XINFO', 'STREAM', KEYS[1])
-local last, generated = '0-0', '0-0'
-for i = 1, #facts, 2 do
-  if facts[i] == 'last-generated-id' then
-    generated = facts[i + 1]
-  elseif facts[i] == 'last-entry' and facts[i + 1] then
-    last = facts[i + 1][1]
-  end
-end
-return {last, generated}
-"""
+_RENEW = load("channel/renew_epoch")
+#: Tells a stream's last offset, and the last that it has ever given out.
+END = load("channel/end")
 
 
 def new_epoch() -> str:
@@ -78,7 +56,7 @@ async def renew(client: redis.asyncio.Redis, keys: Keys, ended: str, following: 
     Raises:
         redis.exceptions.RedisError: when Redis does not answer.
     """
-    await client.eval(RENEW, 1, keys.epoch, ended, following)
+    await client.eval(*_RENEW.given([keys.epoch], [ended, following]))
 
 
 async def not_before(client: redis.asyncio.Redis, keys: Keys) -> Offset:
@@ -89,6 +67,6 @@ async def not_before(client: redis.asyncio.Redis, keys: Keys) -> Offset:
     """
     async with client.pipeline(transaction=False) as pipeline:
         pipeline.time()
-        pipeline.eval(END, 1, keys.broadcast)
+        pipeline.eval(*END.given([keys.broadcast], []))
         (seconds, micros), (_, generated) = await pipeline.execute()
     return max((seconds * 1000 + micros // 1000, 0), parse_offset(cast("bytes", generated)))

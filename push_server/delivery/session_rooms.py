@@ -26,10 +26,11 @@ from push_server.delivery.epoch import END
 from push_server.delivery.position import Position
 from push_server.delivery.room_history import BEGINNING, RoomChange, RoomHistory, parse_changes
 from queue_run.channel.listener import ANSWER_TIMEOUT, Offset, format_offset, parse_offset
-from queue_run.channel.memberships import KNOWN_SINCE, NOTE
+from queue_run.channel.memberships import KNOWN_SINCE
 from queue_run.contracts.ids import UserId
 from queue_run.contracts.keys import Keys
 from queue_run.logs.complaints import Complaints
+from queue_run.storage.script_files import load
 
 log = logging.getLogger(__name__)
 
@@ -46,51 +47,10 @@ PAUSE = 0.5
 # A full Redis runs all of these, since each begins with a write that only expires or frees: what
 # they note has happened already.
 
-# KEYS: sessions. ARGV: how long they live from now on; since when each does. In one command:
-# redis-py takes longer for one than Redis does for all of them.
-KEEP = """
-for number, session in ipairs(KEYS) do
-  redis.call('PEXPIRE', session, ARGV[1])
-  redis.call('SET', session, ARGV[number + 1], 'PX', ARGV[1])
-end
-"""
-# KEYS: rooms of a session, and those that it has left. ARGV: how long all is kept; then for each
-# change, the room and what `note` takes.
-CHANGE = (
-    NOTE
-    + """
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-for number = 2, #ARGV, 2 do
-  note(KEYS[1], KEYS[2], ARGV[number], ARGV[number + 1], ARGV[1])
-end
-"""
-)
-# KEYS: the same. ARGV: how long all is kept, an offset; then rooms in which the session is, since
-# that offset at the latest. What was before it is not known where Redis has none of them.
-RENEW = (
-    NOTE
-    + """
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-for number = 3, #ARGV do
-  if redis.call('HEXISTS', KEYS[1], ARGV[number]) == 0 then
-    note(KEYS[1], KEYS[2], ARGV[number], '+' .. ARGV[2], ARGV[1])
-    known_since(KEYS[2], ARGV[2])
-  end
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[2], ARGV[1])
-"""
-)
-# KEYS: a session, its rooms, and those that it has left. ARGV: what keys of leaves of its user
-# begin with, if it has one. The answer: since when it lives; its rooms, with all their changes;
-# those that it has left; and for each of its rooms when its user has left it.
-RECALL = """
-local rooms, lefts = redis.call('HGETALL', KEYS[2]), {}
-for i = 1, #rooms, 2 do
-  lefts[#lefts + 1] = ARGV[1] ~= '' and redis.call('GET', ARGV[1] .. rooms[i]) or ''
-end
-return {redis.call('GET', KEYS[1]), rooms, redis.call('HGETALL', KEYS[3]), lefts}
-"""
+_KEEP = load("sessions/keep")
+_CHANGE = load("sessions/change")
+_RENEW = load("sessions/renew")
+_RECALL = load("sessions/recall")
 
 
 class Told(NamedTuple):
@@ -309,9 +269,10 @@ class SessionRooms:
         pipeline = self._client.pipeline(transaction=False)
         for session, user in sessions:
             lefts = "" if user is None else keys.left_room(user, "")
-            pipeline.eval(RECALL, 3, keys.session(session), *self._keys_of(session), lefts)
+            names = [keys.session(session), *self._keys_of(session)]
+            pipeline.eval(*_RECALL.given(names, [lefts]))
         # Last: it stands behind all changes of rooms that were found.
-        pipeline.eval(END, 1, keys.broadcast)
+        pipeline.eval(*END.given([keys.broadcast], []))
         return pipeline
 
     async def run(self) -> None:
@@ -365,7 +326,8 @@ class SessionRooms:
                 these = {name: each.since for name, each in told.items() if each.here is here}
                 if these:
                     sinces = map(format_offset, these.values())
-                    pipeline.eval(KEEP, len(these), *map(self._keys.session, these), lasts, *sinces)
+                    names = [self._keys.session(name) for name in these]
+                    pipeline.eval(*_KEEP.given(names, [lasts, *sinces]))
             for session, group in itertools.groupby(waiting, key=lambda each: each.session):
                 self._write(pipeline, session, list(group))
             await pipeline.execute()
@@ -383,14 +345,14 @@ class SessionRooms:
             if is_change:
                 changes = [each for each in group if isinstance(each, Change)]
                 words = [word for _, room, change in changes for word in (room, _written(change))]
-                pipeline.eval(CHANGE, 2, *names, lasts, *words)
+                pipeline.eval(*_CHANGE.given(names, [lasts, *words]))
                 continue
             for each in group:
                 assert isinstance(each, Renewal)
                 if each.anew:
                     pipeline.delete(*names)
                 offset = format_offset(each.offset)
-                pipeline.eval(RENEW, 2, *names, lasts, offset, *each.rooms)
+                pipeline.eval(*_RENEW.given(names, [lasts, offset, *each.rooms]))
 
     def _keys_of(self, session: str) -> tuple[str, str]:
         """Of the rooms that a session is in, and of those that it has left."""
@@ -398,7 +360,7 @@ class SessionRooms:
 
 
 def _written(change: RoomChange) -> str:
-    """See `queue_run.channel.memberships.NOTE`."""
+    """As `storage/lua/include/rooms` takes it."""
     return f"{'+' if change.joins else '-'}{format_offset(change.offset)}"
 
 

@@ -7,43 +7,10 @@ from typing import NamedTuple
 from queue_run.contracts.envelopes import Turn
 from queue_run.contracts.ids import RequestId
 from queue_run.storage.clock import Clock
-from queue_run.storage.scripts import NOW, Store, milliseconds
+from queue_run.storage.script_files import load
+from queue_run.storage.scripts import Store, milliseconds
 
-# ARGV: how long a claim lasts, how long a session lives, and how many sessions there are of which
-# Redis may not know yet; since when each lives; then for each turn: how many requests it has, and
-# their ids. KEYS: these sessions, and the claims of all these requests. A turn is claimed up to its
-# first request that somebody else has taken. The answer has, for each turn: how many were claimed,
-# and who has the next one.
-CLAIM = (
-    NOW
-    + """
-local lasts, lives, key = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local answers, argument = {}, 3 + key
-for i = 1, key do
-  redis.call('SET', KEYS[i], ARGV[3 + i], 'PX', lives)
-end
-while key < #KEYS do
-  local count = tonumber(ARGV[argument + 1])
-  local taken, holder = 0, ''
-  for i = 1, count do
-    local id = ARGV[argument + 1 + i]
-    local held = redis.call('GET', KEYS[key + i])
-    if not held then
-      redis.call('SET', KEYS[key + i], now .. ' ' .. id, 'PX', lasts)
-    elseif string.match(held, ' (.*)') ~= id then
-      holder = held
-      break
-    end
-    taken = taken + 1
-  end
-  answers[#answers + 1] = taken
-  answers[#answers + 1] = holder
-  key = key + count
-  argument = argument + 1 + count
-end
-return answers
-"""
-)
+_CLAIM = load("requests/claim")
 
 
 class Holder(NamedTuple):
@@ -66,7 +33,6 @@ class Claims:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._script = store.script(CLAIM)
 
     def take(
         self,
@@ -92,7 +58,7 @@ class Claims:
         arguments += sessions.values()
         for turn in turns:
             arguments += [len(turn), *(request for _, request in turn)]
-        found = self._store.call(self._script, keys, arguments)
+        found = self._store.call(_CLAIM, keys, arguments)
         return [
             Answer(int(taken), _holder(holder))
             for taken, holder in zip(found[::2], found[1::2], strict=True)

@@ -3,13 +3,9 @@
 import redis.asyncio
 
 from queue_run.contracts.envelopes import Hello, encode
+from queue_run.storage.script_files import load
 
-# A full Redis runs it, since its first write only expires: so that a server can be started there.
-_CREATE = """
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-redis.call('XADD', KEYS[1], '*', 'e', ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-"""
+_CREATE = load("channel/create_stream")
 
 
 class OwnStream:
@@ -40,7 +36,8 @@ class OwnStream:
         Raises:
             redis.exceptions.RedisError: when Redis does not answer.
         """
-        await self._redis.eval(_CREATE, 1, self.name, encode(Hello()), self.expiry)
+        arguments = [encode(Hello()), 1000 * self.expiry]
+        await self._redis.eval(*_CREATE.given([self.name], arguments))
 
     async def renew(self) -> bool:
         """Let it live on; whether it was there. Also in a full Redis.

@@ -218,13 +218,13 @@ class Presence:
     async def _call(self, call: Call) -> Any:
         async with asyncio.timeout(ANSWER_TIMEOUT):
             client: Any = self._client
-            given = (len(call.keys), *call.keys, *call.arguments)
+            script, given = call.script, (call.keys, call.arguments)
             try:
-                return await client.evalsha(call.sha, *given)
+                return await client.evalsha(*script.given_by_sha(*given))
             except NoScriptError:
                 # On a new link: with an error, fakeredis ends the old one.
                 await client.connection_pool.disconnect()
-                return await client.eval(call.script, *given)
+                return await client.eval(*script.given(*given))
 
     async def _members(self) -> set[UserId]:
         members: set[UserId] = set()

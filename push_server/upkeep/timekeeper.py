@@ -44,7 +44,7 @@ class Timekeeper:
         if difference:
             told = Told(difference, self._clock.now() + self._expiry)
             lasts = str(round(self._expiry * 1000))
-            await self._client.eval(TELL, 1, self._key, self._name, told.encode(), lasts)
+            await self._client.eval(*TELL.given([self._key], [self._name, told.encode(), lasts]))
         found = await self._client.hgetall(self._key)
         self.notes, gone = notes(found, self._clock.now())
         if not difference and self._name.encode() in found:

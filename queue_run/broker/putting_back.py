@@ -6,28 +6,9 @@ does. This one frees first. Should a later write fail, it writes the message dow
 
 from typing import Any
 
-# KEYS: the messages that were taken, by tag; their tags by time. ARGV: the tag; what stands there;
-# then the commands, each after the number of its words.
-_PUT_BACK = """
-local found = redis.call('HGET', KEYS[1], ARGV[1])
-if found and found ~= ARGV[2] then return 0 end
-local score = redis.call('ZSCORE', KEYS[2], ARGV[1])
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('ZREM', KEYS[2], ARGV[1])
-if not found then return 0 end
-local at = 3
-while at <= #ARGV do
-  local words = tonumber(ARGV[at])
-  local answer = redis.pcall(unpack(ARGV, at + 1, at + words))
-  if type(answer) == 'table' and answer.err then
-    redis.call('HSET', KEYS[1], ARGV[1], found)
-    if score then redis.call('ZADD', KEYS[2], score, ARGV[1]) end
-    return answer
-  end
-  at = at + words + 1
-end
-return 1
-"""
+from queue_run.storage.script_files import load
+
+_PUT_BACK = load("broker/put_back")
 
 
 class Commands:
@@ -36,9 +17,12 @@ class Commands:
     def __init__(self) -> None:
         #: Each after the number of its words.
         self.words: list[Any] = []
+        #: What they change.
+        self.keys: list[str] = []
 
-    def _add(self, *words: Any) -> None:
-        self.words += [len(words), *words]
+    def _add(self, name: str, key: str, *words: Any) -> None:
+        self.words += [2 + len(words), name, key, *words]
+        self.keys.append(key)
 
     def lpush(self, key: str, value: Any) -> None:
         self._add("LPUSH", key, value)
@@ -61,4 +45,5 @@ def put_back(
     Raises:
         redis.exceptions.RedisError, OSError: when Redis did not do it, or may not have done it.
     """
-    return bool(client.eval(_PUT_BACK, 2, unacked, index, tag, found, *commands.words))
+    keys = [unacked, index, *dict.fromkeys(commands.keys)]
+    return bool(client.eval(*_PUT_BACK.given(keys, [tag, found, *commands.words])))

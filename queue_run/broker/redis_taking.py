@@ -29,11 +29,12 @@ from redis import ConnectionError as RedisConnectionError
 from redis import RedisError, ResponseError
 
 from queue_run.broker import unreadable
-from queue_run.broker.unheard import NOTES, Questions
+from queue_run.broker.unheard import Questions
 from queue_run.contracts.keys import BELL
 from queue_run.storage.clock import Answer
 from queue_run.storage.late_pushes import ALSO_WHEN_FULL, PUSH, Limits, PushedTooLate
 from queue_run.storage.patience import standstills
+from queue_run.storage.script_files import load
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,10 @@ TRANSIENT = 1
 #: A header that answers of Celery's remote control have; and for how many milliseconds these are
 #: kept: whoever has asked may be gone.
 TICKET, ANSWER_EXPIRY = "ticket", 60_000
+
+_TAKE = load("broker/take")
+_ANSWER = load("broker/answer")
+_SET_ASIDE = load("broker/set_aside")
 
 
 class TakingChannel(kombu_redis.Channel):
@@ -148,7 +153,8 @@ class TakingChannel(kombu_redis.Channel):
         notes = self._questions.key
         keys = [self.unacked_key, self.unacked_index_key, *(key for key, _ in lists), notes]
         acknowledged = [int(queue in self._acknowledged) for _, queue in lists]
-        self._ask("EVAL", _TAKE, len(keys), *keys, *acknowledged, *self._questions.next())
+        given = _TAKE.given(keys, [*acknowledged, *self._questions.next()])
+        self._ask("EVAL", *given)
 
     def _ask_for_bells(self, queues: Iterable[str], timeout: float) -> None:
         keys = [
@@ -253,7 +259,7 @@ class TakingChannel(kombu_redis.Channel):
         entry = unreadable.entry(data, source=source, reason=reason)
         last = str(unreadable.MOST_KEPT - 1)
         try:
-            self._exchange(("EVAL", _SET_ASIDE, str(len(keys)), *keys, tag, entry, last))
+            self._exchange(("EVAL", *_SET_ASIDE.given(keys, [tag, entry, last])))
         except PASSING_ERRORS as error:
             log.error("it could not be set aside: %s", error)
         if tag in self.qos._delivered:
@@ -291,15 +297,16 @@ class TakingChannel(kombu_redis.Channel):
             return
         key = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
         if TICKET in headers:
-            self._exchange(("EVAL", _ANSWER, 1, key, dumps(message), ANSWER_EXPIRY))
+            self._exchange(("EVAL", *_ANSWER.given([key], [dumps(message), ANSWER_EXPIRY])))
             return
         if may_be_lost:
             self._push(key, dumps(message))
             return
         last = self._limits.last(self._link().socket_timeout, self._ask_time)
         bell = (BELL_SIZE, BELL_EXPIRY, int(ALSO_WHEN_FULL in headers))
-        command = ("EVAL", PUSH, 2, key, _bell(queue), dumps(message), last, *bell)
-        if self._exchange(command) == [0]:
+        if self._exchange(
+            ("EVAL", *PUSH.given([key, _bell(queue)], [dumps(message), last, *bell]))
+        ) == [0]:
             self._limits.distrust()
             raise PushedTooLate
 
@@ -393,60 +400,3 @@ def _ring(pipe: Any, queue: str) -> None:
     pipe.lpush(bell, 1)
     pipe.ltrim(bell, 0, BELL_SIZE - 1)
     pipe.pexpire(bell, BELL_EXPIRY)
-
-
-# The oldest message of the first list that has one. An unacknowledged message is the JSON text of
-# the message, its exchange and its routing key. Redis' clock dates it: by those of workers, which
-# differ, others would hand out again what still runs (`QoS.restore_visible`). What cannot be read
-# is taken all the same, to be set aside. What cannot be written down stays where it is. The answer
-# ends with the tag under which the message is written down.
-_TAKE = (
-    NOTES
-    + """
-local clock = redis.call('TIME')
-local now = clock[1] .. '.' .. string.format('%06d', clock[2])
-local function place_of(message)
-  local properties = cjson.decode(message).properties
-  local info, tag = properties.delivery_info, properties.delivery_tag
-  assert(type(tag) == 'string' and tag ~= '')
-  assert(type(info.exchange) == 'string' and type(info.routing_key) == 'string')
-  local place = cjson.encode(info.exchange) .. ', ' .. cjson.encode(info.routing_key)
-  return {tag, '[' .. message .. ', ' .. place .. ']'}
-end
-if spent() then return false end
-for i = 3, #KEYS - 1 do
-  local message = redis.call('LINDEX', KEYS[i], -1)
-  if message then
-    local readable, found = pcall(place_of, message)
-    local tag = ''
-    if readable and ARGV[i - 2] == '1' then
-      tag = found[1]
-      -- In a full Redis the first write decides: this one frees.
-      redis.call('HDEL', KEYS[1], found[1])
-      redis.call('HSET', KEYS[1], tag, found[2])
-      redis.call('ZADD', KEYS[2], now, tag)
-      gave(tag)
-    end
-    redis.call('RPOP', KEYS[i])
-    return {KEYS[i], message, tag}
-  end
-end
-return false
-"""
-)
-
-# A full Redis takes it: whoever looks after workers asks them whether they live.
-_ANSWER = """
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('LPUSH', KEYS[1], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-
-# What frees memory comes first: where there is none left, the first change decides.
-_SET_ASIDE = """
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[2], ARGV[1])
-redis.call('LPUSH', KEYS[3], ARGV[2])
-redis.call('LTRIM', KEYS[3], 0, ARGV[3])
-return 1
-"""

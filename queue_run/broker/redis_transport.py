@@ -50,6 +50,7 @@ from queue_run.broker.unheard import Questions
 from queue_run.errors import SettingsError
 from queue_run.storage.fullness import is_full
 from queue_run.storage.patience import dropped_when_unready, watched
+from queue_run.storage.script_files import load
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,11 @@ NO_KEY_PREFIX = (
 Settlement = Callable[["QoS"], None]
 #: Settles the message of a tag.
 TagSettlement = Callable[["QoS", str], None]
+
+# A full Redis runs these, since their first write frees, or only expires.
+_WRITE_DOWN = load("broker/write_down")
+_BIND = load("broker/bind")
+_REFRESH_BINDING = load("broker/refresh_binding")
 
 
 class Unsettled:
@@ -178,7 +184,7 @@ class QoS(kombu_redis.QoS):
         note = dumps([message._raw, place["exchange"], place["routing_key"]])
         with self.channel.conn_or_acquire() as client:
             keys = (self.unacked_key, self.unacked_index_key)
-            client.eval(_WRITE_DOWN, 2, *keys, tag, note, _time_of(client))
+            client.eval(*_WRITE_DOWN.given(keys, (tag, note, _time_of(client))))
         virtual.QoS.append(self, message, tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -316,23 +322,6 @@ class _Client(redis.Redis):
         return super().pipeline(transaction, shard_hint)
 
 
-# A full Redis runs these, since their first write frees, or only expires.
-
-_WRITE_DOWN = """
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
-"""
-_BIND = """
-for _, bindings in ipairs(KEYS) do
-  redis.call('SREM', bindings, ARGV[1])
-  redis.call('SADD', bindings, ARGV[1])
-end
-"""
-#: Before a script of kombu's, whose first key never expires.
-_FREE_FIRST = "redis.call('PERSIST', KEYS[1])\n"
-
-
 class Channel(TakingChannel):
     """A channel that knows how it ended."""
 
@@ -404,14 +393,12 @@ class Channel(TakingChannel):
             keys = [each % (exchange,) for each in kept]
             member = self.sep.join([routing_key or "", pattern or "", queue or ""])
             with self.conn_or_acquire() as client:
-                client.eval(_BIND, len(keys), *keys, member)
+                client.eval(*_BIND.given(keys, (member,)))
 
     @cached_property
     def _refresh_binding(self) -> Any:
         # kombu's, for queues that expire, but a full Redis runs it.
-        return self._create_client().register_script(
-            _FREE_FIRST + kombu_redis.REFRESH_BINDING  # type: ignore[attr-defined]
-        )
+        return self._create_client().register_script(_REFRESH_BINDING.text)
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         # kombu calls this when a channel closes; its own is a transaction, and a full Redis refuses

@@ -10,29 +10,9 @@ that Redis has not read by then is spent: should it still come, it takes nothing
 import uuid
 from typing import Any
 
-#: What a script that takes does with the note: `spent()` before it takes, `gave(tag)` when it has.
-#: The note is the last of its keys; its last arguments are the number and the milliseconds for
-#: which the note is kept.
-NOTES = """
-local notes, number, kept = KEYS[#KEYS], tonumber(ARGV[#ARGV - 1]), ARGV[#ARGV]
-local function spent()
-  local last = redis.call('GET', notes)
-  return last and tonumber(string.match(last, '^%d+')) >= number
-end
-local function gave(tag)
-  redis.call('SET', notes, number .. ' ' .. tag, 'PX', kept)
-end
-"""
+from queue_run.storage.script_files import load
 
-_RECALL = """
-local last = redis.call('GET', KEYS[1])
-local number, tag = string.match(last or '', '^(%d+) (.*)$')
-if number == ARGV[1] then return tag end
--- In a full Redis the first write decides: this one frees.
-redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[1], ARGV[1] .. ' ', 'PX', ARGV[2])
-return ''
-"""
+_RECALL = load("broker/recall")
 
 
 class Questions:
@@ -70,5 +50,5 @@ class Questions:
         Raises:
             redis.exceptions.RedisError, OSError: when Redis did not say.
         """
-        tag = client.eval(_RECALL, 1, self.key, number, self._kept)
+        tag = client.eval(*_RECALL.given([self.key], [number, self._kept]))
         return tag.decode() if isinstance(tag, bytes) else str(tag)

@@ -14,6 +14,8 @@ import msgspec
 import redis
 from redis.exceptions import RedisError
 
+from queue_run.storage.script_files import load
+
 log = logging.getLogger(__name__)
 
 #: Entries that the list holds, and characters of each: 16 MB in all, about.
@@ -25,6 +27,8 @@ LONGEST_SHOWN = 200
 LONGEST_REASON = 300
 #: Hexadecimal digits of an entry's id.
 ID_DIGITS = 12
+
+_KEEP = load("broker/keep_unreadable")
 
 
 class SetAside(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "from"}):
@@ -43,13 +47,6 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "fro
     length: int
     #: The beginning of the data.
     data: str
-
-
-# A full Redis runs it, since its first write frees.
-_KEEP = """
-redis.call('LTRIM', KEYS[1], 0, ARGV[2] - 1)
-redis.call('LPUSH', KEYS[1], ARGV[1])
-"""
 
 
 def entry(data: bytes | str, *, source: str, reason: object) -> str:
@@ -95,7 +92,8 @@ def set_aside(
     """
     tell(data, source=source, reason=reason, key=key)
     try:
-        client.eval(_KEEP, 1, key, entry(data, source=source, reason=reason), str(MOST_KEPT - 1))
+        kept = entry(data, source=source, reason=reason)
+        client.eval(*_KEEP.given([key], [kept, str(MOST_KEPT - 1)]))
     except (RedisError, OSError) as error:
         log.error("it could not be set aside: %s", error)
 

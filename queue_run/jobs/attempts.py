@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, encode
-from queue_run.storage.scripts import NOW, Store, milliseconds
+from queue_run.storage.script_files import load
+from queue_run.storage.scripts import Store, milliseconds
 
 #: What to do with a job that a worker was handed: run it; nothing, it has ended, or its push has
 #: failed; wait, it runs elsewhere; end it, it was cancelled; park it, its attempts are used up.
@@ -31,6 +32,17 @@ LIVING_EXPIRY = 24 * 60 * 60
 #: Seconds for which a cancellation waits for a job that is not running, and the withdrawal of one
 #: that the broker may still get.
 CANCEL_EXPIRY = 7 * 24 * 60 * 60
+
+# In a full Redis the first write of a script decides whether it runs. What takes, ends, parks and
+# renews must: it begins with a write that frees, or only expires.
+_BEGIN = load("attempts/begin")
+_END = load("attempts/end")
+_RETRY = load("attempts/retry")
+_PARK = load("attempts/park")
+_RENEW = load("attempts/renew")
+_RELEASE = load("attempts/release")
+_CANCEL = load("attempts/cancel")
+_WITHDRAW = load("attempts/withdraw")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,14 +71,6 @@ class Attempts:
         self._lease = milliseconds(lease)
         self._living = milliseconds(LIVING_EXPIRY)
         self._ended = milliseconds(2 * visibility)
-        self._begin = store.script(_BEGIN)
-        self._end = store.script(_END)
-        self._retry = store.script(_RETRY)
-        self._park = store.script(_PARK)
-        self._renew = store.script(_RENEW)
-        self._release = store.script(_RELEASE)
-        self._cancel = store.script(_CANCEL)
-        self._withdraw = store.script(_WITHDRAW)
 
     def begin(self, job_id: str, token: str, *, most: int) -> Beginning:
         """Count an attempt and take the job's lease, if it may run.
@@ -76,7 +80,7 @@ class Attempts:
             most: attempts that the job may have.
         """
         verdict, attempt, after = self._store.call(
-            self._begin, [self._keys.job(job_id)], [token, self._lease, most, self._living]
+            _BEGIN, [self._keys.job(job_id)], [token, self._lease, most, self._living]
         )
         return Beginning(
             verdict=cast("Verdict", verdict.decode()), attempt=attempt, after=after / 1000
@@ -86,14 +90,14 @@ class Attempts:
         """Say how a job ended; False when it had ended already, otherwise."""
         keys = [self._keys.job(job_id), self._keys.delayed, self._keys.delayed_jobs]
         arguments = [token, end, self._ended, job_id]
-        return bool(self._store.call(self._end, keys, arguments))
+        return bool(self._store.call(_END, keys, arguments))
 
     def retry(self, job: JobEnvelope, token: str, *, after: float) -> bool:
         """End the attempt and let the job come again `after` so many seconds, or at once to be
         ended if it was cancelled; False when another attempt has taken it over."""
         keys = [self._keys.job(job.id), self._keys.delayed, self._keys.delayed_jobs]
         arguments = [token, milliseconds(after), job.id, encode(job), self._living]
-        return bool(self._store.call(self._retry, keys, arguments))
+        return bool(self._store.call(_RETRY, keys, arguments))
 
     def park(self, letter: DeadLetter, token: str) -> bool:
         """End a job as failed and keep it as a dead letter; False when another attempt has taken
@@ -104,7 +108,7 @@ class Attempts:
             *(self._keys.delayed, self._keys.delayed_jobs),
         ]
         arguments = [token, job.id, encode(letter), self._ended]
-        return bool(self._store.call(self._park, keys, arguments))
+        return bool(self._store.call(_PARK, keys, arguments))
 
     def renew(self, leases: list[tuple[str, str]]) -> list[bool]:
         """Renew the leases of (job id, token), as far as they are still held.
@@ -116,128 +120,22 @@ class Attempts:
             redis.exceptions.RedisError: when Redis does not answer.
         """
         answers = self._store.call_all(
-            (self._renew, [self._keys.job(job_id)], [token, self._lease])
-            for job_id, token in leases
+            (_RENEW, [self._keys.job(job_id)], [token, self._lease]) for job_id, token in leases
         )
         return [bool(answer) for answer in answers]
 
     def release(self, job_id: str, token_prefix: str) -> None:
         """End the lease of a process that has died: the job may begin at once elsewhere."""
-        self._store.call(self._release, [self._keys.job(job_id)], [token_prefix])
+        self._store.call(_RELEASE, [self._keys.job(job_id)], [token_prefix])
 
     def cancel(self, job_id: str) -> bool:
         """Ask for the end of a job, whether or not it has begun; False when it has ended."""
         keys = [self._keys.job(job_id), self._keys.delayed, self._keys.lanes]
         arguments = [job_id, milliseconds(CANCEL_EXPIRY), self._keys.lane_lease("")]
-        return bool(self._store.call(self._cancel, keys, arguments))
+        return bool(self._store.call(_CANCEL, keys, arguments))
 
     def withdraw(self, job_id: str) -> bool:
         """End a job whose push has failed, should the broker get it all the same; False when it
         has got it already, and a worker has begun the job."""
         arguments = [milliseconds(CANCEL_EXPIRY)]
-        return bool(self._store.call(self._withdraw, [self._keys.job(job_id)], arguments))
-
-
-# In a full Redis the first write of a script decides whether it runs. What takes, ends, parks and
-# renews must: it begins with a write that frees, or only expires.
-
-_BEGIN = f"""{NOW}
-local job = redis.call('HMGET', KEYS[1], 'n', 'owner', 'until', 'ended', 'cancelled')
-local n = tonumber(job[1] or 0)
-if job[4] then return {{job[4] == 'withdrawn' and job[4] or 'ended', n, 0}} end
-if job[2] == ARGV[1] then return {{'run', n, 0}} end
-local left = tonumber(job[3] or 0) - now
-if job[2] and left > 0 then return {{'busy', n, left}} end
-if job[5] then return {{'cancelled', n, 0}} end
-if n >= tonumber(ARGV[3]) then return {{'exhausted', n, 0}} end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('HSET', KEYS[1], 'n', n + 1, 'owner', ARGV[1], 'until', now + ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-return {{'run', n + 1, 0}}
-"""
-
-# A copy that waits goes with the job: it could come when nobody remembers the end any more.
-_END = """
-if redis.call('HEXISTS', KEYS[1], 'ended') == 1 then
-  return redis.call('HGET', KEYS[1], 'by') == ARGV[1] and 1 or 0
-end
-redis.call('HDEL', KEYS[1], 'owner', 'until', 'cancelled')
-redis.call('HSET', KEYS[1], 'ended', ARGV[2], 'by', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('ZREM', KEYS[2], ARGV[4])
-redis.call('HDEL', KEYS[3], ARGV[4])
-return 1
-"""
-
-# A record that is gone, with all that Redis held, does not keep a job from its retry.
-_RETRY = f"""{NOW}
-local job = redis.call('HMGET', KEYS[1], 'owner', 'ended', 'cancelled')
-if job[2] or job[1] and job[1] ~= ARGV[1] then return 0 end
-local due = now
-if not job[3] then
-  due = now + ARGV[2]
-  redis.call('PEXPIRE', KEYS[1], ARGV[5] + ARGV[2])
-end
-redis.call('HDEL', KEYS[1], 'owner', 'until')
-redis.call('ZADD', KEYS[2], due, ARGV[3])
-redis.call('HSET', KEYS[3], ARGV[3], ARGV[4])
-return 1
-"""
-
-_PARK = f"""{NOW}
-local job = redis.call('HMGET', KEYS[1], 'owner', 'until', 'ended', 'by')
-if job[3] then return job[4] == ARGV[1] and 1 or 0 end
-if job[1] and job[1] ~= ARGV[1] and tonumber(job[2] or 0) > now then return 0 end
-redis.call('HDEL', KEYS[1], 'owner', 'until', 'cancelled')
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
-redis.call('ZADD', KEYS[3], now, ARGV[2])
-redis.call('HSET', KEYS[1], 'ended', 'failed', 'by', ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-redis.call('ZREM', KEYS[4], ARGV[2])
-redis.call('HDEL', KEYS[5], ARGV[2])
-return 1
-"""
-
-_RENEW = f"""{NOW}
-local job = redis.call('HMGET', KEYS[1], 'owner', 'cancelled')
-if job[1] == ARGV[1] then
-  redis.call('HDEL', KEYS[1], 'until')
-  redis.call('HSET', KEYS[1], 'until', now + ARGV[2])
-end
-return job[2] and 1 or 0
-"""
-
-_RELEASE = """
-local owner = redis.call('HGET', KEYS[1], 'owner')
-if owner and string.sub(owner, 1, #ARGV[1]) == ARGV[1] then
-  redis.call('HDEL', KEYS[1], 'owner', 'until')
-end
-return 1
-"""
-
-# A job that waits for its retry comes at once, to be ended.
-_CANCEL = f"""{NOW}
-if redis.call('HEXISTS', KEYS[1], 'ended') == 1 then return 0 end
-redis.call('HDEL', KEYS[1], 'cancelled')
-redis.call('HSET', KEYS[1], 'cancelled', 1)
-if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-redis.call('ZADD', KEYS[2], 'XX', now, ARGV[1])
-local lane = redis.call('HGET', KEYS[1], 'lane')
-if lane and redis.call('GET', ARGV[3] .. lane) == 'postponed' then
-  redis.call('DEL', ARGV[3] .. lane)
-  redis.call('ZADD', KEYS[3], 'XX', now, lane)
-end
-return 1
-"""
-
-_WITHDRAW = """
-local job = redis.call('HMGET', KEYS[1], 'ended', 'n')
-if job[1] then return job[1] == 'withdrawn' and 1 or 0 end
-if job[2] then return 0 end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-redis.call('HSET', KEYS[1], 'ended', 'withdrawn')
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return 1
-"""
+        return bool(self._store.call(_WITHDRAW, [self._keys.job(job_id)], arguments))

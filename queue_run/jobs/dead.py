@@ -8,7 +8,8 @@ from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.attempts import LIVING_EXPIRY
 from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, decode_dead_letter, encode
 from queue_run.jobs.lanes import Lane
-from queue_run.storage.scripts import NOW, Store, milliseconds
+from queue_run.storage.script_files import load
+from queue_run.storage.scripts import Store, milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +18,10 @@ PAGE = 200
 #: Seconds for which a call that drops a letter may be repeated.
 DROPPED_EXPIRY = 60.0
 
+_REVIVE = load("dead_letters/revive")
+_REVIVE_IN_LANE = load("dead_letters/revive_in_lane")
+_DROP = load("dead_letters/drop")
+
 
 class DeadLetters:
     """What `Attempts.park` has put aside."""
@@ -24,9 +29,6 @@ class DeadLetters:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._keys = store.keys
-        self._revive = store.script(_REVIVE)
-        self._revive_in_lane = store.script(_REVIVE_IN_LANE)
-        self._drop = store.script(_DROP)
 
     def newest(self, queue: str | None = None, *, limit: int) -> list[DeadLetter]:
         """The letters of one queue or all, the newest first."""
@@ -52,17 +54,17 @@ class DeadLetters:
         arguments = [job.id, encode(job), _new_token(), milliseconds(LIVING_EXPIRY)]
         if not letter.fifo:
             keys += [self._keys.delayed, self._keys.delayed_jobs]
-            return bool(self._store.call(self._revive, keys, arguments))
+            return bool(self._store.call(_REVIVE, keys, arguments))
         assert job.facts.group is not None
         lane = Lane(job.queue, job.facts.group).name
         keys += [self._keys.lane(lane), self._keys.lanes, self._keys.sequence(job.queue)]
-        return bool(self._store.call(self._revive_in_lane, keys, [*arguments, lane]))
+        return bool(self._store.call(_REVIVE_IN_LANE, keys, [*arguments, lane]))
 
     def drop(self, job_id: str) -> bool:
         """Forget a job; False when there is no such letter."""
         keys = [self._keys.job(job_id), self._keys.dead, self._keys.dead_index]
         arguments = [job_id, _new_token(), milliseconds(DROPPED_EXPIRY)]
-        return bool(self._store.call(self._drop, keys, arguments))
+        return bool(self._store.call(_DROP, keys, arguments))
 
     def _page(self, start: int) -> list[DeadLetter] | None:
         """The letters from a position on that can be read; None after the last."""
@@ -87,39 +89,3 @@ def _readable(data: bytes) -> DeadLetter | None:
 def _new_token() -> str:
     """By which a call that is repeated finds its own change made."""
     return uuid.uuid4().hex
-
-
-_TAKE_BACK = """
-if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
-  return redis.call('HGET', KEYS[1], 'revived') == ARGV[3] and 1 or 0
-end
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'revived', ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
-"""
-
-# It goes to the broker as a job whose time has come.
-_REVIVE = f"""{NOW}{_TAKE_BACK}
-redis.call('ZADD', KEYS[4], now, ARGV[1])
-redis.call('HSET', KEYS[5], ARGV[1], ARGV[2])
-return 1
-"""
-
-# At the end of its lane, whose drain is due at once unless the lane is being drained.
-_REVIVE_IN_LANE = f"""{NOW}{_TAKE_BACK}
-local sequence = redis.call('INCR', KEYS[6])
-redis.call('RPUSH', KEYS[4], sequence .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
-redis.call('ZADD', KEYS[5], 'NX', now, ARGV[5])
-return 1
-"""
-
-_DROP = """
-if redis.call('HDEL', KEYS[2], ARGV[1]) == 0 then
-  return redis.call('HGET', KEYS[1], 'dropped') == ARGV[2] and 1 or 0
-end
-redis.call('ZREM', KEYS[3], ARGV[1])
-redis.call('HSET', KEYS[1], 'dropped', ARGV[2])
-if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
-return 1
-"""

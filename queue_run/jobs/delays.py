@@ -9,12 +9,18 @@ from dataclasses import dataclass
 
 from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.envelopes import JobEnvelope, decode_job, encode
-from queue_run.storage.scripts import NOW, Store, milliseconds
+from queue_run.storage.script_files import load
+from queue_run.storage.scripts import Store, milliseconds
 
 log = logging.getLogger(__name__)
 
 #: Seconds in which a claimed job must have reached the broker.
 CLAIM = 30.0
+
+# A full Redis runs these, as in `queue_run.jobs.attempts`: a job that waits has been elsewhere.
+_ADD = load("delays/add")
+_CLAIM = load("delays/claim")
+_DONE = load("delays/done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +38,15 @@ class Delays:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._set, self._jobs = store.keys.delayed, store.keys.delayed_jobs
-        self._add = store.script(_ADD)
-        self._claim = store.script(_CLAIM)
-        self._done = store.script(_DONE)
 
     def add(self, job: JobEnvelope, after: float) -> None:
         """Let a job come `after` so many seconds."""
         arguments = [job.id, encode(job), milliseconds(after)]
-        self._store.call(self._add, [self._set, self._jobs], arguments)
+        self._store.call(_ADD, [self._set, self._jobs], arguments)
 
     def claim(self, limit: int) -> list[Claimed]:
         """Jobs that are due, at most `limit`: nobody else gets them for `CLAIM` seconds."""
-        flat = self._store.call(self._claim, [self._set, self._jobs], [milliseconds(CLAIM), limit])
+        flat = self._store.call(_CLAIM, [self._set, self._jobs], [milliseconds(CLAIM), limit])
         claimed = []
         for data, score in zip(flat[::2], flat[1::2], strict=True):
             try:
@@ -54,38 +57,4 @@ class Delays:
 
     def done(self, claimed: Claimed) -> None:
         """The job is with the broker."""
-        self._store.call(self._done, [self._set, self._jobs], [claimed.job.id, claimed.score])
-
-
-# A full Redis runs these, as in `queue_run.jobs.attempts`: a job that waits has been elsewhere.
-
-_ADD = f"""{NOW}
-redis.call('HDEL', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-return 1
-"""
-
-# A claim ends between two milliseconds, where nothing that is delayed ever is: so `done` can tell
-# its claim from a retry that is due at the same time.
-_CLAIM = f"""{NOW}
-local claimed = {{}}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
-  local job = redis.call('HGET', KEYS[2], id)
-  redis.call('ZREM', KEYS[1], id)
-  if job then
-    redis.call('ZADD', KEYS[1], now + ARGV[1] + 0.5, id)
-    claimed[#claimed + 1] = job
-    claimed[#claimed + 1] = redis.call('ZSCORE', KEYS[1], id)
-  end
-end
-return claimed
-"""
-
-_DONE = """
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) == ARGV[2] then
-  redis.call('ZREM', KEYS[1], ARGV[1])
-  redis.call('HDEL', KEYS[2], ARGV[1])
-end
-return 1
-"""
+        self._store.call(_DONE, [self._set, self._jobs], [claimed.job.id, claimed.score])

@@ -15,7 +15,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.attempts import LIVING_EXPIRY
 from queue_run.jobs.envelopes import JobEnvelope, decode_job, encode
-from queue_run.storage.scripts import NOW, Store, milliseconds
+from queue_run.storage.script_files import load
+from queue_run.storage.scripts import Store, milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,12 @@ DEDUPE_WINDOW = 5 * 60.0
 #: Seconds after which a drain that was sent for a lane counts as lost. A drain that has begun
 #: tells sooner; this one was lost with the broker, or waits behind many other jobs.
 DRAIN_EXPIRY = 60.0
+
+_PUSH = load("lanes/push")
+_ADVANCE = load("lanes/advance")
+_POSTPONE = load("lanes/postpone")
+_RENEW = load("lanes/renew")
+_CLAIM = load("lanes/claim")
 
 #: What to do with a lane: run its first job; end that job, it was cancelled; park it, its attempts
 #: are used up; leave the lane, it is empty, held by somebody else, or to be gone on with later.
@@ -82,11 +89,6 @@ class Lanes:
         self._keys = store.keys
         self._lease = milliseconds(lease)
         self._living = milliseconds(LIVING_EXPIRY)
-        self._push = store.script(_PUSH)
-        self._advance = store.script(_ADVANCE)
-        self._postpone = store.script(_POSTPONE)
-        self._renew = store.script(_RENEW)
-        self._claim = store.script(_CLAIM)
 
     def push(self, job: JobEnvelope, dedupe: str) -> Pushed:
         """Put a job at the end of its group's lane, unless it is there already.
@@ -108,7 +110,7 @@ class Lanes:
             lane.name,
             milliseconds(DRAIN_EXPIRY),
         ]
-        job_id, needs_drain = self._store.call_in_time(self._push, keys, arguments)
+        job_id, needs_drain = self._store.call_in_time(_PUSH, keys, arguments)
         return Pushed(job_id.decode(), bool(needs_drain))
 
     def drain(self, lane: Lane, token: str, *, most: int) -> "Drain":
@@ -126,7 +128,7 @@ class Lanes:
         )
         return Drain(
             lane,
-            lambda done, stop: self._store.call(self._advance, keys, (*arguments, done, stop)),
+            lambda done, stop: self._store.call(_ADVANCE, keys, (*arguments, done, stop)),
             partial(self._give_back, lane, token, after=DRAIN_EXPIRY),
         )
 
@@ -146,7 +148,7 @@ class Lanes:
         """
         answers = self._store.call_all(
             (
-                self._renew,
+                _RENEW,
                 [self._keys.lane_lease(lane.name), self._keys.lanes, self._keys.job(job_id)],
                 [token, self._lease, lane.name],
             )
@@ -158,7 +160,7 @@ class Lanes:
         """Lanes that somebody must look after, at most `limit`: nobody else gets them for
         `DRAIN_EXPIRY` seconds."""
         arguments = [milliseconds(DRAIN_EXPIRY), limit]
-        names = self._store.call(self._claim, [self._keys.lanes], arguments)
+        names = self._store.call(_CLAIM, [self._keys.lanes], arguments)
         return [lane for name in names if (lane := _lane_named(name)) is not None]
 
     def _give_back(
@@ -166,7 +168,7 @@ class Lanes:
     ) -> None:
         keys = [self._keys.lane_lease(lane.name), self._keys.lanes, self._keys.job(job_id)]
         arguments = [token, milliseconds(after), lane.name, int(uncount)]
-        self._store.call(self._postpone, keys, arguments)
+        self._store.call(_POSTPONE, keys, arguments)
 
     def _lane(self, job: JobEnvelope) -> Lane:
         assert job.facts.group is not None
@@ -221,108 +223,3 @@ def _parts(entry: bytes) -> tuple[bytes, str, bytes]:
 
 #: By their text in the script's answer.
 _STEPS: dict[bytes, Step] = {step.encode(): step for step in get_args(Step)}
-
-
-# An entry is `<sequence> <job id> <envelope>`.
-_PUSH = f"""{NOW}
-local first = redis.call('GET', KEYS[3])
-if first == ARGV[1] then return {{first, 1}} end
-if now > tonumber(ARGV[6]) then return false end
-if first then return {{first, 0}} end
-redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[3])
-local sequence = redis.call('INCR', KEYS[4])
-redis.call('RPUSH', KEYS[1], sequence .. ' ' .. ARGV[1] .. ' ' .. ARGV[2])
-return {{ARGV[1], redis.call('ZADD', KEYS[2], 'NX', now + ARGV[5], ARGV[4])}}
-"""
-
-# The record of a job goes with the job: nobody hands it out again.
-_ADVANCE = f"""{NOW}
-local token, lease = ARGV[1], ARGV[2]
-local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= token then return {{'refused', 0, ''}} end
-
-local waiting = redis.call('LRANGE', KEYS[1], 0, 1)
-local entry, id, key
-local function look(at)
-  entry = at
-  id = entry and (string.match(entry, '^%d+ (%S+) ') or '?')
-  key = entry and ARGV[4] .. id
-end
-local function remove()
-  redis.call('LPOP', KEYS[1])
-  redis.call('DEL', key)
-end
-
-look(waiting[1])
-if entry and id == ARGV[8] then
-  remove()
-  look(waiting[2])
-end
-local job
-while entry do
-  job = redis.call('HMGET', key, 'n', 'owner', 'cancelled', 'ended')
-  if not job[4] then break end
-  remove()
-  look(redis.call('LINDEX', KEYS[1], 0))
-end
-if not entry then
-  redis.call('DEL', KEYS[2])
-  redis.call('ZREM', KEYS[3], ARGV[3])
-  return {{'empty', 0, ''}}
-end
-if ARGV[9] == '1' then
-  redis.call('DEL', KEYS[2])
-  redis.call('ZADD', KEYS[3], now + ARGV[7], ARGV[3])
-  return {{'later', 0, ''}}
-end
--- As in `queue_run.jobs.attempts`: a write that only expires comes first.
-redis.call('PEXPIRE', key, ARGV[6])
-if not holder or redis.call('PTTL', KEYS[2]) < lease / 2 then
-  redis.call('SET', KEYS[2], token, 'PX', lease)
-  redis.call('ZADD', KEYS[3], now + lease, ARGV[3])
-end
-local n = tonumber(job[1] or 0)
-if job[2] == token then return {{'run', n, entry}} end
-if job[3] then return {{'cancelled', n, entry}} end
-if n >= tonumber(ARGV[5]) then return {{'exhausted', n, entry}} end
-redis.call('HSET', key, 'n', n + 1, 'owner', token, 'until', now + lease)
-redis.call('PEXPIRE', key, ARGV[6])
-return {{'run', n + 1, entry}}
-"""
-
-# Until then the lease is held by nobody's token, so that no drain that comes early takes the lane.
-_POSTPONE = f"""{NOW}
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-local known = redis.call('EXISTS', KEYS[3]) == 1
-redis.call('HDEL', KEYS[3], 'owner', 'until')
-if known and ARGV[4] == '1' then redis.call('HINCRBY', KEYS[3], 'n', -1) end
-if redis.call('HEXISTS', KEYS[3], 'cancelled') == 1 then
-  redis.call('DEL', KEYS[1])
-  redis.call('ZADD', KEYS[2], now, ARGV[3])
-  return 1
-end
-if known then redis.call('HSET', KEYS[3], 'lane', ARGV[3]) end
-redis.call('SET', KEYS[1], 'postponed', 'PX', ARGV[2])
-redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
-return 1
-"""
-
-_RENEW = f"""{NOW}
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  redis.call('ZADD', KEYS[2], now + ARGV[2], ARGV[3])
-  if redis.call('HGET', KEYS[3], 'owner') == ARGV[1] then
-    redis.call('HSET', KEYS[3], 'until', now + ARGV[2])
-  end
-end
-return redis.call('HEXISTS', KEYS[3], 'cancelled')
-"""
-
-_CLAIM = f"""{NOW}
-local names = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])
-for _, name in ipairs(names) do
-  redis.call('ZREM', KEYS[1], name)
-  redis.call('ZADD', KEYS[1], now + ARGV[1], name)
-end
-return names
-"""

@@ -12,18 +12,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from queue_run.storage.clock import TOLERANCE, Clock
+from queue_run.storage.script_files import load
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two log lines, at least.
 LOG_INTERVAL = 60.0
-# KEYS: what all processes have left. ARGV: the process, what it leaves, for how many milliseconds.
-# A full Redis runs it, since its first write frees.
-TELL = """
-redis.call('HDEL', KEYS[1], ARGV[1])
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-"""
+#: Leaves the difference of a process in Redis.
+TELL = load("clocks/tell")
 #: Seconds by which a difference must have changed to be logged once more.
 CHANGE = 1.0
 

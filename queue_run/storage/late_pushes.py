@@ -11,6 +11,7 @@ from collections.abc import Callable
 from redis import ConnectionError as RedisConnectionError
 
 from queue_run.storage.clock import Answer, Clock
+from queue_run.storage.script_files import load
 
 #: Seconds after which the clock is measured again, if nothing has gone wrong before.
 MEASURE_INTERVAL = 60.0
@@ -19,19 +20,8 @@ MEASURE_INTERVAL = 60.0
 #: with the broker.
 ALSO_WHEN_FULL = "queue_run.also_when_full"
 
-#: Puts a message on a list and rings the bell beside it; 0 when it came too late. What grows comes
-#: first, so that a Redis that is full refuses the whole: unless it is to take it all the same.
-PUSH = """
-local clock = redis.call('TIME')
-local last = tonumber(ARGV[2])
-if last > 0 and clock[1] * 1000 + clock[2] / 1000 > last then return 0 end
-if ARGV[5] == '1' then redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1) end
-redis.call('LPUSH', KEYS[1], ARGV[1])
-redis.call('LPUSH', KEYS[2], 1)
-redis.call('LTRIM', KEYS[2], 0, ARGV[3] - 1)
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
-return 1
-"""
+#: Puts a message on a list and rings the bell beside it; 0 when it came too late.
+PUSH = load("broker/push")
 
 
 class PushedTooLate(RedisConnectionError):

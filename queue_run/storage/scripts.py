@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import hiredis
 import redis
 from redis.backoff import NoBackoff
-from redis.commands.core import Script
+from redis.commands.core import Script as RegisteredScript
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
@@ -24,18 +24,13 @@ from queue_run.storage.clock import Answer, Clock
 from queue_run.storage.fullness import is_full
 from queue_run.storage.late_pushes import Limits, PushedTooLate
 from queue_run.storage.patience import is_passing, longest_answer, redis_options, refusal, watched
+from queue_run.storage.script_files import Script
 
 #: Links to Redis that the threads of one process share.
 CONNECTIONS = 16
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
 #: Beside what passes for everybody (`is_passing`), and a full Redis: it does not answer in time.
 PASSING_ERRORS = (redis.TimeoutError, OSError)
-
-#: Begins every script that needs the time: Redis' own clock, in milliseconds.
-NOW = """
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-"""
 
 T = TypeVar("T")
 
@@ -62,20 +57,19 @@ class Store:
         )
         self._pool.connection_class = watched(self._pool.connection_class)
         self.client = redis.Redis(connection_pool=self._pool)
+        self._registered: dict[Script, RegisteredScript] = {}
         self._links: list[Any] = []
         #: A permit for each link: this queue is several times cheaper than a semaphore.
         self._room: SimpleQueue[None] = SimpleQueue()
         for _ in range(CONNECTIONS):
             self._room.put(None)
 
-    def script(self, text: str) -> Script:
-        return self.client.register_script(text)
-
     def call(self, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
         """Run a script.
 
         Raises:
             JobStoreUnavailable: when Redis did not answer in time.
+            ValueError: when the script takes other numbers of keys and arguments.
         """
         return self.patiently(lambda: self._run(script, keys, arguments))
 
@@ -114,12 +108,19 @@ class Store:
         """
         with self.client.pipeline(transaction=False) as pipeline:
             for script, keys, arguments in calls:
-                script(keys=keys, args=arguments, client=pipeline)  # type: ignore[arg-type]
+                script.check(keys, arguments)
+                registered = self._registered.get(script) or self._register(script)
+                registered(keys=keys, args=arguments, client=pipeline)  # type: ignore[arg-type]
             return pipeline.execute()
+
+    def _register(self, script: Script) -> RegisteredScript:
+        found = self._registered[script] = self.client.register_script(script.text)
+        return found
 
     def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[object]) -> Any:
         """One try, on a link of our own: half the cost of the client's way of taking one from its
         pool for every command, and jobs ask twice each."""
+        script.check(keys, arguments)
         self._room.get()
         try:
             link = self._links.pop() if self._links else self._new_link()
@@ -179,7 +180,7 @@ def _ask(link: Any, script: Script, keys: Sequence[str], arguments: Sequence[obj
     except NoScriptError:
         # On a new link: with an error, fakeredis ends the old one.
         link.disconnect()
-        link.send_command("EVAL", script.script, len(keys), *keys, *arguments)
+        link.send_command("EVAL", script.text, len(keys), *keys, *arguments)
         return link.read_response(disable_decoding=True)
 
 

@@ -90,7 +90,7 @@ class Server:
         return int(self._run(self._scripts.retire(watched=self.watched)))
 
     def _run(self, call: Call) -> Any:
-        return self._store.call(self._store.script(call.script), call.keys, call.arguments)
+        return self._store.call(call.script, call.keys, call.arguments)
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
 """Who is online. What the scripts do, on every Redis: tests/contract/test_presence.py."""
 
-import hashlib
+import re
 
 import pytest
 
+from queue_run import presence
 from queue_run.contracts.ids import ServerId, UserId
 from queue_run.errors import ChannelUnavailable
 from queue_run.presence import AT_ONCE, Presence, Scripts, chunks
 from queue_run.settings import Settings
+from queue_run.storage.script_files import read
 from queue_run.storage.scripts import Store
 
 ANN = UserId("ann")
@@ -27,12 +29,25 @@ def test_users_are_told_of_in_parts() -> None:
     assert list(chunks([])) == []
 
 
-def test_a_script_has_the_name_that_redis_gives_it() -> None:
+@pytest.mark.parametrize("name", ["DONE", "MORE", "UNKNOWN"])
+def test_the_answers_are_those_of_the_scripts(name: str) -> None:
+    names, numbers = re.findall(
+        r"^local (DONE, MORE, UNKNOWN) = (.*)$", read("include/presence"), re.MULTILINE
+    )[0]
+    answers = dict(zip(names.split(", "), numbers.split(", "), strict=True))
+    assert int(answers[name]) == getattr(presence, name)
+
+
+def test_every_change_is_a_script_that_takes_what_it_is_given() -> None:
     scripts = Scripts(Settings(namespace="shop"), ServerId("s1"))
-    call = scripts.depart([ANN], watched=True)
-    assert call.sha == hashlib.sha1(call.script.encode()).hexdigest()
-    assert call.sha == scripts.depart([], watched=False).sha
-    assert call.sha != scripts.arrive([ANN], watched=True).sha
+    for call in (
+        scripts.register("new"),
+        scripts.arrive([ANN], watched=True),
+        scripts.depart([ANN], watched=True),
+        scripts.sweep(watched=True),
+        scripts.retire(watched=True),
+    ):
+        call.script.check(call.keys, call.arguments)
 
 
 def test_a_script_is_given_times_in_milliseconds() -> None:

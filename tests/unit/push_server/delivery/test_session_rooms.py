@@ -19,7 +19,6 @@ from push_server.delivery import session_rooms
 from push_server.delivery.position import Position
 from push_server.delivery.room_history import RoomHistory
 from push_server.delivery.session_rooms import ASKED_AT_ONCE, PIPELINE_SIZE, SessionRooms
-from queue_run.channel.memberships import MOST_CHANGES, MOST_LEFT
 from queue_run.contracts.ids import ServerId, UserId
 from queue_run.contracts.keys import Keys
 from tests.processes import RedisServer
@@ -28,6 +27,8 @@ from tests.unit.recorders import RecordingTransport
 from tests.waiting import DEADLINE, eventually_async
 
 LONG = 600.0
+#: As in `storage/lua/include/rooms`.
+MOST_CHANGES, MOST_LEFT = 12, 64
 
 
 class Kept:

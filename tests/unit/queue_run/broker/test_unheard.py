@@ -1,10 +1,21 @@
 """What a taker asks of its last question, on a real Redis."""
 
-from queue_run.broker.unheard import NOTES, Questions
+from queue_run.broker.unheard import Questions
+from queue_run.storage.script_files import Script
 from tests.processes import RedisServer
 
 #: A script that takes something under a tag, which it is given.
-TAKE = f"{NOTES}\nif spent() then return 'spent' end\ngave(ARGV[1])\nreturn 'taken'"
+TAKE = Script(
+    "take",
+    """\
+-- KEYS: notes
+-- ARGV: tag number kept
+-- INCLUDE: notes
+if spent() then return 'spent' end
+gave(ARGV[1])
+return 'taken'
+""",
+)
 
 
 def test_a_taker_learns_what_its_last_question_got(
@@ -13,7 +24,7 @@ def test_a_taker_learns_what_its_last_question_got(
     questions = Questions(f"{namespace}.unacked", kept=60)
     with redis_server.client() as client:
         for tag in ("one", "two words"):
-            assert client.eval(TAKE, 1, questions.key, tag, *questions.next()) == "taken"
+            assert client.eval(*TAKE.given([questions.key], [tag, *questions.next()])) == "taken"
         number = questions.unanswered()
         assert number == 2
         # As often as it is asked: the answer may be lost, too.
@@ -24,12 +35,12 @@ def test_a_taker_learns_what_its_last_question_got(
 def test_a_question_that_got_nothing_is_spent(redis_server: RedisServer, namespace: str) -> None:
     questions = Questions(f"{namespace}.unacked", kept=60)
     with redis_server.client() as client:
-        client.eval(TAKE, 1, questions.key, "one", *questions.next())
+        client.eval(*TAKE.given([questions.key], ["one", *questions.next()]))
         late = questions.next()
         assert questions.recall(client, late[0]) == ""
-        assert client.eval(TAKE, 1, questions.key, "two", *late) == "spent"
+        assert client.eval(*TAKE.given([questions.key], ["two", *late])) == "spent"
         assert questions.recall(client, late[0]) == ""
-        assert client.eval(TAKE, 1, questions.key, "two", *questions.next()) == "taken"
+        assert client.eval(*TAKE.given([questions.key], ["two", *questions.next()])) == "taken"
 
 
 def test_only_a_question_without_an_answer_is_asked_about() -> None:

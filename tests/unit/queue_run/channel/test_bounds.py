@@ -23,7 +23,7 @@ class Stream:
             self._client.xadd(self._name, {"e": b"x" * size})
 
     def cut(self, max_bytes: int) -> int:
-        cut: int = self._client.eval(CUT, 1, self._name, max_bytes)
+        cut: int = self._client.eval(*CUT.given([self._name], [max_bytes]))
         return cut
 
     @property
@@ -84,13 +84,13 @@ def test_a_stream_is_measured_after_each_part_of_its_bound() -> None:
     bound = ByteBound(1600)
     due = [number for number in range(1, 41) if bound.passed("s", 1600 // PART // 10) is not None]
     assert due == [10, 20, 30, 40]
-    assert bound.passed("s", 1600) == ("EVAL", CUT, 1, "s", "1600")
+    assert bound.passed("s", 1600) == ("EVAL", CUT.text, 1, "s", "1600")
 
 
 def test_streams_are_counted_one_by_one() -> None:
     bound = ByteBound(1600)
     assert [bound.passed(stream, 99) for stream in "abcabd"] == [None] * 3 + [
-        ("EVAL", CUT, 1, stream, "1600") for stream in "ab"
+        ("EVAL", CUT.text, 1, stream, "1600") for stream in "ab"
     ] + [None]
 
 

@@ -62,19 +62,19 @@ def test_a_message_is_put_on_its_list_and_the_bell_rings(client: Any, namespace:
     keys = [f"{namespace}:list", f"{namespace}:bell"]
     now = client.time()[0] * 1000
     for last in (0, now + 60_000):
-        assert client.eval(PUSH, 2, *keys, "message", last, 3, 5000) == 1
+        assert client.eval(*PUSH.given(keys, ["message", last, 3, 5000, 0])) == 1
     assert client.lrange(keys[0], 0, -1) == [b"message", b"message"]
     assert client.llen(keys[1]) == 2
     assert 0 < client.pttl(keys[1]) <= 5000
     for _ in range(5):
-        client.eval(PUSH, 2, *keys, "message", 0, 3, 5000)
+        client.eval(*PUSH.given(keys, ["message", 0, 3, 5000, 0]))
     assert client.llen(keys[1]) == 3
 
 
 def test_a_message_that_comes_too_late_is_not(client: Any, namespace: str) -> None:
     keys = [f"{namespace}:list", f"{namespace}:bell"]
     now = client.time()[0] * 1000
-    assert client.eval(PUSH, 2, *keys, "message", now - 1000, 3, 5000) == 0
+    assert client.eval(*PUSH.given(keys, ["message", now - 1000, 3, 5000, 0])) == 0
     assert not client.exists(*keys)
 
 

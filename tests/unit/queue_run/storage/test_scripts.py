@@ -10,9 +10,15 @@ from redis.exceptions import ResponseError
 
 from queue_run.errors import JobStoreUnavailable
 from queue_run.settings import Settings
-from queue_run.storage.scripts import CONNECTIONS, NOW, Store, milliseconds
+from queue_run.storage.script_files import Script
+from queue_run.storage.scripts import CONNECTIONS, Store, milliseconds
 from tests.processes import RedisServer
 from tests.waiting import DEADLINE, eventually
+
+COUNT = Script("count", "-- KEYS: n\n-- ARGV: none\nreturn redis.call('INCR', KEYS[1])")
+ECHO = Script("echo", "-- KEYS: none\n-- ARGV: text\nreturn ARGV[1]")
+BROKEN = Script("broken", "-- KEYS: none\n-- ARGV: none\nreturn nothing.at_all")
+NOW = Script("now", "-- KEYS: none\n-- ARGV: none\n-- INCLUDE: now\nreturn now")
 
 
 def new_store(url: str, namespace: str, patience: float = DEADLINE) -> Store:
@@ -28,8 +34,7 @@ def store(redis_server: RedisServer, namespace: str) -> Iterator[Store]:
 
 def count(store: Store, key: str = "n") -> int:
     """A script that changes something."""
-    script = store.script("return redis.call('INCR', KEYS[1])")
-    answer = store.call(script, [f"{store.keys.namespace}:{key}"], [])
+    answer = store.call(COUNT, [f"{store.keys.namespace}:{key}"], [])
     assert isinstance(answer, int)
     return answer
 
@@ -42,8 +47,7 @@ def test_scripts_take_milliseconds_and_never_none(seconds: float, expected: int)
 
 
 def test_a_script_knows_the_time_of_redis(store: Store) -> None:
-    asked = store.script(f"{NOW} return now")
-    before, now = time.time(), store.call(asked, [], [])
+    before, now = time.time(), store.call(NOW, [], [])
     assert before - 1 <= now / 1000 <= time.time() + 1
 
 
@@ -59,17 +63,23 @@ def test_a_script_that_redis_does_not_know_is_told_to_it(
 
 
 def test_scripts_of_one_round_trip_answer_in_order(store: Store) -> None:
-    echo = store.script("return ARGV[1]")
-    answers = store.call_all((echo, [], [number]) for number in range(5))
+    answers = store.call_all((ECHO, [], [number]) for number in range(5))
     assert answers == [b"0", b"1", b"2", b"3", b"4"]
     assert store.call_all([]) == []
 
 
+def test_a_script_is_not_sent_with_too_few_arguments(store: Store) -> None:
+    for ask in (store.call, store.call_in_time):
+        with pytest.raises(ValueError, match="the script now takes the keys"):
+            ask(NOW, [], ["what", "is this"])
+    with pytest.raises(ValueError, match="the script echo takes the keys"):
+        store.call_all([(ECHO, [], [])])
+
+
 def test_a_script_with_a_mistake_fails_at_once(store: Store) -> None:
-    broken = store.script("return nothing.at_all")
     before = time.monotonic()
     with pytest.raises(JobStoreUnavailable, match="Redis refused: "):
-        store.call(broken, [], [])
+        store.call(BROKEN, [], [])
     assert time.monotonic() - before < DEADLINE / 2
     assert count(store) == 1
 
@@ -81,7 +91,7 @@ def test_without_redis_it_fails_when_the_patience_ends(namespace: str) -> None:
         count(store)
     assert 0.05 < time.monotonic() - before < DEADLINE
     with pytest.raises(redis.ConnectionError):
-        store.call_all([(store.script("return 1"), [], [])])
+        store.call_all([(ECHO, [], [1])])
     store.close()
 
 
