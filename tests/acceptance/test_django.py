@@ -228,13 +228,13 @@ with Application({app!r}, raise_errors=True) as app:
     app.run_job("plain", {{}})
     app.run_job("asynchronous", {{}})
 question = (
-    "SELECT count(*) FROM pg_stat_activity "
+    "SELECT application_name, state, query, backend_start FROM pg_stat_activity "
     "WHERE backend_type = 'client backend' AND pid <> {mine}"
 )
 with psycopg.connect("host=127.0.0.1 port={port} user=postgres dbname=postgres") as here:
     until = time.monotonic() + 30
-    while here.execute(question.format(mine="pg_backend_pid()")).fetchone() != (0,):
-        assert time.monotonic() < until, "connections are left"
+    while left := here.execute(question.format(mine="pg_backend_pid()")).fetchall():
+        assert time.monotonic() < until, f"connections are left: {{left}}"
         time.sleep(0.05)
 """
 

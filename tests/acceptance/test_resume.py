@@ -194,6 +194,7 @@ async def test_an_offset_that_was_never_given_out_is_a_gap_and_hides_nothing(
         async with enveloped(stack, user=user) as before:
             send(user, 0)
             last = (await before.next())["offset"]
+            await known(stack, before)
             before.drop()
         milliseconds, _, number = last.partition("-")
         asked = offset.format(
@@ -454,6 +455,7 @@ async def test_push_servers_with_the_same_secret_need_none_in_redis(
     await asyncio.to_thread(stack.wait_until_ready)
     async with enveloped(stack, user="ann") as before:
         await before.client.send({"type": "start"})
+        await known(stack, before)
         before.drop()
     async with enveloped(stack, 1, user="ann") as after:
         await after.resume(before.place)
@@ -583,6 +585,13 @@ async def test_who_is_made_to_leave_a_room_in_which_it_never_was_gets_nothing_of
     async with enveloped(stack, 1, user=name) as after:
         await after.resume(before.place)
         assert data_of(await after.until("resumed")) == ["hall"]
+
+
+async def known(stack: Stack, client: Enveloped) -> None:
+    """Wait until Redis knows of a session, which its push server tells it in the background."""
+    key = Keys(stack.namespace).session(client.place["session"])
+    with redis.Redis.from_url(stack.redis_url) as admin:
+        await eventually_async(lambda: admin.exists(key), what="the session in Redis")
 
 
 async def away(stack: Stack, client: Enveloped) -> None:
