@@ -96,3 +96,27 @@ def test_every_option_of_a_file_is_explained(option: str) -> None:
 @pytest.mark.parametrize("command", SUMMARIES)
 def test_every_command_is_shown(command: str) -> None:
     assert any(f"queue-run {command}" in page.read_text() for page in PAGES)
+
+
+#: A path of ours, and the name of a test.
+PATH = re.compile(r"`((?:queue_run|push_server|worker|tests|benchmarks|docs)/[\w/.]*)`")
+TEST = re.compile(r"`(test_\w+)`")
+
+
+def test_what_contributors_are_sent_to_is_there() -> None:
+    text = (DOCS / "contributing.md").read_text()
+    paths, names = set(PATH.findall(text)), set(TEST.findall(text))
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests" / "unit").rglob("test_*.py"))
+    assert [name for name in sorted(names) if f"def {name}(" not in tests] == []
+    assert len(paths) > 30
+    assert len(names) >= 4
+
+
+def test_the_drawings_show_files_that_are_there() -> None:
+    drawings = "\n".join(FENCE.findall((DOCS / "contributing.md").read_text()))
+    shown = set(re.findall(r"(?<![\w/])[a-z_0-9]+/[a-z_0-9/]+\.py", drawings)) - {"sockets/chat.py"}
+    assert [
+        name for name in sorted(shown) if not list(ROOT.glob(f"*/{name}")) + list(ROOT.glob(name))
+    ] == []
+    assert len(shown) > 25
