@@ -11,6 +11,8 @@ _hidden_modules.leave_out_working_directory()
 from queue_run import dead_letters, middleware, queues, socket
 from queue_run.application.config import Config
 from queue_run.application.requests import ConnectionRequest, Job, Request, SentMessage, Signal
+from queue_run.channel.receipts import Receipt
+from queue_run.contracts.answers import Answer
 from queue_run.errors import (
     ApplicationError,
     AskToken,
@@ -22,6 +24,7 @@ from queue_run.errors import (
     InvalidPush,
     JobStoreUnavailable,
     MessageTooLarge,
+    NotAwaited,
     NotEncodable,
     OutsideCall,
     QueueRunError,
@@ -35,15 +38,19 @@ from queue_run.jobs.envelopes import DeadLetter
 from queue_run.process.acting import as_user
 from queue_run.process.context import expire_connection
 from queue_run.process.runtime import configure
+from queue_run.queues import Queue
 from queue_run.settings import Settings
 
 _hidden_modules.note_imports()
 
 __all__ = [
     # Sending and pushing
+    "Answer",
     "as_user",
     "dead_letters",
+    "Queue",
     "queues",
+    "Receipt",
     "socket",
     # Middleware, and what its files may wrap
     "middleware",
@@ -70,6 +77,7 @@ __all__ = [
     "InvalidPush",
     "JobStoreUnavailable",
     "MessageTooLarge",
+    "NotAwaited",
     "NotEncodable",
     "OutsideCall",
     "QueueRunError",

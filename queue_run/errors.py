@@ -5,6 +5,7 @@ QueueRunError
 │   ├── SettingsError          settings that cannot be used, all of them together
 │   ├── ApplicationError       files of the application that cannot be loaded, all of them together
 │   ├── OutsideCall            `socket.send` where there is nobody to send to
+│   ├── NotAwaited             an answer's value in asynchronous code that has not awaited it
 │   ├── UnknownQueue           a queue that no worker offers
 │   ├── InvalidPush            a push that does not fit its queue
 │   ├── InvalidName            an id or a name that cannot be used
@@ -80,6 +81,15 @@ class OutsideCall(UsageError):
         if self.verb in ("send", "close"):
             return f"{where}: here, name the users: socket.to(user_id).{self.verb}(...)"
         return where
+
+
+class NotAwaited(UsageError, RuntimeError, TypeError):
+    """Raised for the value of an answer that asynchronous code has not awaited."""
+
+    # Both of Python's own kinds were raised before there was one answer for all calls.
+
+    def __str__(self) -> str:
+        return "in asynchronous code an answer has no value before it was awaited: await it"
 
 
 class UnknownQueue(UsageError):

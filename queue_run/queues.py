@@ -1,17 +1,18 @@
 """Jobs: `from queue_run import queues`, then `queues.get("mail").push(payload)`.
 
-One call for both worlds. In synchronous code the job is with the broker when `push` returns. In
-asynchronous code, `await` the call; without the await the job is still pushed, in order.
+One call for both worlds, which gives an `Answer`. In synchronous code the job is with the broker
+when `push` returns, and the answer's `value` is its id. In asynchronous code, `await` the call;
+without the await the job is still pushed, in order.
 """
 
-import asyncio
 import inspect
+import logging
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Generator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
@@ -19,7 +20,7 @@ import msgspec
 
 from queue_run.application.config import Config
 from queue_run.application.payloads import payload_validator
-from queue_run.contracts.done import Done, done, in_the_background
+from queue_run.contracts.answers import Answer, answered, in_event_loop, warn_of_former
 from queue_run.contracts.ids import job_id as checked_job_id
 from queue_run.contracts.ids import queue_name, text_id
 from queue_run.contracts.json_values import MAX_DEPTH, deeper_than
@@ -33,36 +34,59 @@ from queue_run.process.runtime import LocalQueue
 
 __all__ = ["PushedJob", "Queue", "cancel", "get", "self"]
 
+log = logging.getLogger(__name__)
+
 #: The package that holds an application's queues.
 PACKAGE = "queues"
 
 P_contra = TypeVar("P_contra", contravariant=True)
 
 
-class PushedJob(str, Awaitable[str]):
-    """The id of a job that was pushed: a text, which asynchronous code can await.
+class PushedJob(str, Answer[str]):
+    """What `push` gives: the answer whose value is the id of the job.
 
-    What the await gives is the id of the job that runs: another one, where the push repeated one
-    that a FIFO queue has already.
+    Until 1.0 it is that id itself as well, a text. In asynchronous code the id that the await gives
+    may be another one: where the push repeated one that a FIFO queue has already.
     """
 
-    __slots__ = ("_published",)
+    def __bool__(self) -> bool:
+        # As a text, which is there before it was awaited.
+        return True
 
-    _published: "asyncio.Future[str] | None"
-
-    def __await__(self) -> Generator[Any, None, str]:
-        if self._published is None:
-            return str(self)
-        return (yield from self._published.__await__())
+    def _unheard(self, error: BaseException) -> None:
+        log.error("a job that nobody waited for was not pushed: %s", error)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Queue(Generic[P_contra]):
-    """A file in `queues/`, as seen by whoever pushes to it."""
+    """A file in `queues/`, as seen by whoever pushes to it.
+
+    In that file, `queue = Queue[Order](__name__)` is the queue itself, for other modules to import;
+    `get("shop.orders")` is any queue.
+
+    Args:
+        module: the name of the file's module: `queues.shop.orders` of `queues/shop/orders.py`.
+
+    Raises:
+        UsageError: for a module that is no file of a queue.
+    """
 
     name: str
-    group_id: str | None = None
-    dedupe_id: str | None = None
+    group_id: str | None
+    dedupe_id: str | None
+    #: The module that has made it: it is asked what the queue takes also where no worker has loaded
+    #: the application.
+    _module: str | None = field(compare=False)
+
+    def __init__(self, module: str) -> None:
+        self._fill(_name_of(module, "Queue[…](__name__)"), module)
+
+    def _fill(
+        self, name: str, module: str | None, group: str | None = None, dedupe: str | None = None
+    ) -> "Queue[P_contra]":
+        # It is frozen.
+        vars(self).update(name=name, group_id=group, dedupe_id=dedupe, _module=module)
+        return self
 
     def __repr__(self) -> str:
         return f"queues.get({self.name!r})"
@@ -74,7 +98,8 @@ class Queue(Generic[P_contra]):
         Raises:
             InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         """
-        return replace(self, group_id=text_id("group id", group_id))
+        group = text_id("group id", group_id)
+        return _new()._fill(self.name, self._module, group, self.dedupe_id)
 
     def dedupe(self, dedupe_id: str | int) -> "Queue[P_contra]":
         """The queue for a push to a FIFO queue that is made once: a second one with this id to the
@@ -83,9 +108,10 @@ class Queue(Generic[P_contra]):
         Raises:
             InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         """
-        return replace(self, dedupe_id=text_id("dedupe id", dedupe_id, limit=None))
+        dedupe = text_id("dedupe id", dedupe_id, limit=None)
+        return _new()._fill(self.name, self._module, self.group_id, dedupe)
 
-    def push(self, payload: P_contra, *, params: Mapping[str, str] | None = None) -> PushedJob:
+    def push(self, payload: P_contra, *, params: Mapping[str, str] | None = None) -> Answer[str]:
         """Queue a job.
 
         It belongs to the user of the request or job that runs here, if any: `socket.send` in it
@@ -96,7 +122,8 @@ class Queue(Generic[P_contra]):
             params: texts beside the payload, for the handler's `params`.
 
         Returns:
-            The job's id. Where it repeats a push to a FIFO queue: the id of the first one.
+            An answer whose value is the job's id. Where it repeats a push to a FIFO queue: the id
+            of the first one.
 
         Raises:
             UnknownQueue: when workers are known and none of them offers this queue.
@@ -121,22 +148,20 @@ class Queue(Generic[P_contra]):
         if local is not None:
             _check(job, local, self.dedupe_id)
         publish = partial(_publish, job, local, self.dedupe_id, time.monotonic())
-        future = in_the_background(_pusher, publish)
-        pushed = PushedJob(publish() if future is None else job.id)
-        pushed._published = future
+        if in_event_loop():
+            pushed = PushedJob(job.id)
+            pushed.follow(_pusher().submit(publish))
+        else:
+            pushed = PushedJob(publish())
+            pushed.settle(str(pushed))
         return pushed
 
     def _local(self) -> LocalQueue | None:
         """The queue's file, if it is loaded here."""
-        return runtime.current().local_queues.get(self.name)
-
-
-class OwnQueue(Queue[P_contra]):
-    """What `self` gives: also where no worker has loaded the application, its file is at hand."""
-
-    def _local(self) -> LocalQueue | None:
-        module = sys.modules.get(f"{PACKAGE}.{self.name}")
-        return super()._local() or (_of_module(module) if module is not None else None)
+        found = runtime.current().local_queues.get(self.name)
+        if found is None and self._module in sys.modules:
+            return _of_module(sys.modules[self._module])
+        return found
 
 
 def get(name: str) -> Queue[Any]:
@@ -146,7 +171,7 @@ def get(name: str) -> Queue[Any]:
         InvalidName: for what no file of a queue can be named. Whether workers offer the queue is
             seen when something is pushed.
     """
-    return Queue(queue_name(name))
+    return _new()._fill(queue_name(name), None)
 
 
 @overload
@@ -154,44 +179,36 @@ def self() -> Queue[Any]: ...
 @overload
 def self(payload_type: type[P_contra]) -> Queue[P_contra]: ...
 def self(payload_type: type[Any] | None = None) -> Queue[Any]:
-    """In a file of `queues/`: the queue of this very file, for other modules to import.
-
-    `queue = queues.self(Order)` lets type checkers see what may be pushed.
+    """The former spelling of `Queue[Order](__name__)`, until 1.0: the queue of this very file.
 
     Args:
-        payload_type: of the payload; only type checkers look at it. The handler's annotation is
-            what payloads are checked against.
+        payload_type: of the payload; only type checkers look at it.
 
     Raises:
-        UsageError: anywhere else.
+        UsageError: anywhere but in a file of `queues/`.
     """
+    warn_of_former("queues.self(…)", "Queue[…](__name__), from queue_run")
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
     module = str(caller.f_globals.get("__name__")) if caller is not None else ""
-    package, _, name = module.partition(".")
-    if package != PACKAGE or not name:
-        raise UsageError(
-            f"queues.self() names the queue of a file in {PACKAGE}/, and {module} is none: "
-            'name the queue, queues.get("…")'
-        )
-    return OwnQueue(name)
+    return _new()._fill(_name_of(module, "queues.self()"), module)
 
 
-def cancel(job_id: str) -> Done[bool]:
+def cancel(job_id: str) -> Answer[bool]:
     """Cancel a job: one that waits does not run, one that runs is told by its `signal`.
 
     With `Config(notify=True)` its user is told. In synchronous code it is done on return, in
     asynchronous code await the call, for its answer too.
 
     Returns:
-        False for a job that is known to have ended. Ends are remembered for some minutes, those of
-        FIFO queues not at all.
+        An answer whose value is False for a job that is known to have ended. Ends are remembered
+        for some minutes, those of FIFO queues not at all.
 
     Raises:
         InvalidName: for what is no id of a job.
         JobStoreUnavailable: when Redis does not answer in time.
     """
-    return done(_pusher, partial(_cancel, checked_job_id(job_id)))
+    return answered(_pusher, partial(_cancel, checked_job_id(job_id)))
 
 
 def as_argument(payload: object) -> Any:
@@ -205,6 +222,26 @@ def as_argument(payload: object) -> Any:
     if deeper_than(value, MAX_DEPTH):
         raise NotEncodable(payload, f"it is nested more than {MAX_DEPTH} levels deep")
     return value
+
+
+def _new() -> Queue[Any]:
+    return object.__new__(Queue)
+
+
+def _name_of(module: str, spelling: str) -> str:
+    """The name of the queue whose file is this module. The package of the queues may stand in
+    others: an application's folder is not always where its processes look for modules.
+
+    Raises:
+        UsageError: for a module that is no file of a queue.
+    """
+    _, _, name = f".{module}".partition(f".{PACKAGE}.")
+    if not name or name.rpartition(".")[2].startswith("_"):
+        raise UsageError(
+            f"{spelling} names the queue of a file in {PACKAGE}/, and {module} is not one: "
+            'name the queue, queues.get("…")'
+        )
+    return name
 
 
 def _publish(
@@ -239,8 +276,11 @@ def _cancel(job_id: str) -> bool:
     return runtime.current().attempts.cancel(job_id)
 
 
-def _of_module(module: Any) -> LocalQueue:
+def _of_module(module: Any) -> LocalQueue | None:
     """A queue's file that no worker has loaded: in a process that only imports it."""
+    if not hasattr(module, "handler"):
+        # It is being imported.
+        return None
     config = getattr(module, "config", None) or Config()
     return LocalQueue(
         QueueFacts(fifo=bool(config.fifo), celery_queue=config.celery_queue, http=config.http),

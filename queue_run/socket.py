@@ -1,12 +1,12 @@
 """Messages to users' devices: `from queue_run import socket`.
 
-One call for both worlds. In synchronous code a message is on the channel when `send` returns. In
-asynchronous code, `await` the call; without the await the message still goes out, in order.
+One call for both worlds, which gives an `Answer`. In synchronous code a message is on the channel
+when `send` returns, and the answer's `value` is its receipt. In asynchronous code, `await` the
+call; without the await the message still goes out, in order.
 
 Works in handlers, jobs, plain Celery tasks, views, threads and scripts.
 """
 
-import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from functools import partial
@@ -17,7 +17,7 @@ from queue_run.application.requests import SentMessage
 from queue_run.channel.memberships import Noted, noted
 from queue_run.channel.publisher import Counted
 from queue_run.channel.receipts import Receipt, finished
-from queue_run.contracts.done import Done, done
+from queue_run.contracts.answers import Answer, answered, in_event_loop
 from queue_run.contracts.envelopes import (
     ChannelEnvelope,
     CloseConnection,
@@ -60,7 +60,7 @@ __all__ = [
 SERVER_ENTRIES = 10_000
 
 
-def send(message: object) -> Receipt:
+def send(message: object) -> Answer[Receipt]:
     """Send to all connections of the current user; without a user, to the current connection.
 
     Args:
@@ -82,7 +82,7 @@ def send(message: object) -> Receipt:
     return receipt
 
 
-def close(code: int = 1000, reason: str = "") -> Receipt:
+def close(code: int = 1000, reason: str = "") -> Answer[Receipt]:
     """Close the current connection; in a job, all connections of its user.
 
     Args:
@@ -105,7 +105,7 @@ def close(code: int = 1000, reason: str = "") -> Receipt:
     return _to_server(call.connection, envelope)
 
 
-def join(room: str) -> Receipt:
+def join(room: str) -> Answer[Receipt]:
     """Let the current connection join a room; in a job, all connections of its user.
 
     A connection is in the room until it leaves it, or ends.
@@ -117,7 +117,7 @@ def join(room: str) -> Receipt:
     return _change_membership("join", room)
 
 
-def leave(room: str) -> Receipt:
+def leave(room: str) -> Answer[Receipt]:
     """Let the current connection leave a room; in a job, all connections of its user.
 
     Raises:
@@ -144,7 +144,7 @@ class Room:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def send(self, message: object, *, exclude_sender: bool = False) -> Receipt:
+    def send(self, message: object, *, exclude_sender: bool = False) -> Answer[Receipt]:
         """Send to everybody in the room.
 
         Args:
@@ -190,11 +190,12 @@ class Recipients:
     def __init__(self, users: list[UserId]) -> None:
         self.users = users
 
-    def send(self, message: object) -> Receipt:
+    def send(self, message: object) -> Answer[Receipt]:
         """Send to all connections of these users. No users: nothing is sent.
 
         Returns:
-            A receipt, whose `online` says how many of the users had an open connection.
+            An answer whose value is a receipt; its `online` says how many of the users had an open
+            connection.
 
         Raises:
             NotEncodable: when the message has no JSON form.
@@ -203,12 +204,12 @@ class Recipients:
         """
         body = _encoded(message)
         if not self.users:
-            return finished(online=0)
+            return _nothing_to_do(Receipt(online=0))
         receipt = _broadcast(ToUsers(users=self.users, message=body), counted=self.users)
         _sent(SentMessage(data=message, users=tuple(self.users)))
         return receipt
 
-    def close(self, code: int = 1000, reason: str = "") -> Receipt:
+    def close(self, code: int = 1000, reason: str = "") -> Answer[Receipt]:
         """Close all connections of these users.
 
         Raises:
@@ -216,33 +217,32 @@ class Recipients:
         """
         _check_close(code, reason)
         if not self.users:
-            return finished()
+            return _nothing_to_do(Receipt())
         return _broadcast(CloseUsers(users=self.users, code=code, reason=reason))
 
 
-def is_online(user: str | int) -> Done[bool]:
+def is_online(user: str | int) -> Answer[bool]:
     """Whether a user has an open connection, on any push server.
 
-    In synchronous code the answer is there on return, in asynchronous code await the call.
+    In synchronous code the answer is true or false on return, in asynchronous code await the call.
 
     Raises:
         InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         ChannelUnavailable: when Redis does not answer in time.
     """
-    return done(_asker, partial(_is_online, user_id(user)))
+    return answered(_asker, partial(_is_online, user_id(user)))
 
 
-def online(users: str | int | Iterable[str | int]) -> Done[list[UserId]]:
+def online(users: str | int | Iterable[str | int]) -> Answer[list[UserId]]:
     """Those of the users that have open connections, in the order given, each once.
 
-    In synchronous code the answer is what `result()` of it gives, in asynchronous code await the
-    call.
+    In synchronous code they are the answer's `value`, in asynchronous code await the call.
 
     Raises:
         InvalidName: for an id that is neither a non-empty text nor an int, or cannot be used.
         ChannelUnavailable: when Redis does not answer in time.
     """
-    return done(_asker, partial(_online, user_ids(users)))
+    return answered(_asker, partial(_online, user_ids(users)))
 
 
 def _asker() -> Executor:
@@ -257,9 +257,16 @@ def _online(users: list[UserId]) -> list[UserId]:
     return runtime.current().presence.online(users)
 
 
+def _nothing_to_do(receipt: Receipt) -> Answer[Receipt]:
+    sending = finished(receipt)
+    if not in_event_loop():
+        sending.now()
+    return sending
+
+
 def _broadcast(
     envelope: ChannelEnvelope, *, counted: list[UserId] | None = None, also: Noted | None = None
-) -> Receipt:
+) -> Answer[Receipt]:
     here = runtime.current()
     call = context.current()
     if call is not None and call.job_id is not None:
@@ -285,7 +292,9 @@ def _repeatable(envelope: ChannelEnvelope, job: str, number: int) -> ChannelEnve
     return envelope
 
 
-def _to_connection(connection: ConnectionId, session: str | None, message: Message) -> Receipt:
+def _to_connection(
+    connection: ConnectionId, session: str | None, message: Message
+) -> Answer[Receipt]:
     envelope = ToConnection(connection=connection, message=message, session=session)
     if session is not None:
         # Its client may be at another push server by now, or on its way to one.
@@ -293,7 +302,7 @@ def _to_connection(connection: ConnectionId, session: str | None, message: Messa
     return _to_server(connection, envelope)
 
 
-def _to_server(connection: ConnectionId, envelope: ChannelEnvelope) -> Receipt:
+def _to_server(connection: ConnectionId, envelope: ChannelEnvelope) -> Answer[Receipt]:
     # A stream that is gone belonged to a push server that is gone, and the connection with it.
     stream = runtime.current().keys.server(server_of(connection))
     return _publish(stream, envelope, SERVER_ENTRIES, create=False, share=True)
@@ -308,9 +317,9 @@ def _publish(
     share: bool = False,
     counted: Counted | None = None,
     also: Noted | None = None,
-) -> Receipt:
+) -> Answer[Receipt]:
     publisher = runtime.current().publisher
-    publish = publisher.submit if _in_event_loop() else publisher.publish
+    publish = publisher.submit if in_event_loop() else publisher.publish
     return publish(
         stream,
         encode(envelope),
@@ -334,7 +343,7 @@ def _sent(message: SentMessage) -> None:
         tell(message)
 
 
-def _change_membership(verb: str, room: str) -> Receipt:
+def _change_membership(verb: str, room: str) -> Answer[Receipt]:
     call = _call_of_someone(verb)
     name = _checked_room(room)
     change = Membership(room=name, joins=verb == "join")
@@ -364,14 +373,6 @@ def _checked_room(name: object) -> str:
     if size > limit:
         raise InvalidName(f"the name of a room has {limit} bytes at most, not {size:,}")
     return name
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _call_of_someone(verb: str) -> context.Call:

@@ -6,10 +6,10 @@ not shown twice. `notify` tells its user how it ended, also where no worker is l
 
 import asyncio
 
-from queue_run import Config, Signal, queues, socket
+from queue_run import Config, Queue, Signal, socket
 
 config = Config(timeout=120, retries=2, backoff=1, notify=True)
-queue = queues.self(dict[str, int])
+queue = Queue[dict[str, int]](__name__)
 
 SECONDS_PER_PAGE = 0.3
 

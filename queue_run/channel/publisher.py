@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 from queue_run.channel.bounds import ByteBound
 from queue_run.channel.fences import FIELD, CameTooLate, Fences
 from queue_run.channel.memberships import Noted
-from queue_run.channel.receipts import Receipt
+from queue_run.channel.receipts import Receipt, Sending
+from queue_run.contracts.answers import Answer
 from queue_run.errors import ChannelUnavailable
 from queue_run.storage.clock import Clock
 from queue_run.storage.links import BlockingLink, Command
@@ -91,7 +92,7 @@ class Publisher:
         share: bool = False,
         counted: Counted | None = None,
         noted: Noted | None = None,
-    ) -> Receipt:
+    ) -> Answer[Receipt]:
         """Write one entry and wait until it is there.
 
         Args:
@@ -110,10 +111,10 @@ class Publisher:
         )
         self._waiting.append(pending)
         with self._writing:
-            while not pending.receipt.done:
+            while not pending.sending.done:
                 self._write_some()
-        pending.receipt.raise_error()
-        return pending.receipt
+        pending.sending.now()
+        return pending.sending
 
     def submit(
         self,
@@ -125,7 +126,7 @@ class Publisher:
         share: bool = False,
         counted: Counted | None = None,
         noted: Noted | None = None,
-    ) -> Receipt:
+    ) -> Answer[Receipt]:
         """Queue one entry, without blocking. Arguments as for `publish`."""
         pending = _Pending(
             stream, data, max_entries, create, share, counted, noted, self._deadline()
@@ -136,7 +137,7 @@ class Publisher:
         if not self._woken:
             self._woken = True
             self._wake.put(True)
-        return pending.receipt
+        return pending.sending
 
     def flush(self) -> None:
         """Write everything that waits now."""
@@ -199,8 +200,8 @@ class Publisher:
         except BaseException as error:
             # Nobody may wait for ever for an entry that is not in the queue any more.
             for pending in batch:
-                if not pending.receipt.done:
-                    pending.receipt.complete(None, ChannelUnavailable(f"not written: {error!r}"))
+                if not pending.sending.done:
+                    pending.sending.complete(None, ChannelUnavailable(f"not written: {error!r}"))
             raise
 
     def _write_all(self, batch: "list[_Pending]") -> None:
@@ -274,7 +275,8 @@ class _Pending:
         "deadline",
         "max_entries",
         "noted",
-        "receipt",
+        "online",
+        "sending",
         "share",
         "stream",
     )
@@ -298,7 +300,9 @@ class _Pending:
         self.counted = counted
         self.noted = noted
         self.deadline = deadline
-        self.receipt = Receipt()
+        #: Of the counted fields, how many were there.
+        self.online: int | None = None
+        self.sending = Sending()
 
 
 class _Write:
@@ -336,11 +340,12 @@ class _Write:
         """Count what was found; a question that failed is no failure to write."""
         if answers and not any(isinstance(answer, Exception) for answer in answers):
             found = sum(value is not None for answer in answers for value in answer)
-            self.entries[0].receipt.online = found
+            self.entries[0].online = found
 
     def complete(self, offset: str | None, error: Exception | None = None) -> None:
         for each in self.entries:
-            each.receipt.complete(offset, error)
+            receipt = None if error is not None else Receipt(offset, each.online)
+            each.sending.complete(receipt, error)
 
 
 def _writes(batch: Sequence[_Pending]) -> list[_Write]:
@@ -379,7 +384,7 @@ def _fail_overdue(batch: list[_Pending], error: Exception | None) -> list[_Pendi
     for pending in batch:
         if pending.deadline <= now:
             failure = ChannelUnavailable(f"Redis took no message: {error}")
-            pending.receipt.complete(None, failure)
+            pending.sending.complete(None, failure)
     return [pending for pending in batch if pending.deadline > now]
 
 

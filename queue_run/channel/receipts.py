@@ -1,12 +1,13 @@
 """What a publish gives back, in synchronous and asynchronous code alike."""
 
-import asyncio
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
+import msgspec
+
+from queue_run.contracts.answers import Answer, warn_of_former
 from queue_run.storage.fullness import Fullness, is_full
 
 log = logging.getLogger(__name__)
@@ -14,102 +15,88 @@ log = logging.getLogger(__name__)
 _fullness = Fullness(log, "messages that nobody waits for are not sent")
 
 
-class Receipt:
-    """Tells when a message is on the channel.
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """Where a message is, and whom it may have reached."""
 
-    In synchronous code it is complete when `send` returns. In asynchronous code, await it; without
-    the await the message goes out all the same, in order, and a failure is logged.
-    """
+    #: Position on the stream; None if its connection is gone, or nothing was to be sent.
+    offset: str | None = None
+    #: How many of the users it was sent to had an open connection then; None where that could not
+    #: be counted, and for what was not sent to users.
+    online: int | None = None
 
-    __slots__ = ("_error", "_observed", "_waiters", "done", "offset", "online")
+    # Former spellings, until 1.0: what an await gave was what it had awaited.
 
-    def __init__(self) -> None:
-        #: Position on the stream; None until the message is there, or if its connection is gone.
-        self.offset: str | None = None
-        #: How many of the users it was sent to had an open connection then; None until that is
-        #: known, and for what was not sent to users.
-        self.online: int | None = None
-        #: Whether it is known how the publish ended.
-        self.done = False
-        self._error: BaseException | None = None
-        self._observed = False
-        #: What wakes those who wait.
-        self._waiters: list[Callable[[], object]] = []
-
-    def complete(self, offset: str | None, error: BaseException | None = None) -> None:
-        """Called once by the publisher, on whichever thread wrote the message."""
-        self.offset = offset
-        self._error = error
-        self.done = True
-        while self._waiters:
-            self._waiters.pop()()
+    @property
+    def done(self) -> bool:
+        """A message with a receipt has been sent."""
+        warn_of_former("receipt.done", "the receipt itself: its message was sent")
+        return True
 
     def wait(self, timeout: float) -> None:
-        """Block until the message is on the channel.
-
-        Raises:
-            ChannelUnavailable: when it could not be written.
-            TimeoutError: after `timeout` seconds.
-        """
-        finished = threading.Event()
-        self._on_end(finished.set)
-        if not finished.wait(timeout):
-            raise TimeoutError(f"the channel gave no answer within {timeout:g} seconds")
-        self.raise_error()
+        """Nothing is left to wait for."""
+        warn_of_former("receipt.wait()", "await, or nothing in synchronous code")
 
     def raise_error(self) -> None:
-        """Raise what went wrong, if the message could not be written."""
-        self._observed = True
-        if self._error is not None:
-            raise self._error
-
-    def __await__(self) -> Generator[Any, None, "Receipt"]:
-        yield from self.settled().__await__()
-        self.raise_error()
-        return self
+        """What went wrong was raised already."""
+        warn_of_former("receipt.raise_error()", "await, or nothing in synchronous code")
 
     async def settled(self) -> None:
-        """Wait until it is known how the publish ended, without raising."""
-        if self.done:
-            return
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        self._on_end(lambda: _wake(loop, waiter))
-        await waiter
+        """Nothing is left to wait for."""
+        warn_of_former("receipt.settled()", "await, or nothing in synchronous code")
 
-    def _on_end(self, wake: Callable[[], object]) -> None:
-        """Call this once when the publish has ended, at once if it has."""
-        self._waiters.append(wake)
-        # The publisher may not have seen it.
-        if self.done:
-            with contextlib.suppress(ValueError):
-                self._waiters.remove(wake)
-                wake()
+    def __await__(self) -> Generator[Any, None, "Receipt"]:
+        warn_of_former("await receipt", "the receipt itself: it was awaited")
+        yield from ()
+        return self
 
-    def __del__(self) -> None:
-        if self._error is None or self._observed:
-            return
-        if is_full(self._error):
+
+class Sending(Answer[Receipt]):
+    """A message on its way to the channel, whose answer is its receipt."""
+
+    def _unheard(self, error: BaseException) -> None:
+        if is_full(error):
             _fullness.refused()
         else:
-            log.error("a message that nobody waited for was not sent: %s", self._error)
+            log.error("a message that nobody waited for was not sent: %s", error)
+
+    def __bool__(self) -> bool:
+        # Before it was awaited, too: `if sent: await sent`.
+        return True
+
+    # Former spellings, until 1.0: the answer was the receipt.
+
+    @property
+    def offset(self) -> str | None:
+        """The receipt's, None until it is known."""
+        warn_of_former("send(…).offset", "send(…).value.offset, or (await send(…)).offset")
+        receipt = self.peek()
+        return None if receipt is None else receipt.offset
+
+    @property
+    def online(self) -> int | None:
+        """The receipt's, None until it is known."""
+        warn_of_former("send(…).online", "send(…).value.online, or (await send(…)).online")
+        receipt = self.peek()
+        return None if receipt is None else receipt.online
+
+    def wait(self, timeout: float) -> None:
+        """Block until the message is on the channel; raise what went wrong."""
+        warn_of_former("send(…).wait()", "await, or nothing in synchronous code")
+        ended = threading.Event()
+        self.on_end(ended.set)
+        if not ended.wait(timeout):
+            raise TimeoutError(f"the channel gave no answer within {timeout:g} seconds")
+        self.now()
+
+    def raise_error(self) -> None:
+        """Raise what went wrong, if that is known."""
+        warn_of_former("send(…).raise_error()", "send(…).value, or await")
+        if self.done:
+            self.now()
 
 
-def finished(offset: str | None = None, *, online: int | None = None) -> Receipt:
-    """The receipt of a send that has ended already."""
-    receipt = Receipt()
-    receipt.online = online
-    receipt.complete(offset)
-    return receipt
-
-
-def _wake(loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]") -> None:
-    try:
-        loop.call_soon_threadsafe(_finish, waiter)
-    except RuntimeError:
-        log.debug("the loop that waited for a message is closed")
-
-
-def _finish(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def finished(receipt: Receipt) -> Sending:
+    """The answer of a send that has ended already, and that is still to be awaited."""
+    sending = Sending()
+    sending.complete(receipt)
+    return sending

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from queue_run import dead_letters
+from queue_run import Answer, dead_letters
 from queue_run.cli.command_line.confirmation import confirm
 from queue_run.cli.command_line.errors import CommandError, CommandFailed
 from queue_run.cli.command_line.text import ago, as_json, one_line, printable, table
@@ -59,7 +59,7 @@ def list_(queue: str | None, limit: int, as_lines: bool) -> None:
       queue-run queue dead list mail --limit 100
       queue-run queue dead list --json | jq .payload
     """
-    letters = dead_letters.newest(queue, limit=limit + 1)
+    letters = dead_letters.newest(queue, limit=limit + 1).value
     if as_lines:
         for letter in letters[:limit]:
             click.echo(as_json(facts(letter)))
@@ -88,7 +88,7 @@ def show(job_id: str, as_object: bool) -> None:
       queue-run queue dead show ID --json | jq .payload > payload.json
     """
     try:
-        letter = dead_letters.get(job_id)
+        letter = dead_letters.get(job_id).value
     except UnknownDeadLetter as error:
         raise CommandFailed(printable(str(error))) from None
     click.echo(as_json(facts(letter), indent=2) if as_object else described(letter, _now()))
@@ -237,14 +237,14 @@ def _chosen(ids: tuple[str, ...], queue: str | None, everything: bool) -> Mappin
         return dict.fromkeys(ids)
     # All at once: one that fails again meanwhile is not meant. Oldest first keeps a group's order.
     letters = {
-        each.job.id: each.job.queue for each in dead_letters.newest(queue, limit=sys.maxsize)
+        each.job.id: each.job.queue for each in dead_letters.newest(queue, limit=sys.maxsize).value
     }
     if not letters:
         _say_none(queue)
     return dict(reversed(letters.items()))
 
 
-def _do(done: str, act: Callable[[str], None], chosen: Mapping[str, str | None]) -> None:
+def _do(done: str, act: Callable[[str], Answer[None]], chosen: Mapping[str, str | None]) -> None:
     """Do it to each, and say so.
 
     Raises:

@@ -132,7 +132,7 @@ def push(
     if dedupe_id is not None:
         queue = queue.dedupe(dedupe_id)
     with as_user({"id": user_id} if user_id is not None else None):
-        job_id = queue.push(value, params=params)
+        job_id = queue.push(value, params=params).value
     click.echo(str(job_id))
     if known is None:
         click.echo("note: no worker has run here yet; the job waits for one", err=True)

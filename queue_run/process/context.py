@@ -9,6 +9,7 @@ from typing import Any
 
 from queue_run.application.requests import SentMessage
 from queue_run.channel.receipts import Receipt
+from queue_run.contracts.answers import Answer
 from queue_run.contracts.ids import ConnectionId, UserId
 
 
@@ -24,7 +25,7 @@ class Call:
     #: Of the connection, where its client speaks the envelope protocol.
     session: str | None = None
     #: Everything it sent to users, in order.
-    sent: list[Receipt] = field(default_factory=list)
+    sent: list[Answer[Receipt]] = field(default_factory=list)
     #: The job that runs, if one does: what it sends it may have sent in an attempt before.
     job_id: str | None = None
     #: Numbers what a job sends.
@@ -35,9 +36,11 @@ class Call:
     async def last_offset(self) -> str | None:
         """Wait until all that was sent is on the channel; the position of the last of it."""
         last = None
-        for receipt in self.sent:
-            await receipt.settled()
-            last = receipt.offset or last
+        for sending in self.sent:
+            if not sending.done:
+                await sending.settled()
+            receipt = sending.peek()
+            last = (receipt and receipt.offset) or last
         return last
 
 

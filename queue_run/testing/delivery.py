@@ -8,6 +8,7 @@ from queue_run.application.requests import SentMessage
 from queue_run.channel.memberships import Noted
 from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt, finished
+from queue_run.contracts.answers import Answer
 from queue_run.contracts.envelopes import (
     ChannelEnvelope,
     CloseConnection,
@@ -155,8 +156,10 @@ class DeliveringPublisher(Publisher):
         share: bool = False,
         counted: Counted | None = None,
         noted: Noted | None = None,
-    ) -> Receipt:
-        return self.submit(stream, data, max_entries=max_entries, create=create, counted=counted)
+    ) -> Answer[Receipt]:
+        sending = self.submit(stream, data, max_entries=max_entries, counted=counted)
+        sending.now()
+        return sending
 
     def submit(
         self,
@@ -168,12 +171,12 @@ class DeliveringPublisher(Publisher):
         share: bool = False,
         counted: Counted | None = None,
         noted: Noted | None = None,
-    ) -> Receipt:
+    ) -> Answer[Receipt]:
         online = None
         if counted is not None:
             online = len({str(user) for user in self._delivery.online}.intersection(counted[1]))
         self._delivery.deliver(decode(data))
-        return finished(f"{next(self._offsets)}-0", online=online)
+        return finished(Receipt(f"{next(self._offsets)}-0", online))
 
     def flush(self) -> None:
         """Nothing ever waits."""

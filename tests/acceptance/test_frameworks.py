@@ -85,7 +85,7 @@ async def sends(request: Request) -> Response:
 
 def sends_from_a_thread(request: Request) -> Response:
     try:
-        receipt = socket.send({"from": "thread"})
+        receipt = socket.send({"from": "thread"}).value
     except OutsideCall as error:
         return PlainTextResponse(str(error), 400)
     return JSONResponse({"written": receipt.offset is not None})
@@ -96,7 +96,7 @@ async def pushes(request: Request) -> Response:
 
 
 def pushes_from_a_thread(request: Request) -> Response:
-    return JSONResponse({"job": queues.get("typed").push("payload")})
+    return JSONResponse({"job": queues.get("typed").push("payload").value})
 
 
 async def streams(request: Request) -> Response:
@@ -265,7 +265,7 @@ def login() -> str:
 @FLASK.get("/sends")
 def flask_sends() -> tuple[str, int]:
     try:
-        receipt = socket.send({"from": "flask"})
+        receipt = socket.send({"from": "flask"}).value
     except OutsideCall as error:
         return str(error), 400
     return f"written: {receipt.offset is not None}", 200
@@ -273,7 +273,7 @@ def flask_sends() -> tuple[str, int]:
 
 @FLASK.get("/pushes")
 def flask_pushes() -> str:
-    return queues.get("typed").push("payload")
+    return queues.get("typed").push("payload").value
 
 
 @FLASK.get("/streams")

@@ -155,7 +155,7 @@ def test_no_job_is_lost_when_workers_are_killed(stack: Stack) -> None:
     )
     eventually(lambda: ended(record) >= pushed, what="all jobs", deadline=ALL_DONE)
     assert ended(record) == pushed
-    assert dead_letters.newest() == []
+    assert dead_letters.newest().value == []
     waits = back_after_kills(record.all(), fleet.killed)
     report(
         f"{JOBS} jobs, {KILLS} workers killed: 0 lost, {len(record.all('begin')) - JOBS} more "
@@ -206,7 +206,7 @@ def test_groups_keep_their_order_when_workers_are_killed(stack: Stack) -> None:
     again = assert_in_order(entries)
     beside = [entry for entry in record.all("begin") if is_beside(entry, fleet, record)]
     assert beside == []
-    assert dead_letters.newest() == []
+    assert dead_letters.newest().value == []
     report(
         f"{GROUPS} groups of {GROUP_JOBS} jobs, {GROUP_KILLS} workers killed: 0 lost, 0 out of "
         f"order, 0 side by side, {again} more runs, {duplicates} duplicates dropped"
@@ -300,7 +300,7 @@ def test_a_worker_outlives_redis_and_no_job_is_lost(
         kill_along(REDIS_JOBS, REDIS_KILLS, lambda: len(done(record)), kill)
         eventually(lambda: len(done(record)) == REDIS_JOBS, what="all jobs", deadline=ALL_DONE)
         pusher.join()
-        assert dead_letters.newest() == []
+        assert dead_letters.newest().value == []
     assert worker.running
     again = len(record.all("begin")) - REDIS_JOBS
     report(

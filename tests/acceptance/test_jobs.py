@@ -95,7 +95,9 @@ async def letter_of(job: str) -> DeadLetter:
     """Wait for a job to be a dead letter: its user is told of it just before."""
 
     def found() -> list[DeadLetter]:
-        return [letter for letter in dead_letters.newest() if letter.job.id == job]
+        return [
+            each for each in runtime.current().dead_letters.newest(limit=9) if each.job.id == job
+        ]
 
     [letter] = await eventually_async(found, what=f"the dead letter of {job}")
     return letter
@@ -122,11 +124,11 @@ async def test_a_job_that_raises_is_retried_ever_later_then_parked_and_runs_when
             assert pause > least * 0.8
 
         record.client.set(record.key("mended:pump"), 1)
-        dead_letters.retry(job)
+        await dead_letters.retry(job)
         await assert_hears(ann, event("finished", job, "broken"))
         await assert_hears_no_more(ann)
         with pytest.raises(UnknownDeadLetter):
-            dead_letters.get(job)
+            await dead_letters.get(job)
 
 
 @in_prefork

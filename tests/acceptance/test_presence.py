@@ -63,7 +63,7 @@ from queue_run import socket
 
 
 def handler(users):
-    receipt = socket.to(users).send({"event": "news"})
+    receipt = socket.to(users).send({"event": "news"}).value
     if receipt.online < len(users):
         socket.to("sender").send({"mailed": len(users) - receipt.online})
 """

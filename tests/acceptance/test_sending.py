@@ -136,7 +136,7 @@ import threading
 from queue_run import socket
 
 def view(request):
-    receipt = socket.to("script-ann").send({"from": request})
+    receipt = socket.to("script-ann").send({"from": request}).value
     assert receipt.offset is not None
     return "HTTP 200"
 

@@ -122,7 +122,7 @@ async def handler(data, user):
     "queues/account.py": """
 from dataclasses import dataclass
 
-from queue_run import Config, queues, socket
+from queue_run import Config, Queue, socket
 
 config = Config(fifo=True, notify=True, retries=1)
 lines = []
@@ -133,7 +133,7 @@ class Transfer:
     amount: int
 
 
-queue = queues.self(Transfer)
+queue = Queue[Transfer](__name__)
 
 
 def on_job_started(job):
@@ -184,12 +184,12 @@ def test_the_last_attempt_tells_that_it_failed(queue_run_app, connect):
     queue.group("ann").push(Transfer(1000))
     with pytest.raises(PermissionError):
         queue_run_app.run_jobs()
-    assert ann.received == [] == dead_letters.newest()
+    assert ann.received == [] == dead_letters.newest().value
     with pytest.raises(PermissionError):
         queue_run_app.run_job("account", {"amount": 1000}, user="ann", group="ann", attempt=2)
     [told] = ann.received
     assert told["event"] == "failed"
-    assert dead_letters.get(told["job"]).error == "PermissionError: too much"
+    assert dead_letters.get(told["job"]).value.error == "PermissionError: too much"
 
 
 def test_a_wrong_transfer_is_not_pushed(queue_run_app):

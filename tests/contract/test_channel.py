@@ -117,7 +117,7 @@ async def test_a_waiting_publish_overtakes_nothing_that_was_submitted_before(
 def test_a_publish_is_on_the_channel_when_it_returns(
     redis_url: str, publisher: Publisher, namespace: str
 ) -> None:
-    receipt = publisher.publish(namespace, b"here", max_entries=1000)
+    receipt = publisher.publish(namespace, b"here", max_entries=1000).value
     with redis.Redis.from_url(redis_url) as client:
         [(offset, fields)] = client.xrange(namespace)
     assert receipt.offset == offset.decode()
@@ -128,7 +128,7 @@ def test_publishing_to_a_stream_that_is_gone_writes_nothing_and_says_so(
     redis_url: str, publisher: Publisher, namespace: str
 ) -> None:
     receipt = publisher.publish(namespace, b"lost", max_entries=1000, create=False)
-    assert receipt.offset is None
+    assert receipt.value.offset is None
     with redis.Redis.from_url(redis_url) as client:
         assert client.exists(namespace) == 0
 
@@ -294,8 +294,8 @@ async def test_a_listener_gives_what_came_before_its_place(
 async def test_it_is_known_since_when_a_stream_is_complete(
     redis_url: str, namespace: str, publisher: Publisher
 ) -> None:
-    first = parse_offset(publisher.publish(namespace, b"1", max_entries=1000).offset or "")
-    second = parse_offset(publisher.publish(namespace, b"2", max_entries=1000).offset or "")
+    first = parse_offset(publisher.publish(namespace, b"1", max_entries=1000).value.offset or "")
+    second = parse_offset(publisher.publish(namespace, b"2", max_entries=1000).value.offset or "")
     listener = Listener(redis_url, [namespace])
     await listener.open()
     assert await listener.complete_since(namespace, second) == second

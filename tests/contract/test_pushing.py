@@ -73,17 +73,18 @@ def scripts(redis_url: str, namespace: str, write_app: WriteApp) -> Scripts:
         {
             "queues/orders.py": (
                 "from dataclasses import dataclass\n"
-                "from queue_run import Config, queues\n"
+                "from queue_run import Config, Queue\n"
                 "@dataclass\n"
                 "class Order:\n"
                 "    number: int\n"
-                "queue = queues.self(Order)\n"
+                "queue = Queue[Order](__name__)\n"
                 "config = Config(retries=1)\n"
                 "def handler(order: Order) -> None: ...\n"
             ),
             "queues/steps.py": (
-                "from queue_run import Config, queues\n"
-                "queue = queues.self()\n"
+                "from typing import Any\n"
+                "from queue_run import Config, Queue\n"
+                "queue = Queue[Any](__name__)\n"
                 "config = Config(fifo=True)\n"
                 "def handler(step: int) -> None: ...\n"
             ),

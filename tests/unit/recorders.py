@@ -8,7 +8,8 @@ from typing import NamedTuple
 from queue_run.broker.dispatch import Dispatcher
 from queue_run.channel.memberships import Noted
 from queue_run.channel.publisher import Counted, Publisher
-from queue_run.channel.receipts import Receipt
+from queue_run.channel.receipts import Receipt, Sending
+from queue_run.contracts.answers import Answer
 from queue_run.contracts.envelopes import ChannelEnvelope, Turn, Work, decode
 
 
@@ -29,7 +30,7 @@ class RecordingPublisher(Publisher):
         #: False leaves receipts open, until `confirm`.
         self.confirms = confirms
         self.published: list[Published] = []
-        self.receipts: list[Receipt] = []
+        self.receipts: list[Sending] = []
         self.flushed = 0
         self.closed = 0
 
@@ -43,8 +44,12 @@ class RecordingPublisher(Publisher):
         share: bool = False,
         counted: Counted | None = None,
         noted: Noted | None = None,
-    ) -> Receipt:
-        return self._take(Published(stream, decode(data), max_entries, create, counted, "publish"))
+    ) -> Answer[Receipt]:
+        sending = self._take(
+            Published(stream, decode(data), max_entries, create, counted, "publish")
+        )
+        sending.now()
+        return sending
 
     def submit(
         self,
@@ -56,14 +61,14 @@ class RecordingPublisher(Publisher):
         share: bool = False,
         counted: Counted | None = None,
         noted: Noted | None = None,
-    ) -> Receipt:
+    ) -> Answer[Receipt]:
         return self._take(Published(stream, decode(data), max_entries, create, counted, "submit"))
 
     def confirm(self) -> None:
         """Complete the receipts that are open."""
         for number, receipt in enumerate(self.receipts, start=1):
             if not receipt.done:
-                receipt.complete(f"{number}-0")
+                receipt.complete(Receipt(f"{number}-0"))
 
     @property
     def envelopes(self) -> list[ChannelEnvelope]:
@@ -75,12 +80,12 @@ class RecordingPublisher(Publisher):
     def close(self) -> None:
         self.closed += 1
 
-    def _take(self, published: Published) -> Receipt:
+    def _take(self, published: Published) -> Sending:
         self.published.append(published)
-        receipt = Receipt()
+        receipt = Sending()
         self.receipts.append(receipt)
         if self.confirms:
-            receipt.complete(f"{len(self.receipts)}-0")
+            receipt.complete(Receipt(f"{len(self.receipts)}-0"))
         return receipt
 
 

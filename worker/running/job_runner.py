@@ -92,7 +92,7 @@ def run_plain_job(
                 except Exception as error:
                     tell_failure(queue, error, job, on_loop)
     finally:
-        if call.sent and not all(receipt.done for receipt in call.sent):
+        if call.sent and not all(sending.done for sending in call.sent):
             # Sent from asynchronous code, and not awaited there.
             on_loop(call.last_offset())
     return value

@@ -23,7 +23,7 @@ from queue_run.application.requests import (
     Signal,
     parse_query,
 )
-from queue_run.channel.receipts import Receipt
+from queue_run.channel.receipts import Receipt, Sending
 from queue_run.contracts.addresses import counted_as
 from queue_run.contracts.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
 from queue_run.contracts.ids import id_of_user
@@ -137,7 +137,7 @@ class Runner:
             lambda: self._answer(route, request, call, misfit), route.timeout, request.signal
         )
         # A handler may end with `return socket.send(...)`: it has said what it had to say.
-        if value is None or isinstance(value, Receipt):
+        if value is None or isinstance(value, Sending | Receipt):
             return None
         reply = encode_message(value, limit=self._max_message_bytes)
         if route.hooks.sent is not None:

@@ -2,7 +2,7 @@
 
 from queues.order import Order, queue
 
-from queue_run import Config, Refuse, Request, dead_letters, queues, socket
+from queue_run import Config, Queue, Refuse, Request, dead_letters, queues, socket
 from queue_run.middleware import log_message_received, log_message_sent
 
 socket.to(3.5)  # wrong
@@ -17,6 +17,11 @@ queues.get("mail").push()  # wrong
 queue.group("ann").push({"number": 1})  # wrong
 queue.group("ann").push(7)  # wrong
 queue.push(Order(1), params={"a": 1})  # wrong
+Queue[Order](7)  # wrong
+Queue[Order]("queues.order").push(7)  # wrong
+text: str = queue.group("ann").push(Order(1))  # wrong
+number: int = queue.group("ann").push(Order(1)).value  # wrong
+online: int | None = socket.send("x").online  # wrong
 queue.group(1.5)  # wrong
 queue.dedupe(None)  # wrong
 queues.cancel(7)  # wrong

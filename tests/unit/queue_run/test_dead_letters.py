@@ -1,11 +1,19 @@
 """`queue_run.dead_letters`: what people and programs do with jobs that have failed for good."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from queue_run import DeadLetter, InvalidName, JobStoreUnavailable, UnknownDeadLetter, dead_letters
+from queue_run import (
+    DeadLetter,
+    InvalidName,
+    JobStoreUnavailable,
+    NotAwaited,
+    UnknownDeadLetter,
+    dead_letters,
+)
 from queue_run.jobs.delays import Delays
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane
@@ -32,22 +40,22 @@ def park(here: Runtime, job_id: str, queue: str = "mail", group: str | None = No
 
 def test_letters_are_listed_by_queue_and_number(here: Runtime) -> None:
     one, two = park(here, "one"), park(here, "two", "report")
-    assert {each.job.id for each in dead_letters.newest()} == {"one", "two"}
-    assert dead_letters.newest("mail") == [one]
-    assert dead_letters.newest("report") == [two]
-    assert len(dead_letters.newest(limit=1)) == 1
+    assert {each.job.id for each in dead_letters.newest().value} == {"one", "two"}
+    assert dead_letters.newest("mail").value == [one]
+    assert dead_letters.newest("report").value == [two]
+    assert len(dead_letters.newest(limit=1).value) == 1
 
 
 def test_a_letter_is_found_by_its_jobs_id(here: Runtime) -> None:
     letter = park(here, "one")
     park(here, "two")
-    assert dead_letters.get("one") == letter
+    assert dead_letters.get("one").value == letter
 
 
 def test_a_retried_job_comes_again_under_its_id(here: Runtime) -> None:
     park(here, "one")
     dead_letters.retry("one")
-    assert dead_letters.newest() == []
+    assert dead_letters.newest().value == []
     [claimed] = Delays(here.store).claim(10)
     assert claimed.job == JobEnvelope(
         id="one", queue="mail", payload={"n": 1}, facts=JobFacts(revived=1)
@@ -69,7 +77,7 @@ def test_a_retried_job_of_a_group_comes_as_its_last(here: Runtime) -> None:
 def test_a_dropped_job_is_forgotten(here: Runtime) -> None:
     park(here, "one")
     dead_letters.drop("one")
-    assert dead_letters.newest() == []
+    assert dead_letters.newest().value == []
     assert Delays(here.store).claim(10) == []
 
 
@@ -87,6 +95,65 @@ def test_a_letter_is_retried_or_dropped_once(here: Runtime, verb: object) -> Non
     verb("one")
     with pytest.raises(UnknownDeadLetter):
         verb("one")
+
+
+# Asynchronous code
+
+
+async def test_asynchronous_code_awaits_what_is_done_elsewhere(here: Runtime) -> None:
+    letter = await asyncio.to_thread(park, here, "one")
+    assert await dead_letters.newest() == [letter]
+    assert await dead_letters.get("one") == letter
+    await dead_letters.retry("one")
+    with pytest.raises(UnknownDeadLetter):
+        await dead_letters.drop("one")
+    asked = dead_letters.newest()
+    with pytest.raises(NotAwaited, match="await it"):
+        _ = asked.value
+    assert await asked == asked.value == []
+
+
+# Former spellings
+
+
+FORMER = r"the answer of dead_letters as its value is a former spelling.* use ….value, or await"
+
+
+def test_letters_are_used_as_a_list_in_former_spellings(here: Runtime) -> None:
+    one = park(here, "one")
+    found: Any = dead_letters.newest()
+    uses: list[Callable[[], object]] = [
+        lambda: [each.job.id for each in found] == ["one"],
+        lambda: len(found) == 1,
+        lambda: found[0] == one,
+        lambda: one in found,
+        lambda: found == [one],
+        lambda: found.index(one) == 0,
+    ]
+    for use in uses:
+        with pytest.warns(DeprecationWarning, match=FORMER) as told:
+            assert use()
+        assert [each.filename for each in told] == [__file__]
+    assert found != dead_letters.newest()
+    assert {found: 1}[found] == 1
+
+
+def test_a_letter_is_used_as_itself_in_former_spellings(here: Runtime) -> None:
+    park(here, "one")
+    found: Any = dead_letters.get("one")
+    with pytest.warns(DeprecationWarning, match=FORMER):
+        assert found.job.id == "one"
+    with (
+        pytest.warns(DeprecationWarning, match=FORMER),
+        pytest.raises(AttributeError, match="nonsense"),
+    ):
+        _ = found.nonsense
+
+
+async def test_letters_asked_for_in_a_thread_are_used_as_before(here: Runtime) -> None:
+    found: Any = await asyncio.to_thread(dead_letters.newest)
+    with pytest.warns(DeprecationWarning, match=FORMER):
+        assert list(found) == []
 
 
 def test_without_redis_nothing_is_known_of_letters(process: Runtime) -> None:

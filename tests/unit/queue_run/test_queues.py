@@ -23,7 +23,9 @@ from queue_run import (
     InvalidName,
     InvalidPush,
     JobStoreUnavailable,
+    NotAwaited,
     NotEncodable,
+    Queue,
     UnknownQueue,
     queues,
 )
@@ -35,6 +37,7 @@ from queue_run.process import context, runtime
 from queue_run.process.context import Call
 from queue_run.process.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
+from tests.waiting import DEADLINE, eventually_async
 
 
 @dataclass
@@ -95,7 +98,7 @@ def here(process: Runtime, celery: RecordingCelery) -> Runtime:
 
 
 def test_a_push_sends_the_queues_task(celery: RecordingCelery) -> None:
-    job = queues.get("mail").push({"to": "ann"})
+    job = queues.get("mail").push({"to": "ann"}).value
     [task] = celery.sent
     assert task["name"] == "queues.mail"
     assert task["args"] == [{"to": "ann"}]
@@ -116,10 +119,10 @@ def test_a_payload_is_not_repeated_in_the_tasks_headers(celery: RecordingCelery)
 
 
 def test_the_jobs_id_is_a_plain_text_of_its_own() -> None:
-    jobs = {queues.get("mail").push(number) for number in range(10)}
+    jobs = {queues.get("mail").push(number).value for number in range(10)}
     assert len(jobs) == 10
     for job in jobs:
-        assert isinstance(job, str)
+        assert type(job) is str
         assert str(UUID(job)) == job
 
 
@@ -201,9 +204,39 @@ async def test_the_user_is_that_of_the_push_and_not_of_its_end(celery: Recording
 
 
 async def test_awaiting_a_push_gives_the_id(celery: RecordingCelery) -> None:
-    job = queues.get("mail").push(1)
-    assert await job == job
+    job = await queues.get("mail").push(1)
     assert [task["task_id"] for task in celery.sent] == [job]
+
+
+async def test_the_id_is_no_value_before_the_push_was_awaited() -> None:
+    job = queues.get("mail").push(1)
+    with pytest.raises(NotAwaited, match="await it"):
+        _ = job.value
+    assert await job == job.value
+
+
+async def test_a_failure_that_nobody_awaited_is_logged(
+    here: Runtime, celery: RecordingCelery, caplog: pytest.LogCaptureFixture
+) -> None:
+    celery.failure = OperationalError("connection refused")
+    queues.get("mail").push(1)
+    await asyncio.to_thread(here.close)
+    await eventually_async(lambda: caplog.text, what="a line in the log")
+    assert "a job that nobody waited for was not pushed: the broker took no job" in caplog.text
+
+
+async def test_a_push_that_nobody_waits_for_any_more_is_not_begun(
+    here: Runtime, celery: RecordingCelery
+) -> None:
+    busy = threading.Event()
+    here.pusher.submit(busy.wait, DEADLINE)
+    waiting = asyncio.ensure_future(queues.get("mail").push(1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    busy.set()
+    await queues.get("mail").push(2)
+    assert celery.payloads == [2]
 
 
 async def test_a_push_never_runs_on_the_event_loop(celery: RecordingCelery) -> None:
@@ -235,7 +268,7 @@ def test_in_synchronous_code_the_job_is_with_the_broker_when_push_returns(
 
 async def test_the_id_of_a_job_pushed_elsewhere_may_be_awaited_too() -> None:
     job = await asyncio.to_thread(queues.get("mail").push, 1)
-    assert await job == job
+    assert await job == job.value
 
 
 # Failures
@@ -420,7 +453,7 @@ class TestLoaded:
         ],
     )
     def test_groups_are_for_fifo_queues_and_fifo_queues_for_groups(
-        self, celery: RecordingCelery, queue: queues.Queue[Any], text: str
+        self, celery: RecordingCelery, queue: Queue[Any], text: str
     ) -> None:
         with pytest.raises(InvalidPush, match=text):
             queue.push(1)
@@ -446,54 +479,133 @@ def test_naming_a_group_changes_no_other_handle() -> None:
     queue = queues.get("mail")
     assert (queue.group(7).group_id, queue.dedupe(8).dedupe_id) == ("7", "8")
     assert (queue.group_id, queue.dedupe_id) == (None, None)
-    assert queue.group("a").dedupe("b").group("c") == queues.Queue("mail", "c", "b")
+    last = queue.group("a").dedupe("b").group("c")
+    assert (last.name, last.group_id, last.dedupe_id) == ("mail", "c", "b")
+    assert last == queue.dedupe("b").group("c") != queue.group("c")
 
 
-# `queues.self`
+# `Queue[Order](__name__)`
 
 
-@pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> queues.Queue[Any]:
-    """The handle of `queues/shop/orders.py` in a process that only imports it."""
-    module = ModuleType("queues.shop.orders")
+def file_of_a_queue(
+    monkeypatch: pytest.MonkeyPatch, name: str, queue: str = "Queue[int](__name__)"
+) -> Any:
+    """The module of a queue's file in a process that only imports it."""
+    module = ModuleType(name)
     code = (
-        "from queue_run import Config, queues\n"
-        "queue = queues.self(int)\n"
+        "from queue_run import Config, Queue, queues\n"
+        f"queue = {queue}\n"
         "config = Config(fifo=True)\n"
         "def handler(order: int): ...\n"
     )
-    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, name, module)
     exec(code, vars(module))
-    handle: queues.Queue[Any] = module.queue
+    return module
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> Queue[Any]:
+    """The handle of `queues/shop/orders.py`."""
+    handle: Queue[Any] = file_of_a_queue(monkeypatch, "queues.shop.orders").queue
     return handle
 
 
-def test_a_file_names_its_own_queue(orders: queues.Queue[Any]) -> None:
-    assert orders.name == "shop.orders"
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("queues.orders", "orders"),
+        ("queues.shop.orders", "shop.orders"),
+        ("queues.my-orders", "my-orders"),
+        # The application's folder is a package of the project.
+        ("site.queues.orders", "orders"),
+        ("site.shop.queues.late.orders", "late.orders"),
+        ("queues.queues.orders", "queues.orders"),
+    ],
+)
+def test_a_queue_is_named_after_the_module_of_its_file(module: str, name: str) -> None:
+    assert Queue[int](module).name == name
+    assert Queue[int](module) == queues.get(name)
 
 
+@pytest.mark.parametrize(
+    "module",
+    ["sockets.index", "queues", "queuesque.a", "a.queuesque.b", "__main__", "queues._shared", ""],
+)
+def test_other_modules_have_no_queue_of_their_own(module: str) -> None:
+    with pytest.raises(UsageError, match=r"names the queue of a file in queues/, .* is not one"):
+        Queue[int](module)
+
+
+@pytest.mark.parametrize("module", ["queues.shop.orders", "site.queues.shop.orders"])
 def test_its_file_says_what_may_be_pushed_where_no_worker_has_loaded_it(
-    orders: queues.Queue[Any], celery: RecordingCelery
+    celery: RecordingCelery, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
+    orders = file_of_a_queue(monkeypatch, module).queue
     with pytest.raises(InvalidPush, match=r"shop\.orders is a FIFO queue"):
         orders.push(1)
     with pytest.raises(InvalidPush, match=r"shop\.orders does not take this payload: payload: "):
         orders.group("a").push("one")
+    with pytest.raises(InvalidPush, match="does not take this payload"):
+        orders.group("a").dedupe("b").push("one")
     assert celery.sent == []
 
 
 def test_a_handle_whose_file_was_unloaded_asks_the_workers(
-    orders: queues.Queue[Any], monkeypatch: pytest.MonkeyPatch
+    orders: Queue[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "queues.shop.orders")
     with pytest.raises(UnknownQueue):
         orders.push(1)
 
 
-@pytest.mark.parametrize("name", ["sockets.index", "queues", "queuesque.a", "__main__"])
-def test_other_files_have_no_queue_of_their_own(name: str) -> None:
-    with pytest.raises(UsageError, match="names the queue of a file in queues/"):
-        exec("from queue_run import queues; queues.self()", {"__name__": name})
+def test_a_file_that_is_still_being_imported_says_nothing(
+    orders: Queue[Any], here: Runtime, celery: RecordingCelery
+) -> None:
+    here.__dict__["known_queues"] = Offered("shop.orders")
+    del sys.modules["queues.shop.orders"].handler
+    orders.push("one")
+    assert celery.payloads == ["one"]
+
+
+def test_a_handle_does_not_change() -> None:
+    with pytest.raises(AttributeError):
+        Queue[int]("queues.orders").name = "others"  # type: ignore[misc]
+
+
+# Former spellings
+
+
+def test_queues_self_is_a_former_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.warns(DeprecationWarning, match=r"queues\.self\(…\) .* use Queue\[…\]\(__name__\)"):
+        module = file_of_a_queue(monkeypatch, "queues.shop.orders", "queues.self(int)")
+    assert module.queue == Queue[int]("queues.shop.orders")
+    with pytest.raises(InvalidPush, match=r"shop\.orders is a FIFO queue"):
+        module.queue.push(1)
+
+
+@pytest.mark.parametrize("name", ["sockets.index", "__main__"])
+def test_queues_self_names_no_queue_in_other_files(name: str) -> None:
+    code = "from queue_run import queues; queues.self()"
+    with (
+        pytest.warns(DeprecationWarning, match="former spelling"),
+        pytest.raises(UsageError, match=r"queues\.self\(\) names the queue of a file in queues/"),
+    ):
+        exec(code, {"__name__": name})
+
+
+def test_a_push_gives_a_text_which_is_the_jobs_id() -> None:
+    job = queues.get("mail").push(1)
+    assert isinstance(job, str)
+    assert json.loads(json.dumps({job: job})) == {job.value: job.value}
+    assert repr(job) == repr(job.value)
+    assert type(job.value) is str
+
+
+async def test_a_push_that_was_not_awaited_is_a_text_as_well() -> None:
+    job = queues.get("mail").push(1)
+    assert isinstance(job, str)
+    assert job
+    assert await job == str(job)
 
 
 # Cancelling
@@ -511,7 +623,7 @@ async def test_without_redis_awaiting_a_cancellation_fails() -> None:
 
 async def test_the_answer_to_a_cancellation_cannot_be_had_without_the_await() -> None:
     asked = queues.cancel("a-job")
-    with pytest.raises(TypeError, match="await it"):
+    with pytest.raises(NotAwaited, match="await it"):
         bool(asked)
     with pytest.raises(JobStoreUnavailable):
         await asked

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from queue_run import MessageTooLarge, NotEncodable, OutsideCall, socket
+from queue_run import Answer, MessageTooLarge, NotEncodable, OutsideCall, socket
 from queue_run.channel.receipts import Receipt
 from queue_run.contracts.envelopes import CloseConnection, CloseUsers, ToConnection, ToRoom, ToUsers
 from queue_run.contracts.ids import ConnectionId, UserId
@@ -130,7 +130,7 @@ def test_the_stream_of_a_push_server_that_is_gone_is_not_made_anew(
 @pytest.mark.parametrize("function", [lambda: socket.send("hello"), socket.close])
 @pytest.mark.parametrize("call", [None, job_of(None)], ids=["no call", "job without a user"])
 def test_where_there_is_nobody_the_error_says_to_name_the_users(
-    publisher: RecordingPublisher, function: Callable[[], Receipt], call: Call | None
+    publisher: RecordingPublisher, function: Callable[[], Answer[Receipt]], call: Call | None
 ) -> None:
     def run() -> None:
         with pytest.raises(OutsideCall, match=r"socket\.to\(user_id\)"):
@@ -177,7 +177,7 @@ def test_synchronous_code_has_the_message_on_the_channel_when_send_returns(
 ) -> None:
     receipt = socket.to("ann").send("hello")
     assert publisher.published[0].way == "publish"
-    assert receipt.offset == "1-0"
+    assert receipt.value == Receipt("1-0")
 
 
 async def test_asynchronous_code_is_never_blocked(publisher: RecordingPublisher) -> None:
@@ -202,7 +202,7 @@ async def test_a_thread_beside_a_loop_is_synchronous(publisher: RecordingPublish
 )
 @pytest.mark.parametrize("user", ["ann", None])
 def test_a_message_beyond_the_limit_never_reaches_the_channel(
-    publisher: RecordingPublisher, send: Callable[[object], Receipt], user: str | None
+    publisher: RecordingPublisher, send: Callable[[object], Answer[Receipt]], user: str | None
 ) -> None:
     with context.running(request_of(user)):
         send("x" * 2048)
@@ -311,7 +311,13 @@ def test_close_ends_all_connections_of_named_users(publisher: RecordingPublisher
     assert (envelope.users, envelope.code, envelope.reason) == (["ann", "bob"], 4000, "bye")
 
 
-CLOSES: list[Callable[..., Receipt]] = [socket.close, socket.to("ann").close, socket.to([]).close]
+Close: TypeAlias = Callable[..., Answer[Receipt]]
+
+CLOSES: list[Close] = [
+    socket.close,
+    socket.to("ann").close,
+    socket.to([]).close,
+]
 
 
 @pytest.mark.parametrize("close", CLOSES, ids=["current", "users", "nobody"])
@@ -319,7 +325,7 @@ CLOSES: list[Callable[..., Receipt]] = [socket.close, socket.to("ann").close, so
     "code", [0, 999, 1001, 1005, 1006, 1015, 2999, 5000, -1, 4000.0, "4000", None]
 )
 def test_codes_that_an_application_may_not_send_are_refused(
-    publisher: RecordingPublisher, close: Callable[..., Receipt], code: object
+    publisher: RecordingPublisher, close: Close, code: object
 ) -> None:
     with (
         context.running(request_of("ann")),
@@ -338,7 +344,9 @@ def test_codes_that_an_application_may_send_are_sent(
 
 
 @pytest.mark.parametrize("close", CLOSES, ids=["current", "users", "nobody"])
-def test_a_reason_that_fits_no_close_frame_is_refused(close: Callable[..., Receipt]) -> None:
+def test_a_reason_that_fits_no_close_frame_is_refused(
+    close: Close,
+) -> None:
     with context.running(request_of("ann")):
         close(1000, "x" * 123)
         for reason in ("x" * 124, "ü" * 62):
@@ -363,7 +371,7 @@ def test_what_is_sent_to_users_asks_which_of_them_are_online(
 
 
 def test_of_nobody_nobody_is_online() -> None:
-    assert socket.to([]).send("hello").online == 0
+    assert socket.to([]).send("hello").value.online == 0
 
 
 def test_without_redis_nobody_knows_who_is_online(monkeypatch: pytest.MonkeyPatch) -> None:

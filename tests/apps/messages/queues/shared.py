@@ -8,4 +8,4 @@ from queue_run import socket
 @shared_task(name="app.shared")
 def tell(user: str, text: str) -> None:
     receipt = socket.to(user).send({"shared": text})
-    assert receipt.offset is not None
+    assert receipt.value.offset is not None

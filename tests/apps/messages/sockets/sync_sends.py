@@ -7,4 +7,4 @@ from queue_run import socket
 
 def handler(data: dict[str, Any]) -> dict[str, Any]:
     receipt = socket.send({"sent": data["text"]})
-    return {"offset": receipt.offset}
+    return {"offset": receipt.value.offset}

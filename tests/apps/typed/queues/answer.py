@@ -2,17 +2,18 @@
 
 from typing import Any
 
-from queue_run import Config, Job, Signal, queues, socket
+from queue_run import Answer, Config, Job, Queue, Receipt, Signal, queues, socket
 
 config = Config(retries=2, backoff=1.5, notify=True)
-queue = queues.self(dict[str, str])
+queue = Queue[dict[str, str]](__name__)
 
 
 def handler(job: dict[str, str], *, user: Any, job_id: str, signal: Signal) -> None:
     if not signal.is_set():
-        receipt = socket.send({"answer": job["text"], "id": job_id})
-        assert receipt.done
-        pushed: str = queues.get("answer").push(job, params={"again": "yes"})
+        sent: Answer[Receipt] = socket.send({"answer": job["text"], "id": job_id})
+        position: str | None = sent.value.offset
+        assert position
+        pushed: str = queues.get("answer").push(job, params={"again": "yes"}).value
         assert pushed
         queue.push(job)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from queue_run import Config, queues
+from queue_run import Config, Queue
 
 config = Config(fifo=True)
 
@@ -12,7 +12,7 @@ class Order:
     number: int
 
 
-queue = queues.self(Order)
+queue = Queue[Order](__name__)
 
 
 async def handler(order: Order, *, group_id: str, sequence_number: int) -> None:

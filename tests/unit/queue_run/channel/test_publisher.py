@@ -18,11 +18,13 @@ from queue_run.channel.publisher import (
     SHARED_BYTES,
     Publisher,
 )
+from queue_run.channel.receipts import Receipt
+from queue_run.contracts.answers import Answer
 from queue_run.errors import ChannelUnavailable
 from queue_run.storage.links import BlockingLink, Command
 from tests.waiting import DEADLINE, eventually
 
-Answer = Exception | Sequence[bytes | None] | None
+Said = Exception | Sequence[bytes | None] | None
 
 LOADING = BusyLoadingError("Redis is loading the dataset in memory")
 WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -32,7 +34,7 @@ class ScriptedRedis:
     """Answers round trips from a list, then with success; keeps the entries of each."""
 
     def __init__(self) -> None:
-        self.script: list[BaseException | Sequence[Answer]] = []
+        self.script: list[BaseException | Sequence[Said]] = []
         self.round_trips: list[list[bytes]] = []
         self.commands: list[tuple[Any, ...]] = []
         self.closed = False
@@ -66,7 +68,7 @@ def publisher(server: ScriptedRedis) -> Iterator[Publisher]:
 def test_an_entry_is_written_to_a_capped_stream(
     publisher: Publisher, server: ScriptedRedis
 ) -> None:
-    assert publisher.publish("stream", b"hi", max_entries=100).offset == "1-0"
+    assert publisher.publish("stream", b"hi", max_entries=100).value.offset == "1-0"
     assert server.commands == [("XADD", "stream", "MAXLEN", "~", 100, "*", "e", b"hi")]
 
 
@@ -92,7 +94,7 @@ def test_a_round_trip_that_is_lost_is_made_again(
     publisher: Publisher, server: ScriptedRedis, passing: Exception
 ) -> None:
     server.script = [passing, passing]
-    assert publisher.publish("stream", b"hi", max_entries=100).offset == "3-0"
+    assert publisher.publish("stream", b"hi", max_entries=100).value.offset == "3-0"
     assert server.round_trips == [[b"hi"]] * 3
 
 
@@ -111,7 +113,17 @@ def test_a_redis_that_will_soon_answer_is_asked_again(
     publisher: Publisher, server: ScriptedRedis, passing: Exception
 ) -> None:
     server.script = [[passing]]
-    assert publisher.publish("stream", b"hi", max_entries=100).offset == "2-0"
+    assert publisher.publish("stream", b"hi", max_entries=100).value.offset == "2-0"
+
+
+def offset_of(sending: Answer[Receipt]) -> str | None:
+    receipt = sending.peek()
+    return None if receipt is None else receipt.offset
+
+
+def written(sending: Answer[Receipt]) -> None:
+    """Wait until another thread has written it."""
+    eventually(lambda: sending.done, what="the end of the write")
 
 
 def submit_together(publisher: Publisher, *entries: bytes) -> list[Any]:
@@ -127,7 +139,7 @@ def test_what_follows_a_passing_failure_is_written_again_in_order(
     receipts = submit_together(publisher, b"a", b"b", b"c")
     publisher.flush()
     assert server.round_trips == [[b"a", b"b", b"c"], [b"b", b"c"]]
-    assert [receipt.offset for receipt in receipts] == ["1-0", "2-0", "2-1"]
+    assert [offset_of(receipt) for receipt in receipts] == ["1-0", "2-0", "2-1"]
 
 
 def test_an_entry_that_redis_refuses_fails_alone(
@@ -136,9 +148,9 @@ def test_an_entry_that_redis_refuses_fails_alone(
     server.script = [[None, WRONG_TYPE, None]]
     receipts = submit_together(publisher, b"a", b"b", b"c")
     publisher.flush()
-    assert [receipt.offset for receipt in receipts] == ["1-0", None, "1-2"]
+    assert [offset_of(receipt) for receipt in receipts] == ["1-0", None, "1-2"]
     with pytest.raises(ChannelUnavailable, match="Redis refused: WRONGTYPE"):
-        receipts[1].wait(DEADLINE)
+        receipts[1].now()
 
 
 def test_a_round_trip_carries_so_many_entries_and_no_more(
@@ -162,7 +174,7 @@ def test_an_entry_fails_when_its_time_is_over(server: ScriptedRedis) -> None:
 
 
 def test_a_thread_writes_what_is_submitted(publisher: Publisher, server: ScriptedRedis) -> None:
-    publisher.submit("stream", b"hi", max_entries=100).wait(DEADLINE)
+    written(publisher.submit("stream", b"hi", max_entries=100))
     assert server.round_trips == [[b"hi"]]
 
 
@@ -182,7 +194,7 @@ def test_while_many_are_submitted_the_thread_waits_a_moment_for_more(
     many = [b"x"] * BUSY_COUNT
     submit_together(publisher, *many)
     eventually(lambda: len(later) == 2, what="the pause")
-    later[-1].wait(DEADLINE)
+    written(later[-1])
     assert server.round_trips == [many, [b"y", b"z"]]
 
 
@@ -192,7 +204,7 @@ def test_the_thread_outlives_a_failure_that_nobody_foresaw(
     server.script = [LookupError("unforeseen")]
     publisher.submit("stream", b"first", max_entries=100)
     eventually(lambda: "failed unexpectedly" in caplog.text, what="the failure in the log")
-    publisher.submit("stream", b"second", max_entries=100).wait(DEADLINE)
+    written(publisher.submit("stream", b"second", max_entries=100))
     assert server.round_trips == [[b"first"], [b"second"]]
 
 
@@ -201,10 +213,10 @@ def test_another_thread_goes_on_for_one_that_has_ended(
 ) -> None:
     server.script = [SystemExit(0)]
     lost, *left = submit_together(publisher, *[b"x"] * (PIPELINE_SIZE + 1))
-    left[-1].wait(DEADLINE)
+    written(left[-1])
     assert lost.done
     assert "the thread queue-run-publisher ended unexpectedly" in caplog.text
-    publisher.submit("stream", b"later", max_entries=100).wait(DEADLINE)
+    written(publisher.submit("stream", b"later", max_entries=100))
     assert server.round_trips[-2:] == [[b"x"], [b"later"]]
 
 
@@ -252,7 +264,9 @@ def test_fields_are_looked_for_just_before_the_entry_is_written(
     publisher: Publisher, server: ScriptedRedis
 ) -> None:
     server.script = [[[b"1", None, b"2"], None]]
-    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a", "b", "c"]))
+    receipt = publisher.publish(
+        "stream", b"hi", max_entries=9, counted=("hash", ["a", "b", "c"])
+    ).value
     assert receipt.online == 2
     assert receipt.offset == "1-1"
     assert server.commands == [
@@ -264,7 +278,7 @@ def test_fields_are_looked_for_just_before_the_entry_is_written(
 def test_an_entry_for_which_nothing_is_counted_has_no_count(
     publisher: Publisher, server: ScriptedRedis
 ) -> None:
-    assert publisher.publish("stream", b"hi", max_entries=9).online is None
+    assert publisher.publish("stream", b"hi", max_entries=9).value.online is None
 
 
 def test_very_many_fields_are_looked_for_in_parts(
@@ -272,7 +286,7 @@ def test_very_many_fields_are_looked_for_in_parts(
 ) -> None:
     fields = [str(number) for number in range(FIELDS_AT_ONCE + 1)]
     server.script = [[[b"1"] * FIELDS_AT_ONCE, [b"1"], None]]
-    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", fields))
+    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", fields)).value
     assert receipt.online == len(fields)
     assert [len(command) for command in server.commands] == [FIELDS_AT_ONCE + 2, 3, 8]
 
@@ -281,13 +295,13 @@ def test_a_count_that_fails_is_no_failure_to_write(
     publisher: Publisher, server: ScriptedRedis
 ) -> None:
     server.script = [[WRONG_TYPE, None]]
-    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a"]))
+    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a"])).value
     assert (receipt.online, receipt.offset) == (None, "1-1")
 
 
 def test_a_write_that_is_repeated_counts_again(publisher: Publisher, server: ScriptedRedis) -> None:
     server.script = [ConnectionError("cut"), [[b"1"], LOADING], [[None], None]]
-    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a"]))
+    receipt = publisher.publish("stream", b"hi", max_entries=9, counted=("hash", ["a"])).value
     assert (receipt.online, receipt.offset) == (0, "3-1")
 
 
@@ -301,8 +315,8 @@ def test_each_entry_of_a_round_trip_has_its_own_count(
             for counted in (("hash", ["a"]), None, ("hash", ["b"]))
         ]
     publisher.flush()
-    assert [receipt.online for receipt in receipts] == [1, None, 0]
-    assert [receipt.offset for receipt in receipts] == ["1-1", "1-2", "1-4"]
+    assert [receipt.now().online for receipt in receipts] == [1, None, 0]
+    assert [offset_of(receipt) for receipt in receipts] == ["1-1", "1-2", "1-4"]
 
 
 # Entries that are shared
@@ -326,7 +340,7 @@ def test_what_may_share_an_entry_of_its_stream_does_in_order(
         ("XADD", "a", *options, "e", b"1", "e1", b"3", "e2", b"4"),
         ("XADD", "b", *options, "e", b"2"),
     ]
-    assert [receipt.offset for receipt in receipts] == ["1-0", "1-1", "1-0", "1-0"]
+    assert [offset_of(receipt) for receipt in receipts] == ["1-0", "1-1", "1-0", "1-0"]
 
 
 def test_what_needs_an_entry_of_its_own_has_one(
@@ -353,8 +367,8 @@ def test_a_shared_entry_that_fails_fails_for_all(
     publisher.flush()
     for receipt in (receipts[0], receipts[2]):
         with pytest.raises(ChannelUnavailable, match="WRONGTYPE"):
-            receipt.raise_error()
-    assert receipts[1].offset == "1-1"
+            receipt.now()
+    assert receipts[1].now().offset == "1-1"
 
 
 def test_a_shared_entry_is_written_again_whole(publisher: Publisher, server: ScriptedRedis) -> None:

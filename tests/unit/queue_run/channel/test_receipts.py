@@ -1,169 +1,42 @@
-"""Receipts: one object for synchronous and asynchronous code."""
+"""What a send gives: its receipt, when it is known how it ended."""
 
-import asyncio
 import gc
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from queue_run.channel.receipts import Receipt, finished
-from queue_run.errors import ChannelUnavailable
+from queue_run.channel.receipts import Receipt, Sending, finished
+from queue_run.errors import ChannelUnavailable, NotAwaited
 from queue_run.storage.fullness import Fullness
 from tests.waiting import DEADLINE, eventually
 
-GONE = ChannelUnavailable("Redis took no message")
+HERE = Receipt("17-3", online=2)
 
 
-# Synchronous code
+async def test_a_send_that_has_ended_is_still_to_be_awaited() -> None:
+    sending = finished(HERE)
+    assert sending.done
+    with pytest.raises(NotAwaited):
+        _ = sending.value
+    assert await sending == HERE == sending.value
 
 
-def test_an_open_receipt_is_not_done() -> None:
-    receipt = Receipt()
-    assert not receipt.done
-    assert receipt.offset is None
-
-
-def test_a_complete_receipt_has_its_offset() -> None:
-    receipt = Receipt()
-    receipt.complete("17-3")
-    assert receipt.done
-    receipt.wait(DEADLINE)
-    assert receipt.offset == "17-3"
-
-
-def test_waiting_ends_when_another_thread_completes() -> None:
-    receipt = Receipt()
-    thread = threading.Thread(target=receipt.complete, args=("17-3",))
-    thread.start()
-    receipt.wait(DEADLINE)
-    assert receipt.offset == "17-3"
-    thread.join()
-
-
-def test_waiting_has_an_end() -> None:
-    with pytest.raises(TimeoutError, match=r"no answer within 0\.01 seconds"):
-        Receipt().wait(0.01)
-
-
-def test_waiting_raises_what_went_wrong() -> None:
-    receipt = Receipt()
-    receipt.complete(None, GONE)
-    with pytest.raises(ChannelUnavailable) as caught:
-        receipt.wait(DEADLINE)
-    assert caught.value is GONE
-
-
-def test_a_receipt_without_a_failure_raises_nothing() -> None:
-    finished("1-0").raise_error()
-
-
-# Asynchronous code
-
-
-async def test_awaiting_a_complete_receipt_gives_it_back() -> None:
-    receipt = finished("17-3")
-    assert await receipt is receipt
-
-
-async def test_awaiting_an_open_receipt_waits_for_its_completion() -> None:
-    receipt = Receipt()
-    waiting = asyncio.ensure_future(receipt)
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    receipt.complete("17-3")
-    assert (await waiting).offset == "17-3"
-
-
-async def test_another_thread_may_complete_it() -> None:
-    receipt = Receipt()
-    waiting = asyncio.ensure_future(receipt)
-    await asyncio.to_thread(receipt.complete, "17-3")
-    async with asyncio.timeout(DEADLINE):
-        assert (await waiting).offset == "17-3"
-
-
-@pytest.mark.parametrize("before", [True, False])
-async def test_awaiting_raises_what_went_wrong(before: bool) -> None:
-    receipt = Receipt()
-    if before:
-        receipt.complete(None, GONE)
-    waiting = asyncio.ensure_future(receipt)
-    await asyncio.sleep(0)
-    if not before:
-        receipt.complete(None, GONE)
-    with pytest.raises(ChannelUnavailable):
-        await waiting
-
-
-async def test_settled_waits_without_raising() -> None:
-    receipt = Receipt()
-    waiting = asyncio.create_task(receipt.settled())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    receipt.complete(None, GONE)
-    await waiting
-    await receipt.settled()
-
-
-async def test_one_loop_may_await_it_many_times() -> None:
-    receipt = Receipt()
-    waiting = [asyncio.ensure_future(receipt) for _ in range(3)]
-    await asyncio.sleep(0)
-    receipt.complete("17-3")
-    assert await asyncio.gather(*waiting) == [receipt] * 3
-    assert await receipt is receipt
-
-
-def test_two_loops_may_await_it() -> None:
-    receipt = Receipt()
-    waiting = threading.Barrier(3)
-
-    async def wait() -> str | None:
-        task = asyncio.ensure_future(receipt)
-        await asyncio.sleep(0)
-        waiting.wait(DEADLINE)
-        return (await task).offset
-
-    with ThreadPoolExecutor(2) as pool:
-        offsets = [pool.submit(lambda: asyncio.run(wait())) for _ in range(2)]
-        waiting.wait(DEADLINE)
-        receipt.complete("17-3")
-        assert [each.result(DEADLINE) for each in offsets] == ["17-3", "17-3"]
-
-
-async def test_a_waiter_that_gave_up_does_not_disturb_the_others() -> None:
-    receipt = Receipt()
-    impatient, patient = asyncio.ensure_future(receipt), asyncio.ensure_future(receipt)
-    await asyncio.sleep(0)
-    impatient.cancel()
-    await asyncio.gather(impatient, return_exceptions=True)
-    receipt.complete("17-3")
-    assert (await patient).offset == "17-3"
-
-
-def test_a_loop_that_has_closed_does_not_disturb_the_others() -> None:
-    receipt = Receipt()
-
-    async def wait_and_leave() -> None:
-        task = asyncio.ensure_future(receipt)
-        await asyncio.sleep(0)
-        task.cancel()
-
-    asyncio.run(wait_and_leave())
-    receipt.complete("17-3")
-    assert receipt.offset == "17-3"
+async def test_a_send_is_true_before_it_was_awaited() -> None:
+    assert Sending()
+    assert finished(HERE)
 
 
 # Failures that nobody looks at
 
 
-def failed() -> Receipt:
-    receipt = Receipt()
+def failed() -> Sending:
+    sending = Sending()
     # An error of its own: an error that was raised holds on to all that it passed through.
-    receipt.complete(None, ChannelUnavailable("Redis took no message"))
-    return receipt
+    sending.complete(None, ChannelUnavailable("Redis took no message"))
+    return sending
 
 
 def test_a_failure_that_nobody_waited_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -179,9 +52,9 @@ def test_a_full_redis_is_logged_once_for_all_that_nobody_waited_for(
     fullness = Fullness(logging.getLogger("receipts"), "they are not sent")
     monkeypatch.setattr("queue_run.channel.receipts._fullness", fullness)
     for _ in range(5):
-        receipt = Receipt()
-        receipt.complete(None, ChannelUnavailable("OOM command: used memory > 'maxmemory'"))
-        del receipt
+        sending = Sending()
+        sending.complete(None, ChannelUnavailable("OOM command: used memory > 'maxmemory'"))
+        del sending
     eventually(lambda: fullness, what="a refusal")
     gc.collect()
     [line] = [line for line in caplog.messages if "not sent" in line]
@@ -197,10 +70,10 @@ def collected() -> None:
 @pytest.mark.usefixtures("collected")
 async def test_a_failure_that_was_raised_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
-    receipt = failed()
+    sending = failed()
     with pytest.raises(ChannelUnavailable):
-        await receipt
-    del receipt
+        await sending
+    del sending
     gc.collect()
     assert "was not sent" not in caplog.text
 
@@ -208,7 +81,66 @@ async def test_a_failure_that_was_raised_is_not_logged(caplog: pytest.LogCapture
 @pytest.mark.usefixtures("collected")
 def test_a_success_that_nobody_waited_for_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.clear()
-    finished("1-0")
-    Receipt()
+    finished(HERE)
+    Sending()
     gc.collect()
     assert caplog.text == ""
+
+
+# Former spellings
+
+
+@pytest.mark.parametrize(("name", "value"), [("offset", "17-3"), ("online", 2)])
+def test_a_receipts_attributes_on_the_send_are_a_former_spelling(name: str, value: object) -> None:
+    text = rf"send\(…\)\.{name} is a former spelling.* use send\(…\)\.value\.{name}"
+    for sending, known in ((finished(HERE), value), (Sending(), None)):
+        with pytest.warns(DeprecationWarning, match=text) as told:
+            assert getattr(sending, name) == known
+        assert [each.filename for each in told] == [__file__]
+
+
+def test_to_wait_for_a_send_is_a_former_spelling() -> None:
+    sending = Sending()
+    thread = threading.Thread(target=sending.complete, args=(HERE,))
+    thread.start()
+    with pytest.warns(DeprecationWarning, match=r"send\(…\)\.wait\(\)"):
+        sending.wait(DEADLINE)
+    assert sending.value == HERE
+    thread.join()
+    with pytest.warns(DeprecationWarning, match="wait"), pytest.raises(ChannelUnavailable):
+        failed().wait(DEADLINE)
+    text = r"no answer within 0\.01 seconds"
+    with pytest.warns(DeprecationWarning, match="wait"), pytest.raises(TimeoutError, match=text):
+        Sending().wait(0.01)
+
+
+def test_to_raise_the_error_of_a_send_is_a_former_spelling() -> None:
+    with pytest.warns(DeprecationWarning, match=r"send\(…\)\.raise_error\(\)"):
+        finished(HERE).raise_error()
+    with pytest.warns(DeprecationWarning, match="raise_error"):
+        Sending().raise_error()
+    with pytest.warns(DeprecationWarning, match="raise_error"), pytest.raises(ChannelUnavailable):
+        failed().raise_error()
+
+
+FORMER: list[tuple[Callable[[Any], object], object]] = [
+    (lambda receipt: receipt.done, True),
+    (lambda receipt: receipt.wait(1), None),
+    (lambda receipt: receipt.raise_error(), None),
+]
+
+
+@pytest.mark.parametrize(("use", "value"), FORMER, ids=["done", "wait", "raise_error"])
+def test_a_receipt_is_used_like_the_send_in_former_spellings(
+    use: Callable[[Any], object], value: object
+) -> None:
+    with pytest.warns(DeprecationWarning, match=r"receipt\.\w+"):
+        assert use(HERE) is value
+
+
+async def test_a_receipt_is_awaited_once_more_in_former_spellings() -> None:
+    receipt: Any = HERE
+    with pytest.warns(DeprecationWarning, match="await receipt"):
+        assert await receipt is HERE
+    with pytest.warns(DeprecationWarning, match=r"receipt\.settled\(\)"):
+        await receipt.settled()

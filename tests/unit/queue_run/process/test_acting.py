@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from queue_run import socket
-from queue_run.channel.receipts import finished
+from queue_run.channel.receipts import Receipt, finished
 from queue_run.contracts.envelopes import ToUsers
 from queue_run.contracts.ids import ConnectionId, UserId
 from queue_run.errors import NotEncodable, OutsideCall
@@ -124,10 +124,10 @@ def test_a_handler_s_reply_waits_also_for_what_it_sent_for_others() -> None:
     with context.running(call), as_user("ann"):
         inner = context.current()
         assert inner is not None
-        inner.sent.append(finished("1-0"))
+        inner.sent.append(finished(Receipt("1-0")))
     assert inner is not call
     assert inner.connection is None
-    assert [receipt.offset for receipt in call.sent] == ["1-0"]
+    assert [each.peek() for each in call.sent] == [Receipt("1-0")]
     assert inner.on_sent is call.on_sent
 
 

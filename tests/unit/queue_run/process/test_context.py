@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import threading
 
-from queue_run.channel.receipts import Receipt, finished
+from queue_run.channel.receipts import Receipt, Sending, finished
 from queue_run.contracts.ids import ConnectionId, UserId
 from queue_run.errors import ChannelUnavailable
 from queue_run.process import context
@@ -82,25 +82,25 @@ async def test_a_call_that_sent_nothing_has_no_offset() -> None:
 
 async def test_the_last_offset_is_that_of_the_last_message_sent() -> None:
     running = call()
-    running.sent += [finished("1-0"), finished("2-0")]
+    running.sent += [finished(Receipt("1-0")), finished(Receipt("2-0"))]
     assert await running.last_offset() == "2-0"
 
 
 async def test_the_last_offset_is_known_when_all_messages_are_on_the_channel() -> None:
     running = call()
-    receipts = [Receipt(), Receipt()]
-    running.sent += receipts
+    sendings = [Sending(), Sending()]
+    running.sent += sendings
     waiting = asyncio.create_task(running.last_offset())
-    receipts[0].complete("1-0")
+    sendings[0].complete(Receipt("1-0"))
     await asyncio.sleep(0)
     assert not waiting.done()
-    receipts[1].complete("2-0")
+    sendings[1].complete(Receipt("2-0"))
     assert await waiting == "2-0"
 
 
 async def test_messages_that_failed_have_no_part_in_the_last_offset() -> None:
     running = call()
-    failed = Receipt()
+    failed = Sending()
     failed.complete(None, ChannelUnavailable("gone"))
-    running.sent += [finished("1-0"), failed]
+    running.sent += [finished(Receipt("1-0")), failed]
     assert await running.last_offset() == "1-0"

@@ -98,13 +98,13 @@ LANES = {
     "queues/account.py": """
 from typing import TypedDict
 
-from queue_run import Config, queues
+from queue_run import Config, Queue
 
 class Change(TypedDict):
     add: int
 
 config = Config(fifo=True)
-queue = queues.self(Change)
+queue = Queue[Change](__name__)
 ran = []
 
 def handler(change: Change, *, group_id):

@@ -182,10 +182,10 @@ def test_a_failure_of_on_offline_is_noted(write_app: WriteApp) -> None:
 
 def test_a_receipt_tells_how_many_are_online(echo: Application) -> None:
     with echo.connected(user="ann"), echo.connected(user="ann"), echo.connected():
-        assert socket.to(["ann", "bob"]).send("hi").online == 1
-        assert socket.to("bob").send("hi").online == 0
-        assert socket.room("lobby").send("hi").online is None
-        assert socket.online(["bob", "ann"]).result() == ["ann"]
+        assert socket.to(["ann", "bob"]).send("hi").value.online == 1
+        assert socket.to("bob").send("hi").value.online == 0
+        assert socket.room("lobby").send("hi").value.online is None
+        assert socket.online(["bob", "ann"]).value == ["ann"]
 
 
 async def test_in_asynchronous_tests_too(write_app: WriteApp) -> None:

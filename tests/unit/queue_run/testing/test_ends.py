@@ -43,10 +43,10 @@ def test_a_failure_is_told_when_no_attempt_is_left(ends: Application) -> None:
         with pytest.raises(LookupError, match="a secret"):
             ends.run_jobs()
         assert len(ann.received) == 1
-        assert dead_letters.newest() == []
+        assert dead_letters.newest().value == []
         with pytest.raises(LookupError, match="a secret"):
             ends.run_job("notified", "fail", user="ann", attempt=2)
-        [letter] = dead_letters.newest()
+        [letter] = dead_letters.newest().value
         job_id = letter.job.id
         assert ann.received[1:] == [
             event("failed", job_id, error=f"internal error ({job_id})"),
@@ -64,7 +64,7 @@ def test_what_a_client_error_says_is_told(ends: Application) -> None:
 def test_a_payload_that_does_not_fit_fails_for_good_at_once(ends: Application) -> None:
     with ends.connected("ann") as ann, pytest.raises(InvalidPush):
         ends.run_job("notified", 1, user="ann")
-    [letter] = dead_letters.newest()
+    [letter] = dead_letters.newest().value
     text = "notified does not take this payload: payload: expected `str`, got `int`"
     assert ann.received == [event("failed", letter.job.id, error=text)]
 
@@ -109,7 +109,7 @@ def test_a_job_that_is_cancelled_while_it_runs_has_not_finished(ends: Applicatio
     with ends.connected("ann") as ann:
         assert ends.run_job("notified", "cancel", user="ann") == "cancel"
         assert [each["event"] for each in ann.received] == ["cancelled"]
-    assert dead_letters.newest() == []
+    assert dead_letters.newest().value == []
 
 
 async def test_a_client_cancels_a_job_that_runs(ends: Application) -> None:
@@ -124,4 +124,4 @@ async def test_a_client_cancels_a_job_that_runs(ends: Application) -> None:
         assert event("cancelled", job_id) in ann.received
         assert not await queues.cancel(job_id)
     # It was cancelled, which is no failure for good.
-    assert await asyncio.to_thread(dead_letters.newest) == []
+    assert await dead_letters.newest() == []

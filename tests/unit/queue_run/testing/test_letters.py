@@ -49,21 +49,21 @@ def fail_all(app: Application) -> None:
 
 
 def test_jobs_that_have_failed_for_good_are_listed(fragile: Application) -> None:
-    mail = queues.get("mail").push("a", params={"b": "c"})
-    account = queues.get("account").group("ann").push("d")
+    mail = queues.get("mail").push("a", params={"b": "c"}).value
+    account = queues.get("account").group("ann").push("d").value
     fail_all(fragile)
-    assert [each.job.id for each in dead_letters.newest()] == [account, mail]
-    assert [each.job.id for each in dead_letters.newest(limit=1)] == [account]
-    assert [each.job.id for each in dead_letters.newest("mail")] == [mail]
-    letter = dead_letters.get(mail)
+    assert [each.job.id for each in dead_letters.newest().value] == [account, mail]
+    assert [each.job.id for each in dead_letters.newest(limit=1).value] == [account]
+    assert [each.job.id for each in dead_letters.newest("mail").value] == [mail]
+    letter = dead_letters.get(mail).value
     assert (letter.job.payload, letter.job.facts.params) == ("a", {"b": "c"})
     assert (letter.attempts, letter.sequence, letter.fifo) == (1, None, False)
-    letter = dead_letters.get(account)
+    letter = dead_letters.get(account).value
     assert (letter.job.facts.group, letter.sequence, letter.fifo) == ("ann", 1, True)
 
 
 def test_a_retry_lets_a_job_run_again_under_its_id(fragile: Application) -> None:
-    mail = queues.get("mail").push("a")
+    mail = queues.get("mail").push("a").value
     fail_all(fragile)
     assert not queues.cancel(mail)
     repair("queues.mail")
@@ -76,26 +76,26 @@ def test_a_retry_lets_a_job_run_again_under_its_id(fragile: Application) -> None
 
 
 def test_a_letter_is_retried_once(fragile: Application) -> None:
-    mail = queues.get("mail").push("a")
+    mail = queues.get("mail").push("a").value
     fail_all(fragile)
-    letter, kept = dead_letters.get(mail), runtime.current().dead_letters
+    letter, kept = dead_letters.get(mail).value, runtime.current().dead_letters
     assert kept.revive(letter, letter.job)
     assert not kept.revive(letter, letter.job)
 
 
 def test_a_retry_comes_last_in_its_group(fragile: Application) -> None:
     group = queues.get("account").group("ann")
-    first = group.push("a")
+    first = group.push("a").value
     fail_all(fragile)
     repair("queues.account")
-    second = group.push("b")
+    second = group.push("b").value
     dead_letters.retry(first)
     fragile.run_jobs()
     assert import_module("queues.account").ran == [("b", second, 1, 2), ("a", first, 1, 3)]
 
 
 def test_a_letter_that_was_retried_can_be_cancelled(fragile: Application) -> None:
-    mail = queues.get("mail").push("a")
+    mail = queues.get("mail").push("a").value
     fail_all(fragile)
     dead_letters.retry(mail)
     assert queues.cancel(mail)
@@ -104,7 +104,7 @@ def test_a_letter_that_was_retried_can_be_cancelled(fragile: Application) -> Non
 
 
 def test_a_letter_is_dropped_once(fragile: Application) -> None:
-    mail = queues.get("mail").push("a")
+    mail = queues.get("mail").push("a").value
     fail_all(fragile)
     dead_letters.drop(mail)
     with pytest.raises(UnknownDeadLetter):
@@ -116,6 +116,6 @@ def test_a_letter_is_dropped_once(fragile: Application) -> None:
 def test_clear_forgets_letters(fragile: Application) -> None:
     queues.get("mail").push("a")
     fail_all(fragile)
-    assert dead_letters.newest()
+    assert dead_letters.newest().value
     fragile.clear()
-    assert dead_letters.newest() == []
+    assert dead_letters.newest().value == []

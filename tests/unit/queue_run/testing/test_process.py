@@ -17,7 +17,7 @@ def test_a_view_that_sends_and_pushes_is_seen(jobs: Application) -> None:
     with jobs.connected(user="ann") as ann:
         socket.to("ann").send("from a view")
         with acting.as_user("bob"):
-            job_id = queues.get("mail").push({"to": "bob"})
+            job_id = queues.get("mail").push({"to": "bob"}).value
         assert ann.received == ["from a view"]
     assert [(each.user, each.id) for each in jobs.pushed] == [({"id": "bob"}, job_id)]
 
@@ -64,9 +64,10 @@ async def test_nothing_that_an_application_does_leads_to_redis(write_app: WriteA
             await app.run_jobs_async()
             with pytest.raises(LookupError):
                 await app.run_job_async("notified", "fail", user="ann", attempt=2)
-            dead_letters.retry(dead_letters.newest()[0].job.id)
+            [letter] = await dead_letters.newest()
+            await dead_letters.retry(letter.job.id)
             with pytest.raises(UnknownDeadLetter):
-                dead_letters.drop("none")
+                await dead_letters.drop("none")
             await socket.to("ann").send("hi")
             with pytest.raises(RuntimeError, match="no Redis"):
                 _ = runtime.current().lanes
@@ -77,6 +78,6 @@ async def test_nothing_that_an_application_does_leads_to_redis(write_app: WriteA
 def test_jobs_that_are_pushed_while_the_application_is_imported_are_kept(
     write_app: WriteApp,
 ) -> None:
-    at_import = "from queue_run import queues\ndef handler(job): 0\nqueues.self().push(1)"
+    at_import = "from queue_run import Queue\ndef handler(job): 0\nQueue[int](__name__).push(1)"
     with Application(write_app({"queues/mail.py": at_import})) as app:
         assert [each.queue for each in app.run_jobs()] == ["mail"]

@@ -105,7 +105,7 @@ def test_a_job_whose_process_was_killed_runs_again_at_once(
     job_stack: Any, number: signal.Signals
 ) -> None:
     worker = job_stack(HANGS_AT_FIRST)
-    job = queues.get("work").push("x")
+    job = queues.get("work").push("x").value
     [(_, process)] = worker.attempts(job, 1)
     os.kill(process, number)
     [(_, first), (attempt, second)] = worker.attempts(job, 2)
@@ -116,9 +116,9 @@ def test_a_job_whose_process_was_killed_runs_again_at_once(
 @pytest.mark.timeout(150)
 def test_a_job_that_kills_its_process_every_time_is_parked(job_stack: Any) -> None:
     worker = job_stack("os.kill(os.getpid(), signal.SIGKILL)", retries=1)
-    job = queues.get("work").push("x")
+    job = queues.get("work").push("x").value
     letter = eventually(
-        lambda: dead_letters.newest("work"), what="the dead letter", deadline=2 * 60.0
+        lambda: dead_letters.newest("work").value, what="the dead letter", deadline=2 * 60.0
     )[0]
     assert (letter.job.id, letter.attempts) == (job, 2)
     assert letter.error == "WorkerLost: the worker was lost during attempt 2"
@@ -128,9 +128,9 @@ def test_a_job_that_kills_its_process_every_time_is_parked(job_stack: Any) -> No
 @pytest.mark.timeout(150)
 def test_a_job_that_nothing_stops_is_killed_and_parked_in_the_end(job_stack: Any) -> None:
     worker = job_stack(CANNOT_BE_STOPPED, timeout=0.2, retries=1)
-    job = queues.get("work").push("x")
+    job = queues.get("work").push("x").value
     letter = eventually(
-        lambda: dead_letters.newest("work"), what="the dead letter", deadline=2 * 60.0
+        lambda: dead_letters.newest("work").value, what="the dead letter", deadline=2 * 60.0
     )[0]
     assert (letter.job.id, letter.attempts) == (job, 2)
     assert letter.error == "WorkerLost: the worker was lost during attempt 2"
