@@ -4,7 +4,7 @@ import asyncio
 import enum
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
