@@ -280,3 +280,31 @@ def test_a_queue_that_somebody_has_declared_otherwise_is_named(
         pytest.raises(DispatchUnavailable, match=f"declared otherwise.*{name}"),
     ):
         queues.get("work").push(1)
+
+
+@pytest.mark.parametrize("which", ["jobs", "sockets"])
+@pytest.mark.parametrize("pool", POOLS[:2], ids=lambda pool: pool[1])
+def test_a_worker_says_which_queue_is_none_of_ours_and_ends(
+    redis_server: RedisServer,
+    rabbitmq: RabbitMQ,
+    tmp_path: Path,
+    pool: tuple[str, ...],
+    which: str,
+) -> None:
+    app = write_files(tmp_path / "app", APP)
+    stack = Stack(
+        redis_server.url, app, new_namespace(), BROKER_URL=rabbitmq.url, TEST_KEY="unused"
+    )
+    name = f"{stack.namespace}.{which}"
+    with Connection(rabbitmq.url) as connection:
+        arguments = {"x-queue-type": "quorum"}
+        Queue(name, durable=True, queue_arguments=arguments)(connection.channel()).declare()
+    try:
+        worker = stack.worker(*pool)
+        # As for other settings that cannot work.
+        assert worker.wait() == 2
+        assert f"RabbitMQ has the queue {name}, which somebody declared otherwise" in worker.output
+        assert "x-queue-type: received none but current is" in worker.output
+        assert "Traceback" not in worker.output
+    finally:
+        stack.end()

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from amqp.exceptions import PreconditionFailed
 from celery import Celery, signals
 from celery.concurrency import solo
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -30,6 +31,7 @@ from queue_run.contracts.ids import check_characters
 from queue_run.contracts.keys import JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.process import runtime
 from queue_run.storage.patience import LONGEST_ANSWER
+from worker.celery_side import foreign_queues
 from worker.jobs.drain_gate import DrainGate
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 PASSING = (OSError, RedisError)
 
 
+#: The exit code of what cannot work until somebody changes a setting, or what it stands for.
+EXIT_CANNOT_WORK = 2
 #: Seconds between two ticks of the loop.
 TICK = 1.0
 #: Seconds without one after which nothing is received here.
@@ -70,6 +74,21 @@ class Consumer(CeleryConsumer):
             self.controller._process_task = partial(
                 _give_to_pool, self.controller, self.controller._process_task
             )
+
+    def start(self) -> None:
+        """Receive messages until the worker stops.
+
+        Raises:
+            SystemExit: where it never could: a queue is none of ours.
+        """
+        try:
+            super().start()
+        except PreconditionFailed as error:
+            told = foreign_queues.advice(error)
+            if told is None:
+                raise
+            log.critical("%s", told)
+            raise SystemExit(EXIT_CANNOT_WORK) from None
 
     def create_task_handler(self, *arguments: Any, **named: Any) -> Callable[[Message], None]:
         handle = super().create_task_handler(*arguments, **named)
