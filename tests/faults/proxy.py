@@ -19,6 +19,8 @@ class Link:
         self.server = server
         #: Neither forwards nor closes: what a pulled cable looks like.
         self.half_open = False
+        #: Forwards what the client says only: the server does it, and nobody learns of it.
+        self.mute = False
 
     def cut(self) -> None:
         """End it as a crash would: both sides get a reset."""
@@ -45,6 +47,8 @@ class Proxy:
         self.delay = 0.0
         #: Chunks that have come and are not forwarded yet.
         self.held = 0
+        #: Chunks that have come and are never forwarded.
+        self.swallowed = 0
         #: New links are reset at once.
         self.refusing = False
         self.port = 0
@@ -84,6 +88,13 @@ class Proxy:
         chosen = self._chosen(count)
         for link in chosen:
             link.half_open = True
+        return len(chosen)
+
+    def mute(self) -> int:
+        """Let all links swallow what the server answers; how many they were."""
+        chosen = self._chosen(None)
+        for link in chosen:
+            link.mute = True
         return len(chosen)
 
     def lead_to(self, port: int) -> None:
@@ -149,6 +160,8 @@ class Proxy:
         if self.delay:
             await asyncio.sleep(self.delay)
         await self._flowing.wait()
-        if not link.half_open:
-            writer.write(data)
-            await writer.drain()
+        if link.half_open or (link.mute and writer is link.client):
+            self.swallowed += 1
+            return
+        writer.write(data)
+        await writer.drain()
