@@ -152,8 +152,9 @@ class Queue(Generic[P_contra]):
             pushed = PushedJob(job.id)
             pushed.follow(_pusher().submit(publish))
         else:
-            pushed = PushedJob(publish())
-            pushed.settle(str(pushed))
+            published = publish()
+            pushed = PushedJob(published)
+            pushed.settle(published)
         return pushed
 
     def _local(self) -> LocalQueue | None:

@@ -143,7 +143,7 @@ def test_no_job_is_lost_when_workers_are_killed(stack: Stack) -> None:
     record = JobRecord(stack)
     queue = queues.get("work")
     seconds = [LONG_SECONDS if n % LONG_EVERY == 0 else SECONDS for n in range(JOBS)]
-    ids = [str(queue.push({"n": n, "seconds": each})) for n, each in enumerate(seconds)]
+    ids = [queue.push({"n": n, "seconds": each}).value for n, each in enumerate(seconds)]
     pushed, long = set(ids), set(ids[::LONG_EVERY])
     kill_along(
         *(JOBS, KILLS),
@@ -224,11 +224,11 @@ def push_groups() -> tuple[list[str], int]:
             payload = {"n": n, "seconds": SECONDS}
             if n % 3 == 0:
                 queue = queue.dedupe(f"job {n}")
-            first = str(queue.push(payload))
+            first = queue.push(payload).value
             pushed.append(first)
             if n % 5 == 0:
                 duplicates += 1
-                assert str(queue.push(payload)) == first
+                assert queue.push(payload).value == first
     assert len(set(pushed)) == len(pushed) == GROUPS * GROUP_JOBS
     return pushed, duplicates
 
