@@ -4,6 +4,7 @@ QueueRunError
 ├── UsageError                 the application's author, or whoever deploys it
 │   ├── SettingsError          settings that cannot be used, all of them together
 │   ├── ApplicationError       files of the application that cannot be loaded, all of them together
+│   ├── UnfitPackage           a version of a dependency that queue-run cannot work with
 │   ├── OutsideCall            `socket.send` where there is nobody to send to
 │   ├── NotAwaited             an answer's value in asynchronous code that has not awaited it
 │   ├── UnknownQueue           a queue that no worker offers
@@ -63,6 +64,29 @@ class ApplicationError(UsageError):
 
     def __str__(self) -> str:
         return _listing("the application cannot be loaded", self.problems)
+
+
+class UnfitPackage(UsageError):
+    """Raised when a process starts, or first needs Celery, with a version of a package with which
+    queue-run cannot work.
+
+    Args:
+        package: its name, as pip knows it.
+        installed: its version.
+        lacks: what it does not have as queue-run needs it.
+        tested: a version that has it.
+    """
+
+    def __init__(self, package: str, installed: str, lacks: str, tested: str) -> None:
+        super().__init__(package, installed, lacks, tested)
+        self.package, self.installed = package, installed
+        self.lacks, self.tested = lacks, tested
+
+    def __str__(self) -> str:
+        return (
+            f"{self.package} {self.installed} does not fit this version of queue-run, which needs "
+            f"its {self.lacks}: pip install '{self.package}=={self.tested}'"
+        )
 
 
 class OutsideCall(UsageError):

@@ -5,6 +5,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from queue_run.broker import fence
 from queue_run.broker.amqp_transport import HEARTBEAT, Control
 from queue_run.broker.redis_transport import AMQP
 from queue_run.contracts.keys import REQUESTS_TASK, Keys
@@ -20,7 +21,12 @@ from queue_run.storage.patience import (
 
 
 def create_celery(settings: Settings) -> Celery:
-    """A Celery application with the queues and settings that hold everywhere."""
+    """A Celery application with the queues and settings that hold everywhere.
+
+    Raises:
+        UnfitPackage: when a package that this process has loaded is not as it is needed.
+    """
+    fence.check()
     keys = Keys(settings.namespace)
     app = Celery(
         "queue_run",

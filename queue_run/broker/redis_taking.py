@@ -23,6 +23,7 @@ from queue import Empty
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis import ConnectionError as RedisConnectionError
@@ -263,7 +264,7 @@ class TakingChannel(kombu_redis.Channel):
         except PASSING_ERRORS as error:
             log.error("it could not be set aside: %s", error)
         if tag in self.qos._delivered:
-            self.qos._quick_ack(tag)
+            virtual.QoS.ack(self.qos, tag)
 
     def _receive_one(self, client: Any) -> Any:
         # Remote control: kombu gives out whatever is JSON.

@@ -157,8 +157,6 @@ class QoS(kombu_redis.QoS):
     # Of kombu's, and not in its stubs.
     _delivered: OrderedDict[str, Any]
     _flush: Callable[[], None]
-    _quick_ack: Callable[[str], None]
-    _remove_from_indices: Callable[..., Any]
     unacked_key: str
 
     def __init__(self, channel: "Channel", prefetch_count: int = 0) -> None:
@@ -207,7 +205,7 @@ class QoS(kombu_redis.QoS):
         except FAILURES as error:
             logger.warning("A message waits to be settled: %r", error)
             self.unsettled.owe(lambda qos: settlement(qos, tag))
-        self._quick_ack(tag)
+        virtual.QoS.ack(self, tag)
 
     def restore_visible(self, start: int = 0, num: Any = 10, interval: int = 10) -> None:
         # kombu calls this every `unacked_restore_interval`.

@@ -10,8 +10,10 @@ future: they count as of now, or nothing would be pushed until that time has com
 
 import contextlib
 import errno
+import importlib
 import logging
 import shelve
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +23,8 @@ from celery.beat import PersistentScheduler, SchedulingError
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from queue_run.broker import fence
+from queue_run.errors import UnfitPackage
 from queue_run.logs.reminders import Reminder
 from queue_run.storage.fullness import Fullness, is_full
 from queue_run.storage.patience import watched_client
@@ -56,7 +60,12 @@ LONGEST_PAUSE = 2.0
 class Beat(beat.Beat):
     """Celery's beat, which waits also where RedBeat asks a Redis that is away or not ready."""
 
+    # Celery's, and not in its stubs.
+    scheduler_cls: Any
+
     def start_scheduler(self) -> Any:
+        if "redbeat" in str(self.scheduler_cls):
+            _check_redbeat()
         app: Any = self.app
         url, options = str(app.conf.redbeat_redis_url), app.conf.redbeat_redis_options
         if url.startswith(("redis:", "rediss:", "unix:")):
@@ -69,6 +78,16 @@ class Beat(beat.Beat):
                 retry=_Patience(),
             )
         return super().start_scheduler()
+
+
+def _check_redbeat() -> None:
+    # Else it would be loaded a moment later, and looked at by nobody.
+    importlib.import_module("redbeat.schedulers")
+    try:
+        fence.check()
+    except UnfitPackage as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
 
 
 class _Patience(Retry):

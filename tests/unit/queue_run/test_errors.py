@@ -24,6 +24,7 @@ from queue_run.errors import (
     QueueRunError,
     Refuse,
     SettingsError,
+    UnfitPackage,
     UnknownDeadLetter,
     UnknownQueue,
     UsageError,
@@ -33,6 +34,7 @@ from queue_run.errors import (
 EXAMPLES: list[QueueRunError] = [
     SettingsError(["PORT='x': expected `int`", "REDIS_URL='y': begin it with redis://"]),
     ApplicationError(["sockets/chat.py: line 3: invalid syntax"]),
+    UnfitPackage("kombu", "5.8.0", "kombu.transport.redis.Channel._put", "5.7.0"),
     OutsideCall("send"),
     NotAwaited(),
     UnknownQueue("mial", ["report", "mail"]),
