@@ -27,14 +27,14 @@ from kombu.transport import virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis import ConnectionError as RedisConnectionError
-from redis import RedisError, ResponseError
+from redis import ResponseError
 
 from queue_run.broker import unreadable
 from queue_run.broker.unheard import Questions
 from queue_run.contracts.keys import BELL
 from queue_run.storage.clock import Answer
 from queue_run.storage.late_pushes import ALSO_WHEN_FULL, PUSH, Limits, PushedTooLate
-from queue_run.storage.patience import standstills
+from queue_run.storage.patience import FAILURES, standstills
 from queue_run.storage.script_files import load
 
 log = logging.getLogger(__name__)
@@ -45,9 +45,6 @@ BELL_SIZE = 10
 BELL_EXPIRY = 10_000
 #: Messages that are taken together with one that has come, at most.
 MORE = 15
-#: What says nothing about a message: its link, or the broker, did not do its part. kombu counts
-#: `KeyError` among these, which a message without a field raises.
-PASSING_ERRORS = (RedisError, OSError)
 #: `delivery_mode` of a message that may be lost.
 TRANSIENT = 1
 #: A header that answers of Celery's remote control have; and for how many milliseconds these are
@@ -242,7 +239,7 @@ class TakingChannel(kombu_redis.Channel):
             if tag and queue in self.active_queues and queue not in self._acknowledged:
                 # Taken for a consumer before this one, which acknowledges nothing.
                 self.forget(tag)
-        except PASSING_ERRORS:
+        except FAILURES:
             raise
         except Exception as error:
             self.set_aside(data, source=queue, reason=error, tag=tag)
@@ -261,7 +258,7 @@ class TakingChannel(kombu_redis.Channel):
         last = str(unreadable.MOST_KEPT - 1)
         try:
             self._exchange(("EVAL", *_SET_ASIDE.given(keys, [tag, entry, last])))
-        except PASSING_ERRORS as error:
+        except FAILURES as error:
             log.error("it could not be set aside: %s", error)
         if tag in self.qos._delivered:
             virtual.QoS.ack(self.qos, tag)
@@ -273,7 +270,7 @@ class TakingChannel(kombu_redis.Channel):
         except ResponseError as error:
             # To a PING, for example, while Redis cannot write its snapshot. As above.
             raise RedisConnectionError(str(error)) from error
-        except (Empty, *PASSING_ERRORS):
+        except (Empty, *FAILURES):
             raise
         except Exception as error:
             log.error("a message of Celery's remote control cannot be read: %r", error)
@@ -369,7 +366,7 @@ class TakingChannel(kombu_redis.Channel):
         try:
             message, exchange, routing_key = loads(data.decode())
             self._do_restore_message(message, exchange, routing_key, pipe, last)
-        except PASSING_ERRORS:
+        except FAILURES:
             raise
         except Exception as error:
             facts: dict[str, Any] = {"source": self.unacked_key, "reason": error}

@@ -49,13 +49,11 @@ from queue_run.broker.redis_taking import TakingChannel
 from queue_run.broker.unheard import Questions
 from queue_run.errors import SettingsError
 from queue_run.storage.fullness import is_full
-from queue_run.storage.patience import dropped_when_unready, watched
+from queue_run.storage.patience import FAILURES, dropped_when_unready, watched
 from queue_run.storage.script_files import load
 
 logger = logging.getLogger(__name__)
 
-#: What a command raises when Redis did not do it, or may not have done it.
-FAILURES = (RedisError, OSError)
 #: Seconds between two tries to reach the broker.
 INTERVALS = {"interval_start": 1, "interval_step": 1, "interval_max": 4}
 

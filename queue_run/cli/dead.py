@@ -1,6 +1,5 @@
 """`queue-run queue dead`: jobs that have failed for good."""
 
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +9,8 @@ import click
 from queue_run import Answer, dead_letters
 from queue_run.cli.command_line.confirmation import confirm
 from queue_run.cli.command_line.errors import CommandError, CommandFailed
-from queue_run.cli.command_line.text import ago, as_json, one_line, printable, table
+from queue_run.cli.command_line.listing import Listing, limit_option, lines_option
+from queue_run.cli.command_line.text import ago, as_json, one_line, printable
 from queue_run.errors import InvalidName, UnknownDeadLetter, UnknownQueue
 from queue_run.jobs.envelopes import DeadLetter
 from queue_run.process import runtime
@@ -41,15 +41,8 @@ def dead() -> None:
 
 @dead.command("list")
 @click.argument("queue", metavar="[QUEUE]", required=False)
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="Show the newest N.",
-)
-@click.option("--json", "as_lines", is_flag=True, help="One JSON object a line, with everything.")
+@limit_option
+@lines_option
 def list_(queue: str | None, limit: int, as_lines: bool) -> None:
     """List dead letters, the newest first: of one queue, or of all.
 
@@ -60,20 +53,14 @@ def list_(queue: str | None, limit: int, as_lines: bool) -> None:
       queue-run queue dead list --json | jq .payload
     """
     letters = dead_letters.newest(queue, limit=limit + 1).value
+    listing = Listing(("id", "queue", "failed", "attempts", "error"), _row, facts, HINT)
     if as_lines:
-        for letter in letters[:limit]:
-            click.echo(as_json(facts(letter)))
-        return
-    if not letters:
+        listing.echo_lines(letters[:limit])
+    elif not letters:
         _say_none(queue)
-        return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    now = _now()
-    rows = [_row(letter, now) for letter in letters[:limit]]
-    click.echo(table(("id", "queue", "failed", "attempts", "error"), rows, width=width))
-    if len(letters) > limit:
-        click.echo(f"\nThere are more than these {limit}: show them with --limit N.")
-    click.echo(f"\n{HINT}")
+    else:
+        more = f"There are more than these {limit}" if len(letters) > limit else None
+        listing.echo_table(letters[:limit], _now(), more=more)
 
 
 @dead.command("show")

@@ -1,7 +1,5 @@
 """`queue-run queue unreadable`: what lay where messages lie, and nobody could read."""
 
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,8 @@ from queue_run.broker.celery_app import is_redis
 from queue_run.broker.unreadable import SetAside
 from queue_run.cli.command_line.confirmation import confirm
 from queue_run.cli.command_line.errors import CommandError, CommandFailed
-from queue_run.cli.command_line.text import ago, as_json, one_line, printable, table
+from queue_run.cli.command_line.listing import Listing, limit_option, lines_option
+from queue_run.cli.command_line.text import ago, as_json, one_line, printable
 from queue_run.process import runtime
 from queue_run.settings import without_password
 
@@ -44,15 +43,8 @@ def unreadable() -> None:
 
 
 @unreadable.command("list")
-@click.option(
-    "--limit",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    help="Show the newest N.",
-)
-@click.option("--json", "as_lines", is_flag=True, help="One JSON object a line, with everything.")
+@limit_option
+@lines_option
 def list_(limit: int, as_lines: bool) -> None:
     """List what was set aside, the newest first.
 
@@ -62,20 +54,15 @@ def list_(limit: int, as_lines: bool) -> None:
       queue-run queue unreadable list --json | jq -r .reason
     """
     entries = _newest()
+    listing = Listing(("id", "from", "set aside", "reason"), _row, facts, HINT)
+    others = len(entries) - limit
     if as_lines:
-        for entry in entries[:limit]:
-            click.echo(as_json(facts(entry)))
-        return
-    if not entries:
+        listing.echo_lines(entries[:limit])
+    elif not entries:
         click.echo("nothing was set aside")
-        return
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    now = time.time()
-    rows = [_row(entry, now) for entry in entries[:limit]]
-    click.echo(table(("id", "from", "set aside", "reason"), rows, width=width))
-    if len(entries) > limit:
-        click.echo(f"\nThere are {len(entries) - limit} more: show them with --limit N.")
-    click.echo(f"\n{HINT}")
+    else:
+        more = f"There are {others} more" if others > 0 else None
+        listing.echo_table(entries[:limit], time.time(), more=more)
 
 
 @unreadable.command("show")

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
 #: Lines in full about one thing, and the seconds after which there may be as many again.
 FIRST = 5
@@ -62,25 +62,41 @@ class Seldom:
 
     Args:
         first: how often, about one thing in a period.
+        most: so many things are remembered.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, *, first: int = 20, period: float = PERIOD) -> None:
+    def __init__(
+        self,
+        *,
+        first: int = 20,
+        period: float = PERIOD,
+        most: int = MAX_KEYS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._first = first
         self._period = period
+        self._most = most
+        self._clock = clock
         #: How often each was told, and since when that is counted.
         self._counts: dict[Hashable, tuple[int, float]] = {}
         self._lock = threading.Lock()
 
     def may_tell(self, about: Hashable) -> bool:
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             count, since = self._counts.get(about, (0, now))
             if now - since >= self._period:
                 count, since = 0, now
-            if about not in self._counts and len(self._counts) >= MAX_KEYS:
+            if about not in self._counts and len(self._counts) >= self._most:
                 self._counts.clear()
             self._counts[about] = (count + 1, since)
         return count < self._first
+
+    def forget(self) -> None:
+        """Let what comes later be news."""
+        with self._lock:
+            self._counts.clear()
 
 
 class Few(logging.Filter):

@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from queue_run.logs.complaints import Seldom
+
 #: Seconds between two lines that say the same.
 PERIOD = 60.0
 #: So many different lines are remembered.
@@ -23,20 +25,14 @@ class Reminder:
     ) -> None:
         self._log = log
         self._text = text
-        self._clock = clock
-        #: When each line may be written again.
-        self._next_lines: dict[str, float] = {}
+        self._lines = Seldom(first=1, period=PERIOD, most=MOST, clock=clock)
 
     def tell(self, error: BaseException) -> None:
         """It does not work: log it, unless the same was logged within the last minute."""
-        said, now = str(error) or repr(error), self._clock()
-        if now < self._next_lines.get(said, now):
-            return
-        if len(self._next_lines) >= MOST:
-            self._next_lines.clear()
-        self._next_lines[said] = now + PERIOD
-        self._log.warning(self._text, said)
+        said = str(error) or repr(error)
+        if self._lines.may_tell(said):
+            self._log.warning(self._text, said)
 
     def over(self) -> None:
         """It works: what comes later is news."""
-        self._next_lines.clear()
+        self._lines.forget()

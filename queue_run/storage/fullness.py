@@ -12,17 +12,17 @@ Whoever works in the background tries again and again, and is refused each time.
 """
 
 import logging
-import math
 import time
 from collections.abc import Callable
 
 from redis.exceptions import OutOfMemoryError
 
+from queue_run.logs.complaints import Seldom
+from queue_run.logs.reminders import PERIOD
+
 #: In the answer of a full Redis, whatever wraps it: a script of Redis 6, a pipeline or transaction,
 #: kombu, an error of ours.
 _SAID = "used memory > 'maxmemory'"
-#: Seconds between two lines of the log that say the same.
-PERIOD = 60.0
 
 
 def is_full(error: BaseException) -> bool:
@@ -43,12 +43,11 @@ class Fullness:
     ) -> None:
         self._log = log
         self._waits = waits
-        self._clock = clock
         self._full = False
         #: Whether a line of the log has said so, and none since that there is room.
         self._told = False
         # Where there is room now and then, it does not begin anew.
-        self._next_line = -math.inf
+        self._lines = Seldom(first=1, period=PERIOD, clock=clock)
 
     def __bool__(self) -> bool:
         return self._full
@@ -56,9 +55,7 @@ class Fullness:
     def refused(self) -> None:
         """Redis has refused a write because it is full."""
         self._full = True
-        now = self._clock()
-        if now >= self._next_line:
-            self._next_line = now + PERIOD
+        if self._lines.may_tell(self._waits):
             self._told = True
             self._log.warning(
                 "Redis is full: raise its maxmemory or remove data. Meanwhile %s", self._waits

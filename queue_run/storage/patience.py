@@ -37,6 +37,8 @@ from queue_run.storage.fullness import is_full
 
 log = logging.getLogger(__name__)
 
+#: What a command raises when Redis did not do it, or may not have done it.
+FAILURES = (RedisError, OSError)
 #: Seconds that an answer, or a new link, may take; less where somebody has less patience.
 LONGEST_ANSWER = 2.5
 #: Seconds between two looks at a link on which nobody waits for anything.

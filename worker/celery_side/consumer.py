@@ -21,7 +21,6 @@ from celery.worker.request import Request
 from celery.worker.state import active_requests
 from kombu import Message
 from kombu.utils.json import dumps
-from redis.exceptions import RedisError
 
 from queue_run.broker import unreadable
 from queue_run.broker.confirmed import ConfirmedConsumer
@@ -30,15 +29,11 @@ from queue_run.broker.redis_transport import Channel
 from queue_run.contracts.ids import check_characters
 from queue_run.contracts.keys import JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.process import runtime
-from queue_run.storage.patience import LONGEST_ANSWER
+from queue_run.storage.patience import FAILURES, LONGEST_ANSWER
 from worker.celery_side import foreign_queues
 from worker.jobs.drain_gate import DrainGate
 
 log = logging.getLogger(__name__)
-
-#: What says nothing about a message: a link is lost, or the broker did not do its part.
-PASSING = (OSError, RedisError)
-
 
 #: The exit code of what cannot work until somebody changes a setting, or what it stands for.
 EXIT_CANNOT_WORK = 2
@@ -226,7 +221,7 @@ class Consumer(CeleryConsumer):
     def _passing(self) -> tuple[type[BaseException], ...]:
         # kombu counts `KeyError` among these, which a message without a field raises.
         known = {*self.connection_errors, *self.channel_errors} - {KeyError}
-        return (*known, *PASSING)
+        return (*known, *FAILURES)
 
 
 def serves_requests(app: Celery) -> bool:
@@ -247,7 +242,7 @@ def _give_to_pool(controller: Any, give: Callable[[Request], None], request: Req
     """Give a task to a pool of processes, where a place is free for it."""
     try:
         give(request)
-    except PASSING:
+    except FAILURES:
         raise
     except Exception as error:
         set_aside(request.message, error)

@@ -16,8 +16,9 @@ from kombu.transport import redis as kombu_redis
 
 from queue_run.broker import amqp_transport
 from queue_run.broker.celery_app import create_celery
-from queue_run.broker.redis_transport import FAILURES, Channel, Connection, Transport
+from queue_run.broker.redis_transport import Channel, Connection, Transport
 from queue_run.settings import Settings
+from queue_run.storage.patience import FAILURES
 from tests.processes import ROOT, RedisServer, environment
 from tests.waiting import eventually
 

@@ -77,10 +77,9 @@ async def test_the_lines_of_other_loggers_are_few_too(
     assert sum("a defect" in each for each in caplog.messages) == 50
 
 
-def test_details_are_told_a_few_times_in_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_details_are_told_a_few_times_in_a_period() -> None:
     now = [100.0]
-    monkeypatch.setattr("queue_run.logs.complaints.time.monotonic", lambda: now[0])
-    seldom = Seldom(first=2, period=10)
+    seldom = Seldom(first=2, period=10, clock=lambda: now[0])
     assert [seldom.may_tell("a") for _ in range(4)] == [True, True, False, False]
     assert seldom.may_tell("b")
     now[0] = 109.9
@@ -94,3 +93,10 @@ def test_details_of_many_things_take_no_more_memory() -> None:
     for number in range(3 * complaints.MAX_KEYS):
         assert seldom.may_tell(number)
     assert len(seldom._counts) <= complaints.MAX_KEYS
+
+
+def test_what_was_forgotten_is_news() -> None:
+    seldom = Seldom(first=1)
+    assert [seldom.may_tell("a") for _ in range(2)] == [True, False]
+    seldom.forget()
+    assert seldom.may_tell("a")

@@ -35,4 +35,4 @@ def test_what_is_remembered_is_bounded(caplog: pytest.LogCaptureFixture) -> None
     for number in range(3 * MOST):
         reminder.tell(ConnectionError(str(number)))
     assert len(caplog.messages) == 3 * MOST
-    assert len(reminder._next_lines) <= MOST
+    assert len(reminder._lines._counts) <= MOST

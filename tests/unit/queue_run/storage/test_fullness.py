@@ -7,7 +7,8 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ExecAbortError, OutOfMemoryError, ResponseError
 
 from queue_run.errors import JobStoreUnavailable
-from queue_run.storage.fullness import PERIOD, Fullness, is_full
+from queue_run.logs.reminders import PERIOD
+from queue_run.storage.fullness import Fullness, is_full
 from queue_run.storage.patience import refusal
 
 
