@@ -15,13 +15,15 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+#: Code within a line that looks like a link: `Queue[Mail](__name__)`.
+CALL = re.compile(r"`[^`\n]*\]\([^`\n]*`")
 #: What stands in the address of a heading of GitHub, beside blanks.
 SHOWN = re.compile(r"[^\w\- ]")
 
 
 def prose(page: Path) -> str:
     """The text of a page without its examples."""
-    return FENCE.sub("", page.read_text())
+    return CALL.sub("", FENCE.sub("", page.read_text()))
 
 
 def anchors(page: Path) -> set[str]:
