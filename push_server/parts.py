@@ -78,7 +78,7 @@ class Ground:
         )
 
 
-class Requests:
+class RequestParts:
     """The way of requests to the workers, and of their outcomes back."""
 
     def __init__(self, ground: Ground) -> None:
@@ -108,7 +108,7 @@ class Requests:
         )
 
 
-class Delivery:
+class DeliveryParts:
     """From the channel to the connections; and what clients get that were away."""
 
     def __init__(self, ground: Ground, forwarder: Forwarder) -> None:
@@ -179,10 +179,10 @@ class Delivery:
         )
 
 
-class Upkeep:
+class UpkeepParts:
     """What keeps this server known to Redis, and Redis to it."""
 
-    def __init__(self, ground: Ground, delivery: Delivery) -> None:
+    def __init__(self, ground: Ground, delivery: DeliveryParts) -> None:
         settings = ground.settings
         self.timekeeper = Timekeeper(
             ground.redis,
@@ -212,11 +212,11 @@ class Upkeep:
         )
 
 
-class Http:
+class HttpParts:
     """The HTTP side."""
 
     def __init__(
-        self, ground: Ground, requests: Requests, delivery: Delivery, upkeep: Upkeep
+        self, ground: Ground, requests: RequestParts, delivery: DeliveryParts, upkeep: UpkeepParts
     ) -> None:
         settings = ground.settings
         self.pushes = _pushes(ground)
@@ -263,7 +263,7 @@ class Parts:
 
     def __init__(self, settings: Settings, lifetime: Lifetime) -> None:
         self.ground = Ground(settings, lifetime)
-        self.requests = Requests(self.ground)
-        self.delivery = Delivery(self.ground, self.requests.forwarder)
-        self.upkeep = Upkeep(self.ground, self.delivery)
-        self.http = Http(self.ground, self.requests, self.delivery, self.upkeep)
+        self.requests = RequestParts(self.ground)
+        self.delivery = DeliveryParts(self.ground, self.requests.forwarder)
+        self.upkeep = UpkeepParts(self.ground, self.delivery)
+        self.http = HttpParts(self.ground, self.requests, self.delivery, self.upkeep)

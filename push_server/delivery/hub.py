@@ -4,11 +4,10 @@ import asyncio
 import collections
 import logging
 from collections.abc import Awaitable
+from typing import TypeAlias, assert_never
 
-from push_server.clients import plain
 from push_server.clients.connections import Connection, Connections
-from push_server.clients.envelope import Envelope, Phase
-from push_server.clients.envelope import message_frame as envelope_frame
+from push_server.delivery.fan_out import FRAMES_AT_ONCE, Delivery
 from push_server.delivery.position import Position
 from push_server.delivery.session_rooms import SessionRooms
 from push_server.delivery.trimming import Trimming
@@ -29,23 +28,20 @@ from queue_run.contracts.envelopes import (
     ToUsers,
     decode,
 )
-from queue_run.contracts.messages import Message
 from queue_run.errors import InvalidEnvelope
 from queue_run.logs.complaints import Complaints
 
 log = logging.getLogger(__name__)
 
-#: Writes to sockets, and frames kept back for one, after which the loop gets to do its other work.
-WRITES_AT_ONCE = 200
-FRAMES_AT_ONCE = 5_000
 #: What an outcome takes, and the handshake that an answer lets go on: as much as so many frames
 #: kept back.
 OUTCOME_COST, HANDSHAKE_COST = 100, 400
-#: Bytes of messages after which what was kept back is sent, and what the kernel did not take at
-#: once gets its turn.
-BYTES_AT_ONCE = 64 * 1024
 #: Envelope ids that are remembered, to drop the second copy of a publish that was repeated.
 RECENT_IDS = 50_000
+
+
+#: What is for one connection, and keeps its order.
+ForOne: TypeAlias = Outcome | ToConnection | CloseConnection
 
 
 class Hub:
@@ -77,33 +73,28 @@ class Hub:
         self._max_rooms = max_rooms
         self._complaints = Complaints(log)
         self._trimming = trimming
-        self._held: collections.deque[ChannelEnvelope] = collections.deque()
-        #: Of the batch, since the loop had its turn.
-        self._writes = self._bytes = 0
-        #: Connections whose messages are kept back until the batch is through; None while a batch
-        #: has one entry.
-        self._corked: list[Connection] | None = None
+        self._held: collections.deque[ForOne] = collections.deque()
+        self._delivery = Delivery()
         self._recent: collections.OrderedDict[bytes, None] = collections.OrderedDict()
 
     def deliver(self, batch: list[Entry]) -> Awaitable[None] | None:
         """Deliver entries; what it returns is to be awaited before the next ones."""
-        self._writes = self._bytes = 0
         if len(batch) == 1:
+            self._delivery.begin(together=False)
             return self._take(batch[0])
         return self._deliver_together(batch)
 
     async def _deliver_together(self, batch: list[Entry]) -> None:
-        """The messages of one batch for one connection leave in one piece."""
-        self._corked = []
+        delivery = self._delivery
+        delivery.begin(together=True)
         for entry in batch:
             waiting = self._take(entry)
             if waiting is not None:
                 await waiting
-            elif self._writes >= FRAMES_AT_ONCE:
-                self._writes = 0
+            elif delivery.writes >= FRAMES_AT_ONCE:
+                delivery.writes = 0
                 await asyncio.sleep(0)
-        await self._uncork()
-        self._corked = None
+        await delivery.end()
 
     def release(self) -> None:
         """Let everything held go: what it waits for has been lost."""
@@ -162,7 +153,7 @@ class Hub:
             while self._held and self._is_due(self._held[0]):
                 self._pass_on(self._held.popleft())
 
-    def _pass_on(self, held: ChannelEnvelope) -> None:
+    def _pass_on(self, held: ForOne) -> None:
         try:
             self._to_connection(held)
         except Exception:
@@ -179,51 +170,68 @@ class Hub:
         return True
 
     def _deliver(self, entry: Entry, envelope: ChannelEnvelope) -> Awaitable[None] | None:
+        # The most frequent kinds come first.
         match envelope:
+            case Outcome():
+                if self._may_be_asked_again(envelope):
+                    self._trimming.keep(entry)
+                self._answer(envelope)
             case ToUsers():
                 receivers = self._connections.of_users(envelope.users)
-                return self._fan_out(entry.offset, envelope.message, receivers)
+                return self._delivery.fan_out(entry.offset, envelope.message, receivers)
             case ToRoom():
                 receivers = self._in_room(envelope)
-                return self._fan_out(entry.offset, envelope.message, receivers)
-            case ToConnection() if envelope.session is not None:
-                receiver = self._connections.of_session(envelope.session)
-                receivers = [receiver] if receiver is not None else []
-                return self._fan_out(entry.offset, envelope.message, receivers)
+                return self._delivery.fan_out(entry.offset, envelope.message, receivers)
+            case ToConnection():
+                return self._to_session(entry, envelope)
             case Membership():
                 self._change_membership(envelope, entry.offset)
+            case Authenticated():
+                self._forwarder.authenticated(envelope)
+                self._delivery.writes += HANDSHAKE_COST
             case CloseUsers():
                 for connection in self._connections.of_users(envelope.users):
                     connection.close(envelope.code, envelope.reason)
-            case CloseConnection() if entry.stream == self._broadcast:
-                self._to_connection(envelope)
+            case CloseConnection():
+                self._close(entry, envelope)
             case ApplicationChanged():
                 return self._forwarder.application_changed()
-            case Authenticated():
-                self._forwarder.authenticated(envelope)
-                self._writes += HANDSHAKE_COST
             case Hello():
                 log.debug("%s is open", entry.stream)
             case _:
-                self._answer(entry, envelope)
+                assert_never(envelope)
         return None
 
-    def _answer(self, entry: Entry, envelope: ChannelEnvelope) -> None:
+    def _to_session(self, entry: Entry, envelope: ToConnection) -> Awaitable[None] | None:
+        """Deliver a message for one connection, which may be another one by now."""
+        if envelope.session is None:
+            self._answer(envelope)
+            return None
+        receiver = self._connections.of_session(envelope.session)
+        receivers = [receiver] if receiver is not None else []
+        return self._delivery.fan_out(entry.offset, envelope.message, receivers)
+
+    def _close(self, entry: Entry, envelope: CloseConnection) -> None:
+        """Close a connection; on this server's own stream, behind what is held for others."""
+        if entry.stream == self._broadcast:
+            self._to_connection(envelope)
+        else:
+            self._answer(envelope)
+
+    def _answer(self, envelope: ForOne) -> None:
         """Deliver what is for one connection, or hold it."""
-        if isinstance(envelope, Outcome) and self._may_be_asked_again(envelope):
-            self._trimming.keep(entry)
         if self._held or not self._is_due(envelope):
             self._held.append(envelope)
         else:
             self._to_connection(envelope)
-            self._writes += OUTCOME_COST
+            self._delivery.writes += OUTCOME_COST
 
     def _may_be_asked_again(self, outcome: Outcome) -> bool:
         """Whether a session may come back for it. Who is not here may be on the way elsewhere."""
         connection = self._connections.get(outcome.connection)
         return connection is None or connection.envelope is not None
 
-    def _is_due(self, envelope: ChannelEnvelope) -> bool:
+    def _is_due(self, envelope: ForOne) -> bool:
         after = envelope.after if isinstance(envelope, Outcome) else None
         if after is None:
             return True
@@ -233,17 +241,21 @@ class Hub:
             log.error("an outcome waits for the offset %r, which is none", after)
             return True
 
-    def _to_connection(self, envelope: ChannelEnvelope) -> None:
+    def _to_connection(self, envelope: ForOne) -> None:
         if isinstance(envelope, Outcome):
             self._forwarder.settle(envelope)
-        elif isinstance(envelope, ToConnection | CloseConnection):
-            connection = self._connections.get(envelope.connection)
-            if connection is None:
-                log.debug("%s: left before its message came", envelope.connection)
-            elif isinstance(envelope, CloseConnection):
+            return
+        connection = self._connections.get(envelope.connection)
+        if connection is None:
+            log.debug("%s: left before its message came", envelope.connection)
+            return
+        match envelope:
+            case CloseConnection():
                 connection.close(envelope.code, envelope.reason)
-            else:
+            case ToConnection():
                 connection.answer(connection.protocol.message(envelope.message))
+            case _:
+                assert_never(envelope)
 
     def _in_room(self, envelope: ToRoom) -> list[Connection]:
         return [
@@ -282,89 +294,6 @@ class Hub:
         self._complaints.tell(f"rooms of {connection.id}", "%s: %s", connection, text)
         connection.answer(connection.protocol.refusal(text))
         return True
-
-    def _fan_out(
-        self, offset: Offset, message: Message, receivers: list[Connection]
-    ) -> Awaitable[None] | None:
-        if not receivers:
-            return None
-        if len(receivers) == 1 and self._corked is None and receivers[0].envelope is None:
-            # As most are: a message alone, to a user with one plain client.
-            receivers[0].write(plain.message_frame(message))
-            return None
-        fan_out = _FanOut(offset, message)
-        self._bytes += len(fan_out.frame)
-        at_once = WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE
-        if self._writes + len(receivers) > at_once or self._bytes >= BYTES_AT_ONCE:
-            return self._fan_out_in_parts(fan_out, receivers, at_once)
-        self._writes += len(receivers)
-        self._write(receivers, fan_out)
-        return None
-
-    async def _fan_out_in_parts(
-        self, fan_out: "_FanOut", receivers: list[Connection], at_once: int
-    ) -> None:
-        """Let the loop do its other work in between: reading, and sending what the kernel did not
-        take at once."""
-        for start in range(0, len(receivers), at_once):
-            self._write(receivers[start : start + at_once], fan_out)
-            await asyncio.sleep(0)
-        self._writes = 0
-        if self._bytes >= BYTES_AT_ONCE:
-            self._bytes = 0
-            await self._uncork()
-            await asyncio.sleep(0)
-
-    def _write(self, receivers: list[Connection], fan_out: "_FanOut") -> None:
-        corked, plain_frame = self._corked, fan_out.frame
-        for connection in receivers:
-            if connection.envelope is None:
-                frame = plain_frame
-            elif (wrapped := fan_out.wrapped_for(connection.envelope)) is not None:
-                frame = wrapped
-            else:
-                continue
-            if corked is not None and connection.corked is None:
-                connection.cork()
-                corked.append(connection)
-            connection.write(frame)
-
-    async def _uncork(self) -> None:
-        """Send what was kept back."""
-        corked = self._corked
-        if not corked:
-            return
-        self._corked = []
-        for start in range(0, len(corked), WRITES_AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            for connection in corked[start : start + WRITES_AT_ONCE]:
-                try:
-                    connection.uncork()
-                except Exception:
-                    log.exception("%s: what was kept back could not be sent", connection)
-
-
-class _FanOut:
-    """A message on its way to many: encoded once for each protocol that they speak."""
-
-    __slots__ = ("_message", "_offset", "_wrapped", "frame")
-
-    def __init__(self, offset: Offset, message: Message) -> None:
-        self._offset = offset
-        self._message = message
-        #: For plain clients.
-        self.frame = plain.message_frame(message)
-        self._wrapped: bytes | None = None
-
-    def wrapped_for(self, state: Envelope) -> bytes | None:
-        """The bytes for a client that speaks the envelope protocol; None when it has the message,
-        or will have it later."""
-        if state.phase is not Phase.LIVE or self._offset <= state.offset:
-            return None
-        if self._wrapped is None:
-            self._wrapped = envelope_frame(self._message, self._offset)
-        return self._wrapped
 
 
 def _spares(message: ToRoom, connection: Connection) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import enum
 import logging
 import random
 import time
@@ -78,6 +79,19 @@ class Gap(NamedTuple):
     history: str | None = None
 
 
+class State(enum.Enum):
+    """What a listener does before it reads on."""
+
+    #: Wait for Redis, and find out what is missing: the last contact failed.
+    AWAY = "away"
+    #: Find out what is missing: streams may have been cut unread.
+    DOUBTFUL = "doubtful"
+    #: Pause: the last read brought many entries, and those that come meanwhile share the next.
+    BUSY = "busy"
+    #: Nothing.
+    READING = "reading"
+
+
 #: Hears of a gap.
 OnGap: TypeAlias = Callable[[Gap], None]
 
@@ -133,15 +147,17 @@ class Listener:
         #: When the node that is read from last took a write.
         self._proved_at = -PROOF_INTERVAL
         self._on_gap: OnGap = _ignore_gap
-        #: Whether the last contact with Redis succeeded.
-        self.connected = False
+        self._state = State.AWAY
         self._take: Take = _ignore
         #: What `take` is not done with.
         self._taking: Awaitable[None] | None = None
         #: When the last question or answer was.
         self._stepped_at = time.monotonic()
-        self._busy = False
-        self._stalled = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last contact with Redis succeeded."""
+        return self._state is not State.AWAY
 
     async def open(self) -> None:
         """Take the ends of the streams as the place to start from.
@@ -154,7 +170,7 @@ class Listener:
             for stream in self._streams.values():
                 self._go_to(stream, await self._end_of(stream))
                 self._footholds[stream].append(self.position(stream))
-        self.connected = True
+        self._state = State.READING
 
     def position(self, stream: str) -> Offset:
         """The last entry given out, or passed over."""
@@ -229,7 +245,7 @@ class Listener:
                     log.warning("lost the channel, trying again: %s", str(error) or type(error))
                     # At once: a node that has just become a replica says so before the address
                     # stands for another one, and how far it went.
-                    self.connected = False
+                    self._state = State.AWAY
                     continue
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -238,7 +254,7 @@ class Listener:
             if self._taking is not None:
                 taking, self._taking = self._taking, None
                 await taking
-            if self._busy:
+            if self._state is State.BUSY:
                 await asyncio.sleep(BUSY_PAUSE)
 
     async def _prove_node(self) -> None:
@@ -290,7 +306,7 @@ class Listener:
             self._unproved = read
             return None
         self._give_out(read)
-        if self._taking is not None or self._busy or self._stalled or not self._is_fresh():
+        if self._taking is not None or self._state is not State.READING or not self._is_fresh():
             return None
         if self._stepped_at - self._proved_at > PROOF_INTERVAL:
             return None
@@ -300,7 +316,8 @@ class Listener:
         self._places.update(read.ends)
         # Without news it is not known when Redis gave this answer.
         self._complete_at = read.newest
-        self._busy = len(read.batch) >= BUSY_COUNT
+        if self._state is not State.DOUBTFUL:
+            self._state = State.BUSY if len(read.batch) >= BUSY_COUNT else State.READING
         if self._stepped_at >= self._next_foothold and read.ends:
             self._next_foothold = self._stepped_at + FOOTHOLD_INTERVAL
             for stream in read.ends:
@@ -351,7 +368,8 @@ class Listener:
 
     def doubt(self) -> None:
         """Look soon whether each stream still holds where we are: it may not."""
-        self._stalled = True
+        if self._state is not State.AWAY:
+            self._state = State.DOUBTFUL
 
     async def close(self) -> None:
         await self._link.close()
@@ -360,21 +378,24 @@ class Listener:
     def _note_stall(self) -> None:
         """Note when reading has stood still: this process may have been stopped meanwhile."""
         now = time.monotonic()
-        self._stalled = self._stalled or (now - self._stepped_at) * 1000 > STALLED_MS
+        if (now - self._stepped_at) * 1000 > STALLED_MS:
+            self.doubt()
         self._stepped_at = now
 
     def _may_have_missed(self) -> bool:
         """Whether the streams may have been cut before we read them: that is not told."""
         self._note_stall()
-        doubtful = self._stalled or self._succession.doubtful is not None
-        return not self.connected or doubtful or not self._is_fresh()
+        sure = self._state in (State.READING, State.BUSY) and self._succession.doubtful is None
+        return not sure or not self._is_fresh()
 
     def _is_fresh(self) -> bool:
         return self._clock is None or self._clock.now() * 1000 - self._complete_at < FRESH_MS
 
     async def _look_for_gaps(self) -> None:
         """Find out whether each stream still holds where we stopped, and what came after it."""
-        self._stalled = False
+        if self._state is State.DOUBTFUL:
+            # Whoever doubts from now on has it looked for once more.
+            self._state = State.READING
         if self._clock is not None:
             self._complete_at = self._clock.now() * 1000
         found = [each for stream in self._places if (each := await self._gap_of(stream))]
@@ -384,9 +405,9 @@ class Listener:
             position = self.position(gap.stream)
             self._go_to(gap.stream, place)
             self._tell_gap(gap, position)
-        if not self.connected:
+        if self._state is State.AWAY:
             log.info("the channel is back")
-        self.connected = True
+            self._state = State.READING
 
     async def _gap_of(self, stream: str) -> tuple[Gap, Offset] | None:
         """What is missing of a stream behind our position, and where to go on."""

@@ -29,7 +29,7 @@ from push_server.requests.forwarder import Forwarder
 from push_server.requests.late_outcomes import LateOutcomes, Wanted
 from push_server.upkeep.lifetime import Lifetime
 from push_server.upkeep.timekeeper import Timekeeper
-from queue_run.channel.listener import Listener, Offset
+from queue_run.channel.listener import Listener, Offset, State
 from queue_run.contracts.ids import RequestId, ServerId, UserId
 from queue_run.contracts.keys import Keys
 from queue_run.contracts.manifest import Manifest, QueueFacts, RouteFacts
@@ -252,7 +252,7 @@ def services(parts: PushServerParts) -> Services:
 def readiness_of(parts: PushServerParts) -> tuple[Lifetime, Listener, Readiness]:
     """A server that answers, with what else it depends on."""
     lifetime, listener = Lifetime(), Listener("redis://127.0.0.1:1/0", [])
-    listener.connected = True
+    listener._state = State.READING
     readiness = Readiness(
         lifetime=lifetime,
         application=parts.application,

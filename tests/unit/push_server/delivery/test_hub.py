@@ -11,15 +11,8 @@ import pytest
 
 from push_server.clients.envelope import Phase, Resume
 from push_server.clients.plain import message_frame
-from push_server.delivery.hub import (
-    BYTES_AT_ONCE,
-    FRAMES_AT_ONCE,
-    HANDSHAKE_COST,
-    OUTCOME_COST,
-    RECENT_IDS,
-    WRITES_AT_ONCE,
-    Hub,
-)
+from push_server.delivery.fan_out import BYTES_AT_ONCE, FRAMES_AT_ONCE, WRITES_AT_ONCE
+from push_server.delivery.hub import HANDSHAKE_COST, OUTCOME_COST, RECENT_IDS, Hub
 from queue_run.channel.listener import Entry, Offset
 from queue_run.contracts.envelopes import (
     ApplicationChanged,
@@ -777,7 +770,7 @@ async def test_a_ping_tells_exactly_up_to_where_its_client_is(
     server: PushServerParts, hub: Running, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever resumes from the offset of any ping gets all that came after it and nothing else."""
-    monkeypatch.setattr("push_server.delivery.hub.WRITES_AT_ONCE", 2)
+    monkeypatch.setattr("push_server.delivery.fan_out.WRITES_AT_ONCE", 2)
     chance = random.Random(seed)
     users = [f"user-{n}" for n in range(4)]
     clients = {user: server.connect_enveloped(user=user, live=False) for user in users}

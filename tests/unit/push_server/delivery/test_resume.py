@@ -273,7 +273,7 @@ async def test_a_join_that_came_once_more_while_a_client_was_away_hides_nothing(
 async def test_what_is_being_written_is_not_written_to_one_that_has_just_had_it(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("push_server.delivery.hub.WRITES_AT_ONCE", 1)
+    monkeypatch.setattr("push_server.delivery.fan_out.WRITES_AT_ONCE", 1)
     first = server.parts.connect(user="ann")
     clients = [server.parts.connect_enveloped(user="ann", live=False) for _ in range(3)]
     resumed = False
@@ -581,7 +581,7 @@ async def test_whenever_clients_come_back_each_gets_everything_once_and_in_order
     server: Server, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Deliveries that breathe in their midst, sockets that jam, clients that come and go."""
-    monkeypatch.setattr("push_server.delivery.hub.WRITES_AT_ONCE", 2)
+    monkeypatch.setattr("push_server.delivery.fan_out.WRITES_AT_ONCE", 2)
     chance = random.Random(seed)
     users = [UserId(f"user-{n}") for n in range(6)]
     due: dict[UserId, list[int]] = {user: [] for user in users}

@@ -30,6 +30,7 @@ from push_server.http.handlers import (
 )
 from push_server.http.reception import Reception
 from push_server.transport.lag import LagMonitor
+from queue_run.channel.listener import State
 from queue_run.contracts.envelopes import Authenticate, Authenticated, Outcome
 from queue_run.contracts.ids import ConnectionId, RequestId
 from queue_run.contracts.messages import Form, Message
@@ -658,7 +659,7 @@ async def test_readiness_says_that_messages_can_be_answered(site: NewSite) -> No
 async def test_readiness_names_all_that_is_missing(site: NewSite) -> None:
     async with site(known=False) as here:
         here.lifetime.lose("hub")
-        here.listener.connected = False
+        here.listener._state = State.AWAY
         response = await here.get("/readyz")
         assert response.code == 503
         assert response.body == (

@@ -1,6 +1,7 @@
 """What stands between a message and its answer."""
 
 from push_server.http.readiness import BROKER_SILENCE
+from queue_run.channel.listener import State
 from tests.unit.push_server.building import INDEX, PushServerParts, readiness_of
 
 
@@ -10,9 +11,9 @@ async def test_what_is_missing_is_named() -> None:
     assert readiness.missing() == ["workers"]
     await parts.application.refresh()
     assert readiness.missing() == []
-    listener.connected = False
+    listener._state = State.AWAY
     assert readiness.missing() == ["Redis"]
-    listener.connected = True
+    listener._state = State.READING
     parts.dispatcher.silence_for(BROKER_SILENCE)
     assert readiness.missing() == ["broker"]
     parts.dispatcher.silence_for(0)
