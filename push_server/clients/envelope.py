@@ -6,7 +6,7 @@ becomes frames.
 
 import enum
 import hashlib
-from typing import NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar, assert_never
 
 import msgspec
 
@@ -127,8 +127,10 @@ class Envelope:
                 return Start()
             case "resume":
                 return _resume(frame)
-            case _:
+            case msgspec.UnsetType():
                 return _asked(frame)
+            case _:
+                assert_never(frame.type)
 
     def accept(self, request: RequestId, client_id: ClientId) -> None:
         """Note the name of a request on its way."""

@@ -18,7 +18,7 @@ from push_server.transport.handover import take_over
 from push_server.transport.lag import LagMonitor
 from push_server.transport.wire import Wire
 from queue_run.contracts import frames
-from queue_run.contracts.envelopes import Authenticated
+from queue_run.contracts.envelopes import Admitted, Refusal, TokenWanted
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class SocketHandler(web.RequestHandler):
         self._services.collector.step()
         self._id = self._services.connections.new_id()
         #: Who it is; None without authentication.
-        self._answer: Authenticated | None = None
+        self._answer: Admitted | TokenWanted | None = None
 
     async def prepare(self) -> None:
         """Authenticate before the connection is accepted."""
@@ -55,12 +55,14 @@ class SocketHandler(web.RequestHandler):
         if application.authenticates:
             if not application.available:
                 raise await self._services.nobody("no worker is there")
-            self._answer = await self._services.authenticate(request, self._id)
-            if self._answer.status not in (HTTPStatus.OK, HTTPStatus.CONTINUE):
-                raise Refused(self._answer.status, self._answer.reason or "not authorized")
+            answer = await self._services.authenticate(request, self._id)
+            if isinstance(answer, Refusal):
+                raise Refused(answer.status, answer.reason or "not authorized")
+            self._answer = answer
             # Others may have come meanwhile.
             self._services.check_address(request)
-            self._services.check_user(self._answer)
+            if isinstance(answer, Admitted):
+                self._services.check_user(answer)
 
     def get(self) -> None:
         """Open the WebSocket, on a wire of its own: handler, request and stream end here."""
@@ -89,7 +91,7 @@ class SocketHandler(web.RequestHandler):
     def _give(self, wire: Wire, *, enveloped: bool) -> None:
         """Give the wire to the connection that it becomes, or to a guest."""
         request = self.request
-        if self._answer is not None and self._answer.status == HTTPStatus.CONTINUE:
+        if isinstance(self._answer, TokenWanted):
             Guest(self._reception, wire, self._id, request, enveloped=enveloped).expect_token()
         else:
             self._reception.enter(

@@ -5,7 +5,7 @@ import time
 import uuid
 from http import HTTPStatus
 from http.client import responses
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 import msgspec
 from tornado import web
@@ -15,6 +15,7 @@ from push_server.http.bodies import UnreadableBody, payload_of
 from push_server.http.pushes import Busy
 from push_server.http.services import SHUTTING_DOWN, Refused, Services, tell_refusal
 from queue_run.application.requests import is_utf8_query, parse_query
+from queue_run.contracts.envelopes import Admitted, Refusal, TokenWanted
 from queue_run.contracts.ids import id_of_user, text_id
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import InfrastructureError, InvalidName, InvalidPush
@@ -204,12 +205,16 @@ class PushHandler(JsonErrors):
                 answer = await services.authenticate(self.request, services.connections.new_id())
         except Busy:
             raise Refused(503, _BUSY) from None
-        if answer.status == HTTPStatus.CONTINUE:
-            # There is no first message that could have the token.
-            raise Refused(401, UNKNOWN_CLIENT)
-        if answer.status != HTTPStatus.OK:
-            raise Refused(answer.status, answer.reason or "not authorized")
-        self._user = msgspec.json.decode(answer.user or b"null")
+        match answer:
+            case Refusal():
+                raise Refused(answer.status, answer.reason or "not authorized")
+            case TokenWanted():
+                # There is no first message that could have the token.
+                raise Refused(401, UNKNOWN_CLIENT)
+            case Admitted():
+                self._user = msgspec.json.decode(answer.user or b"null")
+            case _:
+                assert_never(answer)
         if self._user is None:
             raise Refused(401, UNKNOWN_CLIENT)
 

@@ -3,8 +3,8 @@ that they have left."""
 
 import logging
 from collections.abc import Awaitable
-from http import HTTPStatus
 from sys import intern
+from typing import assert_never
 
 import msgspec
 from tornado.httputil import HTTPServerRequest
@@ -18,13 +18,14 @@ from push_server.clients.envelope import (
     Pinged,
     Ponged,
     Resume,
+    Start,
     misunderstood_frame,
 )
 from push_server.clients.lanes import Lane
 from push_server.http.services import SHUTTING_DOWN, Refused, Services
 from push_server.transport.wire import Limits, Wire
 from queue_run.contracts.addresses import counted_as
-from queue_run.contracts.envelopes import Authenticated
+from queue_run.contracts.envelopes import Admitted, Refusal, TokenWanted
 from queue_run.contracts.ids import ConnectionId, id_of_user
 from queue_run.logs.complaints import Complaints
 
@@ -60,7 +61,7 @@ class Reception:
         self,
         wire: Wire,
         connection_id: ConnectionId,
-        answer: Authenticated | None,
+        answer: Admitted | None,
         *,
         path: str,
         query: str,
@@ -144,23 +145,28 @@ class Reception:
         self, connection: Connection, envelope: Envelope, message: str | bytes
     ) -> Awaitable[None] | None:
         event = envelope.received(message)
+        services = self.services
         match event:
+            case Asked():
+                services.resumption.start(connection)
+                return services.forwarder.ask(connection, event)
             case Ponged():
-                return None
+                pass
             case Pinged():
                 connection.write(PONG_FRAME)
-                return None
             case Resume():
                 # Its requests belong to the session that it is about to have.
-                return self.services.resumption.resume(connection, event)
-        self.services.resumption.start(connection)
-        if isinstance(event, Asked):
-            return self.services.forwarder.ask(connection, event)
-        if isinstance(event, Misunderstood):
-            self._complaints.tell(
-                str(connection), "%s: a frame that means nothing: %s", connection, event.error
-            )
-            connection.answer(misunderstood_frame(event))
+                return services.resumption.resume(connection, event)
+            case Start():
+                services.resumption.start(connection)
+            case Misunderstood():
+                services.resumption.start(connection)
+                self._complaints.tell(
+                    str(connection), "%s: a frame that means nothing: %s", connection, event.error
+                )
+                connection.answer(misunderstood_frame(event))
+            case _:
+                assert_never(event)
         return None
 
 
@@ -211,27 +217,40 @@ class Guest:
         except Refused as refusal:
             self._wire.close(TRY_AGAIN_LATER, refusal.text)
             return
-        if answer.status != HTTPStatus.OK:
-            reason = answer.reason or "not authorized"
-            self._reception.services.tell_refusal(request, reason)
-            self._wire.close(UNAUTHORIZED, reason)
-        elif not self._wire.over:
-            try:
-                self._reception.services.check_user(answer)
-            except Refused as refusal:
-                self._reception.services.tell_refusal(request, refusal.text)
-                self._wire.close(TRY_AGAIN_LATER, refusal.text)
-                return
-            # As a connection, it is counted once more.
-            self._reception.services.addresses.give_back(counted_as(self._wire.address))
-            self._reception.enter(
-                self._wire,
-                self._id,
-                answer,
-                path=request.path,
-                query=request.query,
-                enveloped=self._enveloped,
-            )
+        match answer:
+            case Refusal():
+                self._turn_away(UNAUTHORIZED, answer.reason or "not authorized")
+            case TokenWanted():
+                # A worker that asks for another one does not know what it wants.
+                self._turn_away(UNAUTHORIZED, "not authorized")
+            case Admitted():
+                self._enter(answer)
+            case _:
+                assert_never(answer)
+
+    def _turn_away(self, code: int, reason: str) -> None:
+        self._reception.services.tell_refusal(self._request, reason)
+        self._wire.close(code, reason)
+
+    def _enter(self, admitted: Admitted) -> None:
+        if self._wire.over:
+            return
+        services, request = self._reception.services, self._request
+        try:
+            services.check_user(admitted)
+        except Refused as refusal:
+            self._turn_away(TRY_AGAIN_LATER, refusal.text)
+            return
+        # As a connection, it is counted once more.
+        services.addresses.give_back(counted_as(self._wire.address))
+        self._reception.enter(
+            self._wire,
+            self._id,
+            admitted,
+            path=request.path,
+            query=request.query,
+            enveloped=self._enveloped,
+        )
 
 
 def _expire(connection: Connection) -> None:

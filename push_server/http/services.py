@@ -19,7 +19,7 @@ from push_server.requests.application import Application
 from push_server.requests.forwarder import Forwarder
 from push_server.transport.garbage import Collector
 from queue_run.contracts.addresses import counted_as
-from queue_run.contracts.envelopes import Authenticate, Authenticated
+from queue_run.contracts.envelopes import Admission, Admitted, Authenticate, Refusal
 from queue_run.contracts.ids import ConnectionId, RequestId, ServerId, id_of_user
 from queue_run.logs import excerpt
 from queue_run.logs.complaints import Complaints
@@ -106,15 +106,15 @@ class Services:
         if not self.handshakes.admits(counted_as(self.address_of(request)), time.monotonic()):
             raise Refused(429, "too many handshakes from this address: slow down")
 
-    def check_user(self, answer: Authenticated | None) -> None:
+    def check_user(self, admitted: Admitted) -> None:
         """
         Raises:
             Refused: for a user who has too many connections.
         """
         limit = self.settings.max_user_connections
-        if answer is None or not answer.user or not limit:
+        if not admitted.user or not limit:
             return
-        user = id_of_user(msgspec.json.decode(answer.user))
+        user = id_of_user(msgspec.json.decode(admitted.user))
         if user is not None and len(self.connections.of_user(user)) >= limit:
             raise Refused(429, "too many connections of this user")
 
@@ -132,7 +132,7 @@ class Services:
         request: HTTPServerRequest,
         connection: ConnectionId,
         message: str | bytes | None = None,
-    ) -> Authenticated:
+    ) -> Admission:
         """Ask a worker whose request this is.
 
         Args:
@@ -154,12 +154,13 @@ class Services:
             expires=self.clock.now() + self.settings.authenticate_timeout,
         )
         try:
-            return _usable(await self.forwarder.authenticate(question))
+            answer = await self.forwarder.authenticate(question)
         except TimeoutError:
             gone = not self.application.available
             raise await self.nobody(
                 "no worker is there" if gone else "no worker answered in time"
             ) from None
+        return _usable(answer.admission)
 
     async def nobody(self, text: str) -> "Refused":
         """A refusal for want of workers; in development with what is wrong with the files."""
@@ -200,11 +201,13 @@ def _readable(value: str) -> str:
         return value
 
 
-def _usable(answer: Authenticated) -> Authenticated:
+def _usable(answer: Admission) -> Admission:
     """The answer; or that of a failure, when its user cannot be used."""
+    if not isinstance(answer, Admitted):
+        return answer
     try:
         id_of_user(msgspec.json.decode(answer.user or b"null"))
     except (msgspec.DecodeError, TypeError) as error:
         log.error("on_authenticate gave no usable user: %s", error)
-        return Authenticated(request=answer.request, status=500, reason="internal error")
+        return Refusal(500, "internal error")
     return answer

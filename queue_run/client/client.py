@@ -6,7 +6,7 @@ import logging
 import ssl as tls
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, assert_never
 
 from queue_run.client import backoff
 from queue_run.client.backoff import Backoff
@@ -390,6 +390,8 @@ class Client:
                 case Moving():
                     assert self._connection is not None
                     self._connection.move(event.after)
+                case _:
+                    assert_never(event)
 
     def _settle(self, number: int, outcome: Any) -> None:
         waiting = self._waiting.get(number)

@@ -7,7 +7,7 @@ clock. All that survives a socket lives here: the session, the offset, the reque
 import enum
 import logging
 from collections import deque
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import msgspec
 
@@ -18,6 +18,7 @@ from queue_run.contracts.frames import (
     Gap,
     MessageFrame,
     Ping,
+    Pong,
     Reconnect,
     Reply,
     Resumed,
@@ -267,7 +268,11 @@ class Protocol:
                 ]
             case Reconnect():
                 return [Moving(frame.after / 1000)]
-        return []  # A pong, which says only that the server is there.
+            case Pong():
+                # It says only that the server is there.
+                return []
+            case _:
+                assert_never(frame)
 
     def _take(self, frame: MessageFrame) -> list[Event]:
         message = Received(_content(frame))

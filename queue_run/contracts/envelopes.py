@@ -14,7 +14,7 @@ A reader refuses another version by name, instead of guessing at its fields.
 import hashlib
 import itertools
 import os
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias, assert_never
 
 import msgspec
 
@@ -120,19 +120,69 @@ class Outcome(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag=
     after: str | None = None
 
 
+class Admitted(NamedTuple):
+    """A client may come in."""
+
+    #: A JSON object; None for an anonymous one.
+    user: bytes | None
+    #: Unix time, by Redis' clock, at which the connection must end.
+    expires: float | None
+
+
+class TokenWanted(NamedTuple):
+    """A client is asked for a token in its first message."""
+
+
+class Refusal(NamedTuple):
+    """A client may not come in."""
+
+    #: Of HTTP.
+    status: int
+    reason: str
+
+
+Admission: TypeAlias = Admitted | TokenWanted | Refusal
+
+#: Statuses that are no refusal.
+_ADMITTED, _TOKEN_WANTED = 200, 100
+
+
 class Authenticated(
     _ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="authenticated"
 ):
-    """The answer to `Authenticate`: status 200 with the user (a JSON object, or None for an
-    anonymous one), 100 to ask for a token in the first message, or the HTTP status and reason of
-    the refusal."""
+    """The answer to `Authenticate`, as it travels: read it as `admission`, make it with `of`."""
 
     request: RequestId
+    #: 200, 100 for a token that is wanted, or that of the refusal.
     status: int
     user: bytes | None = None
     reason: str = ""
-    #: Unix time, by Redis' clock, at which the connection must end.
     expires: float | None = None
+
+    @classmethod
+    def of(cls, request: RequestId, admission: Admission) -> "Authenticated":
+        match admission:
+            case Admitted():
+                return cls(
+                    request=request,
+                    status=_ADMITTED,
+                    user=admission.user,
+                    expires=admission.expires,
+                )
+            case TokenWanted():
+                return cls(request=request, status=_TOKEN_WANTED)
+            case Refusal():
+                return cls(request=request, status=admission.status, reason=admission.reason)
+            case _:
+                assert_never(admission)
+
+    @property
+    def admission(self) -> Admission:
+        if self.status == _ADMITTED:
+            return Admitted(self.user, self.expires)
+        if self.status == _TOKEN_WANTED:
+            return TokenWanted()
+        return Refusal(self.status, self.reason)
 
 
 class ApplicationChanged(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 
 from queue_run.contracts.envelopes import Inbound
 from queue_run.contracts.ids import ConnectionId, RequestId, UserId, id_of_user
@@ -132,6 +132,8 @@ def decoded(message: Message) -> Any:
             return message.data.decode()
         case Form.BINARY:
             return message.data
+        case _:
+            assert_never(message.form)
 
 
 def header_list(

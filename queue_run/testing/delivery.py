@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Iterable
+from typing import assert_never
 
 from queue_run.application.requests import SentMessage
 from queue_run.channel.memberships import Noted
@@ -10,9 +11,12 @@ from queue_run.channel.publisher import Counted, Publisher
 from queue_run.channel.receipts import Receipt, finished
 from queue_run.contracts.answers import Answer
 from queue_run.contracts.envelopes import (
+    ApplicationChanged,
+    Authenticated,
     ChannelEnvelope,
     CloseConnection,
     CloseUsers,
+    Hello,
     Membership,
     Outcome,
     ToConnection,
@@ -91,6 +95,11 @@ class Delivery:
                     self._change_membership(envelope)
                 case Outcome():
                     self._answer(envelope)
+                case Authenticated() | ApplicationChanged() | Hello():
+                    # Between a worker and a push server: nobody here is told of them.
+                    pass
+                case _:
+                    assert_never(envelope)
 
     def _note(
         self,

@@ -9,13 +9,21 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
-from http import HTTPStatus
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, assert_never
 
 import msgspec
 
 from queue_run.application.requests import Job, SentMessage
-from queue_run.contracts.envelopes import Authenticate, Authenticated, Inbound, Turn
+from queue_run.contracts.envelopes import (
+    Admission,
+    Admitted,
+    Authenticate,
+    Authenticated,
+    Inbound,
+    Refusal,
+    TokenWanted,
+    Turn,
+)
 from queue_run.contracts.ids import UserId, server_of
 from queue_run.contracts.messages import encode_json
 from queue_run.errors import HandlerTimeout, Refuse
@@ -32,8 +40,6 @@ from worker.running.runner import Runner
 
 T = TypeVar("T")
 
-#: Status of `Authenticated` that asks for a token in the first message.
-ASKS_TOKEN = 100
 #: Close code for a client whose token is refused.
 UNAUTHORIZED = 4401
 #: Seconds until the requests of tests expire: nothing ever waits.
@@ -139,14 +145,7 @@ class Engine:
             answer = await self._answer(asked)
             await self.settle()
         client.errors += failures
-        client.expires = answer.expires
-        client.owes_token = answer.status == ASKS_TOKEN
-        if answer.status == HTTPStatus.OK:
-            client.user = None if answer.user is None else msgspec.json.decode(answer.user)
-        elif first is not None:
-            client.close(UNAUTHORIZED, answer.reason or "not authorized")
-        elif answer.status != ASKS_TOKEN:
-            raise Refuse(answer.status, answer.reason) from (failures[0] if failures else None)
+        _tell(client, answer.admission, first, failures)
         return failures
 
     async def _answer(self, asked: Authenticate) -> Authenticated:
@@ -156,7 +155,7 @@ class Engine:
         except TimeoutError:
             if not limit.expired():
                 raise
-            return Authenticated(request=asked.id, status=503, reason="no worker answered in time")
+            return Authenticated.of(asked.id, Refusal(503, "no worker answered in time"))
 
     async def run_job(self, entry: Entry, attempt: int = 1) -> Any:
         """Make one attempt of a job that was begun; what it raises is raised here."""
@@ -301,3 +300,32 @@ def _raise(failure: BaseException) -> NoReturn:
         raise failure
     what = f"sys.exit({failure.code!r})" if isinstance(failure, SystemExit) else repr(failure)
     raise RuntimeError(f"the job was ended by {what}") from failure
+
+
+def _tell(
+    client: Connection,
+    admission: Admission,
+    first: Inbound | None,
+    failures: list[BaseException],
+) -> None:
+    """Let a client have the answer to its handshake, or to its first message.
+
+    Raises:
+        Refuse: when it is refused before it is connected.
+    """
+    client.owes_token = isinstance(admission, TokenWanted)
+    client.expires = None
+    match admission:
+        case Admitted():
+            client.expires = admission.expires
+            client.user = None if admission.user is None else msgspec.json.decode(admission.user)
+        case TokenWanted():
+            if first is not None:
+                client.close(UNAUTHORIZED, "not authorized")
+        case Refusal() if first is not None:
+            client.close(UNAUTHORIZED, admission.reason or "not authorized")
+        case Refusal():
+            cause = failures[0] if failures else None
+            raise Refuse(admission.status, admission.reason) from cause
+        case _:
+            assert_never(admission)

@@ -25,7 +25,16 @@ from queue_run.application.requests import (
 )
 from queue_run.channel.receipts import Receipt, Sending
 from queue_run.contracts.addresses import counted_as
-from queue_run.contracts.envelopes import Authenticate, Authenticated, Inbound, Outcome, Turn
+from queue_run.contracts.envelopes import (
+    Admitted,
+    Authenticate,
+    Authenticated,
+    Inbound,
+    Outcome,
+    Refusal,
+    TokenWanted,
+    Turn,
+)
 from queue_run.contracts.ids import id_of_user
 from queue_run.contracts.messages import (
     TOO_DEEP,
@@ -182,20 +191,20 @@ class Runner:
                 "%s: refused with %d %s",
                 *(excerpt(asked.path), refusal.status, excerpt(reason, MAX_REASON)),
             )
-            return Authenticated(request=asked.id, status=refusal.status, reason=reason)
+            return Authenticated.of(asked.id, Refusal(refusal.status, reason))
         except BaseException as failure:
             if ends_the_process(failure):
                 raise
             await self._middleware.failed(self._hooks, failure, request)
-            return Authenticated(request=asked.id, status=500, reason=INTERNAL_ERROR)
+            return Authenticated.of(asked.id, Refusal(500, INTERNAL_ERROR))
         # A token's time is told by the clock by which it was checked, which is this machine's.
         expires = None if expiry.at is None else self._clock.from_system(expiry.at)
-        return Authenticated(request=asked.id, status=200, user=encoded, expires=expires)
+        return Authenticated.of(asked.id, Admitted(encoded, expires))
 
     def _token_asked(self, asked: Authenticate) -> Authenticated:
         if asked.message is not None:
-            return Authenticated(request=asked.id, status=401, reason="no token")
-        return Authenticated(request=asked.id, status=100)
+            return Authenticated.of(asked.id, Refusal(401, "no token"))
+        return Authenticated.of(asked.id, TokenWanted())
 
     async def _run_authenticate(self, request: ConnectionRequest) -> Any:
         if self._authenticate is None:

@@ -20,15 +20,14 @@ from push_server.clients.connections import Connection
 from push_server.http.reception import UNAUTHORIZED, Guest, Reception
 from push_server.rfc6455.close_frames import close_frame
 from push_server.transport.wire import Wire
-from queue_run.contracts.envelopes import Authenticate, Authenticated
-from queue_run.contracts.ids import RequestId, UserId
+from queue_run.contracts.envelopes import Admitted, Authenticate, Authenticated
+from queue_run.contracts.ids import UserId
 from tests.unit.push_server.building import PushServerParts, push_server, services
 from tests.unit.push_server.frames import client_close, client_frame
 from tests.waiting import DEADLINE, eventually_async
 
 FIRST = b"101"
-ID = RequestId("s1-1-0")
-ANN = Authenticated(request=ID, status=200, user=b'{"id":"ann"}')
+ANN = Admitted(b'{"id":"ann"}', None)
 
 
 class House:
@@ -45,7 +44,7 @@ class House:
         self.wire = Wire(ours, self.reception.limits, owner=self.id, first=FIRST)
 
     def enter(
-        self, answer: Authenticated | None = None, *, path: str = "/", enveloped: bool = False
+        self, answer: Admitted | None = None, *, path: str = "/", enveloped: bool = False
     ) -> Connection:
         self.reception.enter(
             self.wire, self.id, answer, path=path, query="a=1", enveloped=enveloped
@@ -134,7 +133,7 @@ async def test_it_is_who_the_workers_say(house: House) -> None:
 
 
 async def test_the_workers_may_say_that_it_is_nobody(house: House) -> None:
-    connection = house.enter(Authenticated(request=ID, status=200))
+    connection = house.enter(Admitted(None, None))
     assert (bytes(connection.user), connection.user_id) == (b"null", None)
 
 
@@ -157,16 +156,14 @@ async def test_paths_are_kept_once(house: House) -> None:
 
 
 async def test_a_token_that_expires_ends_the_connection(house: House) -> None:
-    connection = house.enter(
-        Authenticated(request=ID, status=200, user=b'{"id":"ann"}', expires=time.time() + 0.02)
-    )
+    connection = house.enter(Admitted(b'{"id":"ann"}', time.time() + 0.02))
     await eventually_async(lambda: connection.closing, what="the expiry")
     house.client.send(client_close(UNAUTHORIZED))
     assert await house.rest() == FIRST + close_frame(UNAUTHORIZED, "the token has expired")
 
 
 async def test_one_that_has_expired_does_at_once(house: House) -> None:
-    house.enter(Authenticated(request=ID, status=200, user=b'{"id":"ann"}', expires=1.0))
+    house.enter(Admitted(b'{"id":"ann"}', 1.0))
     house.client.send(client_close(UNAUTHORIZED))
     await house.emptied()
 

@@ -7,7 +7,7 @@ import pytest
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, RequestStartLine
 
 from push_server.http.services import Refused, Services
-from queue_run.contracts.envelopes import Authenticate, Authenticated
+from queue_run.contracts.envelopes import Admitted, Authenticate, Authenticated, Refusal
 from queue_run.contracts.ids import ConnectionId
 from tests.unit.push_server.building import INDEX, SERVER, PushServerParts, services
 from tests.waiting import DEADLINE, eventually_async
@@ -67,7 +67,7 @@ async def test_a_worker_is_asked_with_all_that_the_request_has() -> None:
     assert time.time() < found.expires <= time.time() + here.settings.authenticate_timeout
     answer = Authenticated(request=found.id, status=200, user=b'{"id":"ann"}')
     parts.forwarder.authenticated(answer)
-    assert await asyncio.wait_for(asking, DEADLINE) == answer
+    assert await asyncio.wait_for(asking, DEADLINE) == Admitted(b'{"id":"ann"}', None)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ async def test_a_first_message_goes_along() -> None:
     assert found.message is not None
     assert found.message.data == "the token"
     parts.forwarder.authenticated(Authenticated(request=found.id, status=401))
-    assert (await asyncio.wait_for(asking, DEADLINE)).status == 401
+    assert await asyncio.wait_for(asking, DEADLINE) == Refusal(401, "")
 
 
 @pytest.mark.parametrize("user", [b'{"name":"x"}', b'"ann"', b'{"id":null}', b"{"])
@@ -108,8 +108,7 @@ async def test_a_user_that_cannot_be_used_is_a_failure(
     asking = asyncio.create_task(here.authenticate(request(), CONNECTION))
     found = await question(parts)
     parts.forwarder.authenticated(Authenticated(request=found.id, status=200, user=user))
-    answer = await asyncio.wait_for(asking, DEADLINE)
-    assert (answer.status, answer.user, answer.reason) == (500, None, "internal error")
+    assert await asyncio.wait_for(asking, DEADLINE) == Refusal(500, "internal error")
     assert "on_authenticate gave no usable user" in caplog.text
 
 

@@ -5,11 +5,14 @@ A change of these literals breaks push servers and workers of different versions
 
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 import pytest
 
 from queue_run.contracts.envelopes import (
+    Admission,
+    Admitted,
     ApplicationChanged,
     Authenticate,
     Authenticated,
@@ -20,7 +23,9 @@ from queue_run.contracts.envelopes import (
     Inbound,
     Membership,
     Outcome,
+    Refusal,
     ToConnection,
+    TokenWanted,
     ToRoom,
     ToUsers,
     Turn,
@@ -152,6 +157,23 @@ def kind(envelope: object) -> str:
 
 
 # The channel
+
+
+@pytest.mark.parametrize(
+    ("admission", "wire"),
+    [
+        (Admitted(b'{"id":"ann"}', 9.5), {"status": 200, "user": b'{"id":"ann"}', "expires": 9.5}),
+        (Admitted(None, None), {"status": 200}),
+        (TokenWanted(), {"status": 100}),
+        (Refusal(401, "no token"), {"status": 401, "reason": "no token"}),
+    ],
+)
+def test_the_answer_to_a_handshake_is_one_of_three(
+    admission: Admission, wire: dict[str, Any]
+) -> None:
+    made = Authenticated.of(REQUEST, admission)
+    assert made == Authenticated(id=made.id, request=REQUEST, **wire)
+    assert made.admission == admission
 
 
 def test_every_kind_of_the_channel_is_shown_here() -> None:
