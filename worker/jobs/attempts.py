@@ -5,31 +5,23 @@ import os
 import random
 import socket as sockets
 import time
-import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine
-from functools import partial
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any, TypeVar, assert_never
 
 from queue_run.application.requests import Job, Signal
-from queue_run.channel.memberships import also_when_full
-from queue_run.contracts.envelopes import ToUsers, encode, repeatable
-from queue_run.contracts.ids import id_of_user
-from queue_run.contracts.messages import encode as encode_message
-from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
+from queue_run.errors import InvalidPush, WorkerLost
 from queue_run.jobs.attempts import Attempts, End
 from queue_run.jobs.delays import Delays
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
+from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.lanes import Lane, Lanes, Next
-from queue_run.jobs.pushing import check_group
-from queue_run.process import runtime
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 from worker.application.routes import JobHandler
 from worker.calls.around import Around
+from worker.jobs.ends import Ends
 from worker.jobs.leases import Lease, LeaseKeeper
+from worker.jobs.taken import FromBroker, FromGroup, Taken, lease_of, name_of
 from worker.running.intake import Intake
 from worker.running.job_runner import run_async_job, run_plain_job, tell_failure
 from worker.running.time_limits import TimeLimits
@@ -47,8 +39,6 @@ LONGEST_BACKOFF = 3600.0
 DRAIN_TIME = 5.0
 #: The same where requests wait for it: mostly one job, or several that take no time.
 SHARED_DRAIN_TIME = 0.01
-#: Characters of an error's text that are kept and told, and of a traceback's end that are kept.
-LONGEST_ERROR, LONGEST_TRACEBACK = 1000, 20_000
 
 
 class Jobs:
@@ -84,6 +74,7 @@ class Jobs:
         self._store = store = Store(settings, patience=PATIENCE)
         lease = settings.lease
         self._attempts = Attempts(store, lease=lease, visibility=settings.visibility_timeout)
+        self._ends = Ends(settings, self._attempts)
         self._lanes = Lanes(store, lease=lease)
         self._delays = Delays(store)
         self._keeper = LeaseKeeper(self._attempts, self._lanes, lease=lease, stopping=stopping)
@@ -95,22 +86,21 @@ class Jobs:
             InfrastructureError: when Redis is away for long: the broker must hand it out again.
         """
         token = _new_token()
-        beginning = self._attempts.begin(envelope.id, token, most=queue.attempts)
-        match beginning.verdict:
-            case "run":
-                self._attempt(queue, envelope, token, beginning.attempt)
+        found = self._attempts.begin(envelope.id, token, most=queue.attempts)
+        match found.verdict:
+            case "run" | "cancelled" | "exhausted":
+                taken = FromBroker(self._attempts, envelope, token, found.verdict, found.attempt)
+                with TimeLimits() as limits:
+                    self._deal_with(queue, taken, limits)
             case "ended":
-                log.info("%s came again after its end", _name(envelope))
+                log.info("%s came again after its end", name_of(envelope))
             case "withdrawn":
-                log.warning("%s came after its push had failed, and is dropped", _name(envelope))
+                log.warning("%s came after its push had failed, and is dropped", name_of(envelope))
             case "busy":
-                log.info("%s came again while it runs", _name(envelope))
-                self._delays.add(envelope, beginning.after)
-            case "cancelled":
-                self._tell(queue, envelope, "cancelled")
-                self._attempts.end(envelope.id, token, "cancelled")
-            case "exhausted":
-                self._park_lost(queue, envelope, token, beginning.attempt)
+                log.info("%s came again while it runs", name_of(envelope))
+                self._delays.add(envelope, found.after)
+            case _:
+                assert_never(found.verdict)
 
     def drain(self, queue: JobHandler, group: str) -> None:
         """Run the jobs of a FIFO group, one after another, for some seconds.
@@ -124,7 +114,8 @@ class Jobs:
             drain = self._lanes.drain(lane, token, most=queue.attempts)
             found = drain.advance()
             while found.job is not None:
-                if not self._step(queue, lane, token, found, limits):
+                taken = self._taken(lane, token, found)
+                if not self._deal_with(queue, taken, limits):
                     return
                 stop = time.monotonic() > until or self._stopping()
                 found = drain.advance(done=found.job.id, stop=stop)
@@ -135,50 +126,58 @@ class Jobs:
         """Close the links to Redis."""
         self._store.close()
 
-    def _step(
-        self, queue: JobHandler, lane: Lane, token: str, found: Next, limits: TimeLimits
-    ) -> bool:
-        """Deal with the first job of a lane; False when it stays the first, for a retry."""
-        envelope = found.job
-        assert envelope is not None
-        if found.step == "cancelled":
-            self._tell(queue, envelope, "cancelled")
-        elif found.step == "exhausted":
-            self._park_lost(queue, envelope, token, found.attempt, found.sequence)
-        else:
-            job = self._job(queue, envelope, found.attempt, found.sequence)
-            lease = _lease(queue, job, token, lane)
-            failure = self._run(queue, job, lease, limits)
-            if lease.cancelled:
-                self._tell(queue, envelope, "cancelled")
-            elif failure is None:
-                self._tell(queue, envelope, "finished")
-            elif may_retry(queue, failure, found.attempt):
-                after = self._backoff(queue, envelope, found.attempt)
-                self._lanes.postpone(lane, token, envelope.id, after)
-                return False
-            else:
-                self._park(queue, envelope, token, found.attempt, failure, found.sequence)
+    def _taken(self, lane: Lane, token: str, found: Next) -> FromGroup:
+        match found.step:
+            case "run" | "cancelled" | "exhausted":
+                assert found.job is not None
+                return FromGroup(
+                    *(self._lanes, found.job, token, found.step, found.attempt),
+                    *(lane, found.sequence),
+                )
+            case "empty" | "refused" | "later":
+                raise AssertionError(f"a job comes with the step {found.step!r}")
+            case _:
+                assert_never(found.step)
+
+    def _deal_with(self, queue: JobHandler, taken: Taken, limits: TimeLimits) -> bool:
+        """Do with a job what is due; whether it has ended, and is not to be run once more."""
+        match taken.due:
+            case "run":
+                return self._attempt(queue, taken, limits)
+            case "cancelled":
+                self._end(queue, taken, "cancelled")
+            case "exhausted":
+                self._park_lost(queue, taken)
+            case _:
+                assert_never(taken.due)
         return True
 
-    def _attempt(self, queue: JobHandler, envelope: JobEnvelope, token: str, attempt: int) -> None:
-        job = self._job(queue, envelope, attempt)
-        lease = _lease(queue, job, token)
-        check = partial(check_group, envelope, queue.facts, None)
-        with TimeLimits() as limits:
-            failure = self._run(queue, job, lease, limits, check)
+    def _attempt(self, queue: JobHandler, taken: Taken, limits: TimeLimits) -> bool:
+        """Run an attempt of a job; whether it was the last one."""
+        job = _job(queue, taken)
+        lease = lease_of(taken, queue, job.signal)
+        failure = self._run(queue, job, lease, limits, taken.check(queue))
         if lease.cancelled:
-            self._tell(queue, envelope, "cancelled")
-            self._attempts.end(envelope.id, token, "cancelled")
+            self._end(queue, taken, "cancelled")
         elif failure is None:
-            self._tell(queue, envelope, "finished")
-            self._attempts.end(envelope.id, token, "finished")
-        elif may_retry(queue, failure, attempt):
-            after = self._backoff(queue, envelope, attempt)
-            if not self._attempts.retry(envelope, token, after=after):
-                log.warning("%s is run by another worker already", _name(envelope))
+            self._end(queue, taken, "finished")
+        elif may_retry(queue, failure, taken.attempt):
+            taken.retry(self._backoff(queue, taken.job, taken.attempt))
+            return False
         else:
-            self._park(queue, envelope, token, attempt, failure)
+            self._park(queue, taken, failure)
+        return True
+
+    def _end(self, queue: JobHandler, taken: Taken, end: End) -> None:
+        self._ends.tell(queue, taken.job, end)
+        taken.end(end)
+
+    def _park(self, queue: JobHandler, taken: Taken, failure: BaseException) -> None:
+        self._ends.park(
+            *(queue, taken.job, taken.token, failure),
+            attempt=taken.attempt,
+            sequence=taken.sequence,
+        )
 
     def _run(
         self,
@@ -186,7 +185,7 @@ class Jobs:
         job: Job,
         lease: Lease,
         limits: TimeLimits,
-        check: Callable[[], None] | None = None,
+        check: Callable[[], None] | None,
     ) -> BaseException | None:
         """Run the handler; what it has failed with."""
         try:
@@ -242,120 +241,23 @@ class Jobs:
         with self._around.task():
             return await work
 
-    def _job(
-        self, queue: JobHandler, envelope: JobEnvelope, attempt: int, sequence: int | None = None
-    ) -> Job:
-        facts = envelope.facts
-        return Job(
-            job_id=envelope.id,
-            queue_name=queue.name,
-            payload=envelope.payload,
-            user=facts.user,
-            queued_at=facts.queued_at,
-            attempt=attempt,
-            revived=facts.revived,
-            group_id=facts.group,
-            sequence_number=sequence,
-            params=dict(facts.params),
-            file=queue.file,
-        )
-
     def _backoff(self, queue: JobHandler, envelope: JobEnvelope, attempt: int) -> float:
         """Seconds before the next attempt: twice as long each time, and never all at once."""
         after = min(queue.backoff * 2.0 ** (attempt - 1), LONGEST_BACKOFF)
         after *= random.uniform(0.8, 1.2)
         log.warning(
             "%s: attempt %d of %d failed, the next one is in %.1f s",
-            *(_name(envelope), attempt, queue.attempts, after),
+            *(name_of(envelope), attempt, queue.attempts, after),
             extra={"action": "job_retried"},
         )
         return after
 
-    def _park_lost(
-        self,
-        queue: JobHandler,
-        envelope: JobEnvelope,
-        token: str,
-        attempt: int,
-        sequence: int | None = None,
-    ) -> None:
+    def _park_lost(self, queue: JobHandler, taken: Taken) -> None:
         """A job whose last attempt ended with its worker."""
-        lost = WorkerLost(attempt)
-        job = self._job(queue, envelope, attempt, sequence)
+        lost = WorkerLost(taken.attempt)
         with self._around.call():
-            tell_failure(queue, lost, job, self._on_loop)
-        self._park(queue, envelope, token, attempt, lost, sequence)
-
-    def _park(
-        self,
-        queue: JobHandler,
-        envelope: JobEnvelope,
-        token: str,
-        attempt: int,
-        failure: BaseException,
-        sequence: int | None = None,
-    ) -> None:
-        """Keep a job that has failed for good, and tell its user."""
-        letter = DeadLetter(
-            job=envelope,
-            attempts=attempt,
-            failed_at=runtime.current().clock.now(),
-            error=_clean(f"{type(failure).__name__}: {_text(failure)}"[:LONGEST_ERROR]),
-            traceback=_clean(_traceback(failure)[-LONGEST_TRACEBACK:]),
-            sequence=sequence,
-            fifo=sequence is not None,
-        )
-        self._tell(queue, envelope, "failed", self._error_text(envelope, failure))
-        if self._attempts.park(letter, token):
-            log.error(
-                "%s has failed for good after %d attempts: queue-run queue dead show %s",
-                *(_name(envelope), attempt, envelope.id),
-                extra={"action": "job_parked"},
-            )
-
-    def _error_text(self, envelope: JobEnvelope, failure: BaseException) -> str:
-        told = isinstance(failure, ClientError | HandlerTimeout | InvalidPush | WorkerLost)
-        if told or self._settings.expose_errors:
-            return _clean((_text(failure) or type(failure).__name__)[:LONGEST_ERROR])
-        return f"internal error ({envelope.id})"
-
-    def _tell(
-        self, queue: JobHandler, envelope: JobEnvelope, end: End, error: str | None = None
-    ) -> None:
-        """Tell the job's user of its end, before the end is written down: a worker that dies in
-        between tells it again under the same id, and push servers drop the second one."""
-        user = id_of_user(envelope.facts.user) if queue.notify else None
-        if user is None:
-            return
-        event = {"event": end, "job": envelope.id, "queue": queue.name}
-        if error is not None:
-            event["error"] = error
-        here = runtime.current()
-        message = encode_message(event, limit=here.settings.max_message_bytes)
-        told = ToUsers(users=[user], message=message)
-        life = f"{envelope.id} {envelope.facts.revived} {end}"
-        told = msgspec.structs.replace(told, id=repeatable(told, life, 0))
-        most = here.settings.broadcast_entries
-        # Were it refused, the job would run again and again until there is room.
-        here.publisher.publish(
-            here.keys.broadcast, encode(told), max_entries=most, noted=also_when_full(most)
-        )
-
-
-def _text(failure: BaseException) -> str:
-    try:
-        return str(failure)
-    except Exception as error:
-        return f"(its text cannot be had: {type(error).__name__})"
-
-
-def _traceback(failure: BaseException) -> str:
-    return "".join(traceback.format_exception(failure)) if failure.__traceback__ else ""
-
-
-def _clean(text: str) -> str:
-    """The text without what UTF-8 has no form for: a job with a strange error ends all the same."""
-    return text.encode(errors="replace").decode()
+            tell_failure(queue, lost, _job(queue, taken), self._on_loop)
+        self._park(queue, taken, lost)
 
 
 def token_prefix(pid: int) -> str:
@@ -367,16 +269,23 @@ def _new_token() -> str:
     return token_prefix(os.getpid()) + uuid.uuid4().hex
 
 
-def _lease(queue: JobHandler, job: Job, token: str, lane: Lane | None = None) -> Lease:
-    return Lease(
-        job_id=job.job_id, token=token, lane=lane, timeout=queue.timeout, signal=job.signal
+def _job(queue: JobHandler, taken: Taken) -> Job:
+    envelope, facts = taken.job, taken.job.facts
+    return Job(
+        job_id=envelope.id,
+        queue_name=queue.name,
+        payload=envelope.payload,
+        user=facts.user,
+        queued_at=facts.queued_at,
+        attempt=taken.attempt,
+        revived=facts.revived,
+        group_id=facts.group,
+        sequence_number=taken.sequence,
+        params=dict(facts.params),
+        file=queue.file,
     )
 
 
 def may_retry(queue: JobHandler, failure: BaseException, attempt: int) -> bool:
     # A payload that does not fit will not fit later either.
     return attempt < queue.attempts and not isinstance(failure, InvalidPush)
-
-
-def _name(job: JobEnvelope) -> str:
-    return f"{job.queue}[{job.id}]"
