@@ -1,7 +1,6 @@
 """Telling push servers what this worker offers, and that it lives."""
 
 import logging
-import threading
 from collections.abc import Callable
 
 from redis.backoff import NoBackoff
@@ -16,7 +15,7 @@ from queue_run.settings import Settings
 from queue_run.storage.clock import Clock
 from queue_run.storage.fullness import Fullness, is_full
 from queue_run.storage.patience import LONGEST_ANSWER, watched_client
-from queue_run.threads.vital import VitalThread
+from queue_run.threads.caretaker import Caretaker
 from worker.ending import end_worker
 from worker.timekeeper import Timekeeper
 
@@ -60,36 +59,34 @@ class Announcer:
         )
         self._fullness = Fullness(log, "push servers are not told of this worker")
         self._away = Reminder(log, "could not tell push servers of this worker: %s")
-        self._stopped = threading.Event()
         self._announced = False
-        self._thread = VitalThread(self._run, name="queue-run-announcer", on_loss=end_worker)
+        self._thread = Caretaker(
+            self._tell,
+            settings.heartbeat_interval,
+            name="queue-run-announcer",
+            purpose="telling push servers of this worker",
+            on_loss=end_worker,
+        )
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         """Renew no more. The sign of life expires, unless other workers renew it."""
-        self._stopped.set()
-        self._thread.join()
+        self._thread.stop()
         self._redis.close()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                self._renew()
-                self._timekeeper.renew()
-                self._fullness.taken()
-                self._away.over()
-            except (RedisError, OSError) as error:
-                if is_full(error):
-                    self._fullness.refused()
-                else:
-                    self._away.tell(error)
-            except Exception:
-                # Without this thread the worker would count as dead.
-                log.exception("telling push servers of this worker failed unexpectedly")
-            if self._stopped.wait(self._settings.heartbeat_interval):
-                return
+    def _tell(self) -> None:
+        try:
+            self._renew()
+            self._timekeeper.renew()
+            self._fullness.taken()
+            self._away.over()
+        except (RedisError, OSError) as error:
+            if is_full(error):
+                self._fullness.refused()
+            else:
+                self._away.tell(error)
 
     def _renew(self) -> None:
         """Announce at the start and after Redis has lost the manifest; else only live."""

@@ -1,7 +1,6 @@
 """Keeping a worker's clock, or beat's, by that of Redis."""
 
 import logging
-import threading
 
 import redis
 from redis.exceptions import RedisError
@@ -10,7 +9,8 @@ from queue_run.contracts.keys import Keys
 from queue_run.logs.reminders import Reminder
 from queue_run.process.clock_reports import TELL, ClockWatch, Told
 from queue_run.storage.clock import Clock
-from queue_run.threads.vital import VitalThread, end_process
+from queue_run.threads.caretaker import Caretaker
+from queue_run.threads.vital import end_process
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ class Timekeeper:
         #: Whether Redis may hold something of this process.
         self._has_told = False
         self._away = Reminder(log, "Redis' clock cannot be asked for: %s")
-        self._stopped = threading.Event()
 
     def renew(self) -> None:
         """
@@ -53,21 +52,21 @@ class Timekeeper:
             self._client.hdel(self._key, self._name)
             self._has_told = False
 
-    def run_in_background(self, interval: float) -> None:
+    def run_in_background(self, interval: float) -> Caretaker:
         """Measure from a thread, for a process that leaves no other heartbeat."""
-        VitalThread(
-            lambda: self._run(interval), name="queue-run-clock", on_loss=end_process
-        ).start()
+        thread = Caretaker(
+            self._measure,
+            interval,
+            name="queue-run-clock",
+            purpose="asking for Redis' clock",
+            on_loss=end_process,
+        )
+        thread.start()
+        return thread
 
-    def stop(self) -> None:
-        """Measure no more in the background."""
-        self._stopped.set()
-
-    def _run(self, interval: float) -> None:
-        while not self._stopped.is_set():
-            try:
-                self.renew()
-                self._away.over()
-            except (RedisError, OSError) as error:
-                self._away.tell(error)
-            self._stopped.wait(interval)
+    def _measure(self) -> None:
+        try:
+            self.renew()
+            self._away.over()
+        except (RedisError, OSError) as error:
+            self._away.tell(error)

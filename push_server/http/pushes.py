@@ -7,18 +7,16 @@ their requests were complete.
 import asyncio
 import contextlib
 import logging
-import queue
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable
 from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher
 from queue_run.storage.fullness import Fullness
-from queue_run.threads.vital import VitalThread, end_process
+from queue_run.threads.detached import DetachedThreads
+from queue_run.threads.vital import end_process
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +75,7 @@ class Pushes:
         self._pusher = pusher
         # In line, and then itself: a push has as long for each as one may take.
         self._patience = 2 * publish_timeout
-        self._thread = OneThread("queue-run-push", on_loss=on_loss)
+        self._threads = DetachedThreads(1, name="queue-run-push", on_loss=on_loss)
         self._line = Places(MAX_PUSHES)
         #: For requests that ask workers who it is.
         self.questions = Places(MAX_QUESTIONS)
@@ -97,7 +95,7 @@ class Pushes:
             JobStoreUnavailable: the same of Redis, for a FIFO queue.
         """
         with self._line.taken():
-            work = self._thread.submit(self._pusher.push, job, facts, dedupe)
+            work = self._threads.submit(self._pusher.push, job, facts, dedupe)
             future = asyncio.wrap_future(work)
             try:
                 async with asyncio.timeout(self._patience):
@@ -138,37 +136,4 @@ class Pushes:
 
     def close(self, seconds: float) -> None:
         """End the thread, within so many seconds; blocks."""
-        self._thread.close(seconds)
-
-
-class OneThread(Executor):
-    """Runs one thing after another. Unlike that of a pool, its thread keeps no process from ending:
-    the broker may never answer."""
-
-    def __init__(self, name: str, *, on_loss: Callable[[], None]) -> None:
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = VitalThread(self._run, name=name, on_loss=on_loss)
-        self._thread.start()
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
-        future: Future[T] = Future()
-        self._work.put(partial(_run_into, future, partial(fn, *args, **kwargs)))
-        return future
-
-    def close(self, seconds: float) -> None:
-        """Let it do what it has been given, and end, within so many seconds."""
-        self._work.put(None)
-        self._thread.join(seconds)
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            work()
-
-
-def _run_into(future: "Future[T]", work: Callable[[], T]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(work())
-    except BaseException as error:
-        future.set_exception(error)
+        self._threads.close(seconds)

@@ -57,17 +57,18 @@ sys.exit(main())
 #: The same for the one that pushes the jobs of HTTP requests.
 PUSHING = """
 import os, pathlib, sys
-from push_server.http.pushes import OneThread
+from queue_run.threads.detached import DetachedThreads
 
 signal = pathlib.Path(os.environ["SIGNAL"])
-whole = OneThread.submit
+whole = DetachedThreads.submit
 
 def ending(self, *work):
     if signal.exists():
-        self._work.put(lambda: sys.exit(0))
+        # No call, and no end.
+        self._calls.put(())
     return whole(self, *work)
 
-OneThread.submit = ending
+DetachedThreads.submit = ending
 from push_server.__main__ import main
 sys.exit(main())
 """
@@ -75,16 +76,16 @@ sys.exit(main())
 #: The same for beat's clock.
 BEAT = """
 import os, pathlib, sys, time
-from worker.timekeeper import Timekeeper
+from queue_run.threads.caretaker import Caretaker
 
 signal = pathlib.Path(os.environ["SIGNAL"])
 
-def ending(self, interval):
+def ending(self):
     while not signal.exists():
         time.sleep(0.02)
     raise LookupError("a defect")
 
-Timekeeper._run = ending
+Caretaker._go_round = ending
 sys.argv = ["celery", "-A", "worker", "beat", "-l", "INFO", *sys.argv[1:]]
 from celery.__main__ import main
 sys.exit(main())
@@ -97,11 +98,10 @@ from {module} import {owner}
 signal = pathlib.Path(os.environ["SIGNAL"])
 
 def ending(self):
-    while not signal.exists():
-        time.sleep(0.02)
-    raise SystemExit(0)
+    if signal.exists():
+        raise SystemExit(0)
 
-{owner}._run = ending
+{owner}.{work} = ending
 sys.argv = ["celery", "-A", "worker", "worker", "-l", "INFO", *sys.argv[1:]]
 from celery.__main__ import main
 sys.exit(main())
@@ -212,10 +212,10 @@ async def spoilt(stack: Stack, code: str, signal: Path) -> SpoiltPushServer:
 
 @pytest.mark.parametrize("pool", [("solo",), ("threads", "-c", "2"), ("prefork", "-c", "1")])
 @pytest.mark.parametrize(
-    ("module", "owner"),
+    ("module", "owner", "work"),
     [
-        ("worker.announcer", "Announcer"),
-        ("worker.jobs.sweeper", "Sweeper"),
+        ("worker.announcer", "Announcer", "_tell"),
+        ("worker.jobs.sweeper", "Sweeper", "_sweep_all"),
     ],
     ids=["announcer", "sweeper"],
 )
@@ -225,11 +225,12 @@ def test_a_worker_that_loses_a_thread_ends_with_1(
     tmp_path: Path,
     module: str,
     owner: str,
+    work: str,
     pool: tuple[str, ...],
 ) -> None:
     stack = new_stack(redis_server, MESSAGES_APP)
     signal = tmp_path / "signal"
-    code = WORKER.format(module=module, owner=owner)
+    code = WORKER.format(module=module, owner=owner, work=work)
     command = [sys.executable, "-c", code, "-n", f"spoilt@{stack.namespace}", "-P", *pool]
     worker = Process(command, environ=stack.environ(SIGNAL=str(signal)))
     stack.workers.append(worker)

@@ -1,7 +1,6 @@
 """Looking after jobs whose time has come: retries that are due, lanes that nobody drains."""
 
 import logging
-import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -12,7 +11,7 @@ from queue_run.jobs.lanes import Lane, Lanes
 from queue_run.jobs.pushing import JobPusher
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
-from queue_run.threads.vital import VitalThread
+from queue_run.threads.caretaker import Caretaker
 from worker.application.routes import Routes
 from worker.ending import end_worker
 
@@ -33,27 +32,28 @@ class Sweeper:
         self._store = Store(settings, patience=settings.publish_timeout)
         self._delays = Delays(self._store)
         self._lanes = Lanes(self._store, lease=settings.lease)
-        self._stopped = threading.Event()
-        self._thread = VitalThread(self._run, name="queue-run-sweeper", on_loss=end_worker)
+        self._thread = Caretaker(
+            self._sweep_all,
+            INTERVAL,
+            name="queue-run-sweeper",
+            purpose="looking for jobs that are due",
+            on_loss=end_worker,
+            waits_first=True,
+        )
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
+        self._thread.stop()
         self._store.close()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(INTERVAL):
-            try:
-                while self._sweep() and not self._stopped.is_set():
-                    pass
-            except InfrastructureError as error:
-                log.warning("jobs that are due wait for the next look: %s", error)
-            except Exception:
-                # Without this thread no retry would ever come.
-                log.exception("looking for jobs that are due failed unexpectedly")
+    def _sweep_all(self) -> None:
+        try:
+            while self._sweep() and not self._thread.stopping:
+                pass
+        except InfrastructureError as error:
+            log.warning("jobs that are due wait for the next look: %s", error)
 
     def _sweep(self) -> bool:
         """Send what is due; whether there may be more."""

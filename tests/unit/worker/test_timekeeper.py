@@ -100,7 +100,7 @@ def test_in_the_background_it_goes_on_whatever_redis_does(
         return found
 
     world.redis.time = answer  # type: ignore[method-assign]
-    world.timekeeper.run_in_background(0.01)
+    thread = world.timekeeper.run_in_background(0.01)
     eventually(lambda: world.notes, what="what was told")
-    world.timekeeper.stop()
+    thread.stop()
     assert "Redis' clock cannot be asked for: away" in caplog.text

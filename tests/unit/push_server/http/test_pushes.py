@@ -1,17 +1,14 @@
 """Jobs on their way to the broker; tests/acceptance has the broker."""
 
 import asyncio
-import sys
-import threading
 from collections.abc import Iterator
 
 import pytest
 
-from push_server.http.pushes import MAX_PUSHES, Busy, OneThread, Places, Pushes
+from push_server.http.pushes import MAX_PUSHES, Busy, Places, Pushes
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable, InvalidPush
 from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.threads.vital import end_process
 from tests.unit.push_server.building import RecordingPusher
 from tests.waiting import DEADLINE
 
@@ -154,45 +151,3 @@ async def test_draining_gives_up_after_its_time(
     pushes.begin()
     await pushes.drain(0.01)
     assert "1 pushes were not answered in time" in caplog.text
-
-
-# The thread
-
-
-def test_closing_waits_for_what_was_given_to_it() -> None:
-    thread = OneThread("test", on_loss=end_process)
-    done: list[int] = []
-    for number in range(50):
-        thread.submit(done.append, number)
-    thread.close(DEADLINE)
-    assert done == list(range(50))
-
-
-def test_closing_does_not_wait_for_ever() -> None:
-    thread = OneThread("test", on_loss=end_process)
-    never = threading.Event()
-    thread.submit(never.wait)
-    thread.close(0.01)
-    assert thread._thread.daemon
-    never.set()
-
-
-def test_a_failure_does_not_end_the_thread() -> None:
-    thread = OneThread("test", on_loss=end_process)
-
-    def fail() -> None:
-        raise LookupError("a defect")
-
-    failed = thread.submit(fail)
-    assert thread.submit(lambda: 1).result(DEADLINE) == 1
-    with pytest.raises(LookupError):
-        failed.result(DEADLINE)
-    thread.close(DEADLINE)
-
-
-def test_a_defect_that_ends_the_thread_is_told() -> None:
-    told = threading.Event()
-    thread = OneThread("test", on_loss=told.set)
-    # Nothing that is submitted can do it; a defect of the thread itself could.
-    thread._work.put(lambda: sys.exit(0))
-    assert told.wait(DEADLINE)
