@@ -2,48 +2,28 @@
 
 import logging
 import os
-import socket
 import sys
-import time
-from typing import Any, NoReturn
+from typing import Any
 
-import redis
 from celery import Celery, signals
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from queue_run import logs
 from queue_run.application import hidden_modules
 from queue_run.broker.celery_app import create_celery, is_redis, jobs_queue
-from queue_run.contracts.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK, Keys
+from queue_run.contracts.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK
 from queue_run.errors import ApplicationError, SettingsError, UsageError
 from queue_run.process import runtime
-from queue_run.settings import PROCESS_VARIABLE, Settings, without_password
-from queue_run.storage.patience import LONGEST_ANSWER, is_unready, redis_options, watched_client
-from worker.announcer import Announcer
+from queue_run.settings import PROCESS_VARIABLE, Settings
 from worker.application import load_failures, loader
 from worker.application.routes import Routes
 from worker.calls.around import Around
-from worker.celery_side import semaphores
 from worker.celery_side.beat import Beat
 from worker.celery_side.celery_repairs import repair_celery
-from worker.celery_side.consumer import has_time_for_requests
+from worker.celery_side.life import Life, exit_saying
 from worker.celery_side.own_logging import OwnLogging
-from worker.celery_side.tasks import Process, keep_unknown, register
-from worker.jobs.sweeper import Sweeper
-from worker.presence import PresenceWatcher
-from worker.timekeeper import Timekeeper
+from worker.celery_side.tasks import Process, register
 
 log = logging.getLogger(__name__)
-
-#: Exit code for what the author or the deployment must change.
-EXIT_USAGE = 2
-#: Exit code for what may work later, unchanged: Redis does not answer.
-EXIT_FAILURE = 1
-
-#: Seconds between two looks at a Redis that does not do its part.
-UNREADY_PAUSE = 2.0
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -69,9 +49,9 @@ def create_app() -> Celery:
         _check_visibility(settings, routes)
     except ApplicationError as error:
         load_failures.tell(settings, error)
-        _exit(str(error))
+        exit_saying(str(error))
     except UsageError as error:
-        _exit(str(error))
+        exit_saying(str(error))
     app.conf.update(
         worker_hijack_root_logger=False,
         worker_consumer="worker.celery_side.consumer:Consumer",
@@ -88,7 +68,7 @@ def create_app() -> Celery:
     register(app, routes, process)
     if not routes.around.idle:
         _care_for_plain_tasks(app, routes.around)
-    _connect_signals(app, settings, routes, process)
+    Life(app, settings, routes, process).connect()
     if own_logging.settle():
         _connect_readiness()
     repair_celery()
@@ -167,132 +147,3 @@ def _connect_readiness() -> None:
 
     signals.worker_ready.connect(worker_ready, weak=False)
     signals.beat_init.connect(beat_starts, weak=False)
-
-
-def _connect_signals(app: Celery, settings: Settings, routes: Routes, process: Process) -> None:
-    """Tie the life of our parts to the worker's. Signals hold functions weakly, hence `weak`."""
-    announcers: list[Announcer] = []
-    sweepers: list[Sweeper] = []
-    watchers: list[PresenceWatcher] = []
-
-    def check_system(sender: Any, **_: Any) -> None:
-        if problem := semaphores.problem(sender):
-            _exit(problem)
-
-    def check_redis(**_: Any) -> None:
-        _require_redis(settings)
-
-    def quiet_beat(**_: Any) -> None:
-        # In development it runs within a worker, also where nothing is scheduled.
-        if not app.conf.beat_schedule:
-            logging.getLogger("celery.beat").setLevel(logging.WARNING)
-
-    def keep_time_of_beat(**_: Any) -> None:
-        _keep_time_of_beat(settings)
-
-    def announce(sender: Any, **_: Any) -> None:
-        consumes = set(app.amqp.queues.consume_from)
-        sockets_queue = Keys(settings.namespace).sockets_queue
-        serves_sockets = sockets_queue in consumes
-        announcer = Announcer(
-            settings,
-            routes.manifest,
-            serves_sockets=serves_sockets,
-            clock=runtime.current().clock,
-            name=f"worker {sender.hostname}",
-            takes=lambda: sender.takes and process.takes(),
-        )
-        load_failures.forget(settings)
-        announcer.start()
-        announcers.append(announcer)
-        if serves_sockets and routes.watches_users:
-            watcher = PresenceWatcher(settings, routes, lambda: process.intake)
-            watcher.start()
-            watchers.append(watcher)
-        if consumes - {sockets_queue}:
-            sweeper = Sweeper(settings, routes, runtime.current().job_pusher)
-            sweeper.start()
-            sweepers.append(sweeper)
-
-    def stop_soon(**_: Any) -> None:
-        process.stop_soon()
-
-    def shut_down(**_: Any) -> None:
-        for sweeper in sweepers:
-            sweeper.stop()
-        for watcher in watchers:
-            watcher.stop()
-        process.drain()
-        for announcer in announcers:
-            announcer.stop()
-        log.info("everything that was accepted is answered")
-
-    def shut_down_child(**_: Any) -> None:
-        process.drain()
-
-    def know_pool(instance: Any, **_: Any) -> None:
-        process.share_time = not has_time_for_requests(app, instance)
-
-    def keep(message: Any, name: str, id: str, **_: Any) -> None:
-        keep_unknown(message, name, id)
-
-    signals.task_unknown.connect(keep, weak=False)
-    signals.celeryd_after_setup.connect(know_pool, weak=False)
-    signals.worker_init.connect(check_system, weak=False)
-    signals.worker_init.connect(check_redis, weak=False)
-    signals.worker_init.connect(quiet_beat, weak=False)
-    signals.beat_init.connect(keep_time_of_beat, weak=False)
-    signals.worker_ready.connect(announce, weak=False)
-    signals.worker_shutting_down.connect(stop_soon, weak=False)
-    signals.worker_shutdown.connect(shut_down, weak=False)
-    signals.worker_process_shutdown.connect(shut_down_child, weak=False)
-
-
-def _require_redis(settings: Settings) -> None:
-    """End a worker that would start without its channel; wait for one that is not ready yet."""
-    while (what := _unready(settings)) is not None:
-        sys.stderr.write(f"Redis does not do its part, this worker waits for it: {what}\n")
-        sys.stderr.flush()
-        time.sleep(UNREADY_PAUSE)
-
-
-def _unready(settings: Settings) -> str | None:
-    """What a Redis says that does not do its part now."""
-    limit = settings.publish_timeout
-    try:
-        with redis.Redis.from_url(
-            settings.redis_url,
-            **redis_options(settings.redis_url, timeout=limit, connect_timeout=limit),
-        ) as client:
-            client.ping()
-            runtime.current().clock.measure(client.time)
-    except (RedisError, OSError) as error:
-        if is_unready(error):
-            return str(error)
-        url = without_password(settings.redis_url)
-        _exit(f"Redis at {url} does not answer ({error}): start it, or set REDIS_URL", EXIT_FAILURE)
-    return None
-
-
-def _keep_time_of_beat(settings: Settings) -> None:
-    """Beat leaves no heartbeat of its own, and it alone goes by the clock of its machine."""
-    client = watched_client(
-        settings.redis_url,
-        timeout=LONGEST_ANSWER,
-        connect_timeout=LONGEST_ANSWER,
-        retry=Retry(NoBackoff(), 1),
-    )
-    timekeeper = Timekeeper(
-        client,
-        Keys(settings.namespace),
-        runtime.current().clock,
-        name=f"beat on {socket.gethostname()}",
-        expiry=settings.heartbeat_expiry,
-    )
-    timekeeper.run_in_background(settings.heartbeat_interval)
-
-
-def _exit(message: str, code: int = EXIT_USAGE) -> NoReturn:
-    sys.stderr.write(f"{logs.without_secrets(message)}\n")
-    sys.stderr.flush()
-    sys.exit(code)

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ from queue_run.process import runtime
 from queue_run.settings import Settings
 from tests.conftest import NewStack, write_files
 from tests.processes import RedisServer, environment
-from tests.waiting import DEADLINE, eventually
-from worker.celery_side.celery_app import EXIT_FAILURE, EXIT_USAGE, _require_redis
+from tests.waiting import DEADLINE
+from worker.celery_side.life import EXIT_USAGE
 
 
 def python(code: str, app: Path, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -148,42 +147,6 @@ def test_the_package_has_nothing_else_to_offer() -> None:
 
     with pytest.raises(AttributeError, match="module 'worker' has no attribute 'apps'"):
         getattr(worker, "apps")  # noqa: B009
-
-
-def test_a_worker_without_its_channel_ends_and_says_what_to_do(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with pytest.raises(SystemExit) as caught:
-        _require_redis(Settings(redis_url="redis://ann:hush@127.0.0.1:1/0"))
-    assert caught.value.code == EXIT_FAILURE
-    told = capsys.readouterr().err
-    assert "start it, or set REDIS_URL" in told
-    assert "hush" not in told
-
-
-def test_a_redis_that_does_not_do_its_part_yet_is_waited_for(
-    own_redis: RedisServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = Settings(redis_url=own_redis.url)
-    with own_redis.client() as admin:
-        admin.config_set("maxclients", "1")
-        waiting = threading.Thread(target=_require_redis, args=(settings,))
-        waiting.start()
-        told = ""
-
-        def says_so() -> bool:
-            nonlocal told
-            told += capsys.readouterr().err
-            return "max number of clients" in told
-
-        eventually(says_so, what="a line that says so")
-        admin.config_set("maxclients", "100")
-    waiting.join(DEADLINE)
-    assert not waiting.is_alive()
-
-
-def test_a_worker_with_its_channel_starts(fake_redis_url: str) -> None:
-    _require_redis(Settings(redis_url=fake_redis_url))
 
 
 SECOND_SIGTERM = """
