@@ -9,9 +9,7 @@ nothing. A thread sends those of this process, since a solo worker does nothing 
 job, and its link would be closed meanwhile.
 """
 
-import functools
 import logging
-import os
 import socket
 import ssl
 import struct
@@ -32,6 +30,7 @@ from kombu.pidbox import Mailbox as KombuMailbox
 from kombu.transport import pyamqp
 
 from queue_run.storage.patience import LONGEST_ANSWER, standstills, unconfirmed
+from queue_run.threads.forks import one_in_each_process
 from queue_run.threads.vital import VitalThread
 
 log = logging.getLogger(__name__)
@@ -234,7 +233,7 @@ class Connection(pyamqp.Connection):
         # Of what is written.
         self._transport.sock.settimeout(self._answer_time)
         if self.heartbeat:
-            pulse_of(os.getpid()).keep(self)
+            pulse().keep(self)
         return connected
 
     def drain_events(self, timeout: float | None = None) -> None:
@@ -366,9 +365,9 @@ class Pulse:
                     log.exception("a heartbeat could not be sent")
 
 
-@functools.cache
-def pulse_of(process: int) -> Pulse:
-    """Of the process with this id: a fork copies no thread."""
+@one_in_each_process
+def pulse() -> Pulse:
+    """Of this process: a fork copies no thread."""
     return Pulse()
 
 

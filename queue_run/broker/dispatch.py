@@ -6,10 +6,8 @@ load the cost per request falls towards nothing. A thread owns the broker connec
 loop only appends to a queue.
 """
 
-import collections
 import logging
 import math
-import queue
 import random
 import time
 import uuid
@@ -27,6 +25,7 @@ from queue_run.errors import InfrastructureError
 from queue_run.storage.clock import Clock
 from queue_run.storage.fullness import Fullness, is_full
 from queue_run.storage.patience import PROBE_INTERVAL
+from queue_run.threads.batching import Batching
 from queue_run.threads.vital import VitalThread, end_process
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class _Item(NamedTuple):
     names: Sequence[str] | None = None
 
 
-class Dispatcher:
+class Dispatcher(Batching[_Item]):
     """Sends work to the workers, in the order in which it was given."""
 
     def __init__(
@@ -67,14 +66,11 @@ class Dispatcher:
             clock: by which work expires; without one, this machine's.
             on_loss: called in the dispatcher's thread when that ends of a defect.
         """
+        super().__init__()
         self._app = app
         self._clock = clock or Clock()
         self._queue_name = queue_name
         self._claim = claim
-        self._waiting: collections.deque[_Item] = collections.deque()
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        #: Whether the thread has been woken and has not looked yet.
-        self._woken = False
         self._thread = VitalThread(self._run, name="queue-run-dispatch", on_loss=on_loss)
         self._closing = False
         #: When the broker answered last, or this began to ask (monotonic).
@@ -106,13 +102,12 @@ class Dispatcher:
         """
         self._waiting.append(_Item(work, names))
         if not self._woken:
-            self._woken = True
-            self._wake.put(True)
+            self._ring()
 
     def close(self, timeout: float) -> None:
         """Publish what waits and end the thread, within `timeout` seconds."""
         self._closing = True
-        self._wake.put(True)
+        self._ring()
         self._thread.join(timeout)
         if self._waiting:
             log.error("%d pieces of work never reached the broker", len(self._waiting))
@@ -168,7 +163,9 @@ class Dispatcher:
             target = self._app.amqp.queues[self._queue_name]
             declared = False
             while not (self._closing and not self._waiting):
-                if not self._waiting and not self._is_woken():
+                # At once, before the broker was reached for the first time.
+                patience = PROBE_INTERVAL if self._is_there else 0.001
+                if not self._waiting and not self._is_woken(patience):
                     # So it is known before somebody waits for it.
                     self._probe(producer)
                     continue
@@ -181,14 +178,6 @@ class Dispatcher:
                     count = self._publish_batch(producer, target)
                     if count >= BUSY_COUNT and len(self._waiting) < BATCH_SIZE:
                         time.sleep(BUSY_PAUSE)
-
-    def _is_woken(self) -> bool:
-        """Wait for work, for a while; at once before the broker was reached for the first time."""
-        try:
-            self._wake.get(timeout=PROBE_INTERVAL if self._is_there else 0.001)
-        except queue.Empty:
-            return False
-        return True
 
     def _probe(self, producer: Producer) -> None:
         """Have the broker answer."""

@@ -21,7 +21,6 @@ messages of a killed worker, after the visibility timeout.
 
 import atexit
 import logging
-import os
 import sys
 import threading
 import time
@@ -29,7 +28,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from typing import Any
 
 import kombu
@@ -51,6 +50,7 @@ from queue_run.errors import SettingsError
 from queue_run.storage.fullness import is_full
 from queue_run.storage.patience import FAILURES, dropped_when_unready, watched
 from queue_run.storage.script_files import load
+from queue_run.threads.forks import Origin, one_in_each_process
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Unsettled:
     """
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._origin = Origin()
         self._owed: deque[Settlement] = deque()
         self._held: dict[str, weakref.ref[Any]] = {}
         #: Of the channel that consumes.
@@ -113,7 +113,7 @@ class Unsettled:
     def settle(self) -> None:
         """Pay what is owed, as far as there is a channel that can."""
         qos = self._qos
-        if qos is None or os.getpid() != self._pid:
+        if qos is None or not self._origin.is_here:
             return
         while self._owed:
             settlement = self._owed.popleft()
@@ -138,13 +138,13 @@ class Unsettled:
 
     def _give_up(self) -> None:
         left = len(self._owed) + len(self._held)
-        if left and os.getpid() == self._pid:
+        if left and self._origin.is_here:
             logger.error("%d messages unsettled: the visibility timeout brings them back", left)
 
 
-@cache
-def unsettled_with(pid: int, broker: str, unacked_key: str) -> Unsettled:
-    """Of a process, with one Redis; in a cache, since nothing of kombu's outlives a connection."""
+@one_in_each_process
+def unsettled_with(broker: str, unacked_key: str) -> Unsettled:
+    """Of this process, with one Redis; kept, since nothing of kombu's outlives a connection."""
     return Unsettled()
 
 
@@ -160,7 +160,7 @@ class QoS(kombu_redis.QoS):
     def __init__(self, channel: "Channel", prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         broker = channel.connection.client.as_uri()
-        self.unsettled = unsettled_with(os.getpid(), broker, channel.unacked_key)
+        self.unsettled = unsettled_with(broker, channel.unacked_key)
 
     def can_consume(self) -> bool:
         return super().can_consume() and self.channel.has_room()

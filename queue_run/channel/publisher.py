@@ -1,10 +1,7 @@
 """Writing to the channel, from any thread of a process."""
 
 import atexit
-import collections
 import logging
-import os
-import queue
 import random
 import threading
 import time
@@ -22,6 +19,8 @@ from queue_run.errors import ChannelUnavailable
 from queue_run.storage.clock import Clock
 from queue_run.storage.links import BlockingLink, Command
 from queue_run.storage.patience import is_passing, longest_answer, refusal
+from queue_run.threads.batching import Batching
+from queue_run.threads.forks import Origin
 from queue_run.threads.vital import VitalThread
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ FIELDS_AT_ONCE = 500
 Counted: TypeAlias = tuple[str, Sequence[str]]
 
 
-class Publisher:
+class Publisher(Batching["_Pending"]):
     """Writes entries to streams in the order in which they were given.
 
     One queue for all threads. A synchronous caller writes what waits, its own entry last, and
@@ -68,17 +67,15 @@ class Publisher:
             clock: Redis' time, by which readers know entries that were written after they had
                 failed here. Without it there are no such entries only where no link is ever slow.
         """
+        super().__init__()
         self._bound = ByteBound(max_bytes)
         self._timeout = timeout
         self._link = BlockingLink(url, timeout=longest_answer(timeout))
         self._fences = None if clock is None else Fences(clock, self._ask_time)
-        self._pid = os.getpid()
-        self._waiting: collections.deque[_Pending] = collections.deque()
+        self._origin = Origin()
         self._writing = threading.Lock()
-        self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        #: Whether the thread has been woken and has not looked yet.
-        self._woken = False
         self._thread: threading.Thread | None = None
+        self._thread_ends = False
         self._thread_start = threading.Lock()
         atexit.register(self.close)
 
@@ -135,8 +132,7 @@ class Publisher:
         if self._thread is None:
             self._start_thread()
         if not self._woken:
-            self._woken = True
-            self._wake.put(True)
+            self._ring()
         return pending.sending
 
     def flush(self) -> None:
@@ -148,12 +144,13 @@ class Publisher:
     def close(self) -> None:
         """Write what waits, end the thread and the connection. Closing twice is harmless."""
         atexit.unregister(self.close)
-        if os.getpid() != self._pid:
+        if not self._origin.is_here:
             # What a fork has copied belongs to the parent, the connection too.
             return
         self.flush()
         if self._thread is not None:
-            self._wake.put(False)
+            self._thread_ends = True
+            self._ring()
             self._thread.join(self._timeout)
             self._thread = None
         self._link.close()
@@ -164,6 +161,7 @@ class Publisher:
     def _start_thread(self) -> None:
         with self._thread_start:
             if self._thread is None:
+                self._thread_ends = False
                 self._thread = VitalThread(
                     self._run, name="queue-run-publisher", on_loss=self._go_on
                 )
@@ -174,12 +172,11 @@ class Publisher:
         with self._thread_start:
             self._thread = None
         if self._waiting:
-            self._woken = True
-            self._wake.put(True)
+            self._ring()
             self._start_thread()
 
     def _run(self) -> None:
-        while self._wake.get():
+        while self._is_woken():
             self._woken = False
             busy = len(self._waiting) >= BUSY_COUNT
             try:
@@ -187,6 +184,8 @@ class Publisher:
             except Exception:
                 # The thread serves the whole process: one failure must not end it.
                 log.exception("writing to the channel failed unexpectedly")
+            if self._thread_ends:
+                return
             if busy:
                 time.sleep(BUSY_PAUSE)
 

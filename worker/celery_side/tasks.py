@@ -3,7 +3,6 @@
 import logging
 import math
 import mmap
-import os
 import threading
 import time
 from typing import Any
@@ -24,6 +23,7 @@ from queue_run.jobs.delays import Delays
 from queue_run.jobs.envelopes import HEADER, JobEnvelope, JobFacts
 from queue_run.jobs.lanes import Lane
 from queue_run.process import runtime
+from queue_run.threads.forks import Origin
 from worker.application.routes import JobHandler, Routes
 from worker.celery_side.requests_strategy import strategy_for
 from worker.jobs.attempts import DRAIN_TIME, SHARED_DRAIN_TIME, Jobs
@@ -48,7 +48,7 @@ class Process:
         self._intake: Intake | None = None
         self._jobs: Jobs | None = None
         self._lock = threading.Lock()
-        self._pid = os.getpid()
+        self._origin = Origin()
         #: Whether requests wait for what runs in the only place for tasks that this worker has.
         self.share_time = False
         # Shared with the children: the parent alone hears that the worker is to end.
@@ -89,21 +89,21 @@ class Process:
 
     def drain(self) -> None:
         """Finish what this process has accepted, and send what waits."""
-        if self._intake is not None and self._pid == os.getpid():
+        if self._intake is not None and self._origin.is_here:
             self._intake.drain(runtime.current().settings.shutdown_grace)
             self._intake = None
-        if self._jobs is not None and self._pid == os.getpid():
+        if self._jobs is not None and self._origin.is_here:
             self._jobs.close()
             self._jobs = None
         runtime.current().close()
 
     def _own_lock(self) -> threading.Lock:
-        if self._pid != os.getpid():
+        if not self._origin.is_here:
             # A fork has copied the parent's lock, which one of its threads may have held.
             self._lock = threading.Lock()
             self._intake = None
             self._jobs = None
-            self._pid = os.getpid()
+            self._origin = Origin()
         return self._lock
 
     def _made_intake(self) -> Intake:

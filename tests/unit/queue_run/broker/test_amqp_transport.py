@@ -1,7 +1,6 @@
 """Links to RabbitMQ that fall silent, on real sockets without a broker."""
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from queue_run.broker.amqp_transport import (
     Transport,
     _SSLTransport,
     _TCPTransport,
-    pulse_of,
+    pulse,
 )
 from queue_run.broker.celery_app import create_celery
 from queue_run.broker.redis_transport import Transport as RedisTransport
@@ -83,7 +82,7 @@ def test_heartbeats_are_sent_whatever_the_process_does(
     link: tuple[Connection, socket.socket],
 ) -> None:
     made, theirs = link
-    pulse_of(os.getpid()).keep(made)
+    pulse().keep(made)
     assert theirs.recv(len(HEARTBEAT_FRAME)) == HEARTBEAT_FRAME
 
 
