@@ -28,23 +28,19 @@ class Delivery:
     batch is through. A message alone leaves at once.
     """
 
-    __slots__ = ("_bytes", "_corked", "writes")
+    __slots__ = ("_corked", "bytes", "writes")
 
     def __init__(self) -> None:
-        #: What this batch has cost since the loop had its turn, in writes.
+        #: What the batch has cost since the loop had its turn: in writes, and in bytes of messages.
         self.writes = 0
-        self._bytes = 0
+        self.bytes = 0
         #: Connections whose messages are kept back; None while a batch has one entry.
         self._corked: list[Connection] | None = None
 
-    def begin(self, *, together: bool) -> None:
-        """A batch begins.
-
-        Args:
-            together: it has several entries.
-        """
-        self.writes = self._bytes = 0
-        self._corked = [] if together else None
+    def begin(self) -> None:
+        """A batch of several entries begins. For one alone, `writes` and `bytes` become 0."""
+        self.writes = self.bytes = 0
+        self._corked = []
 
     async def end(self) -> None:
         """The batch is through: send what was kept back."""
@@ -61,9 +57,9 @@ class Delivery:
             receivers[0].write(plain.message_frame(message))
             return None
         fan_out = FanOut(offset, message)
-        self._bytes += len(fan_out.frame)
+        self.bytes += len(fan_out.frame)
         at_once = WRITES_AT_ONCE if self._corked is None else FRAMES_AT_ONCE
-        if self.writes + len(receivers) > at_once or self._bytes >= BYTES_AT_ONCE:
+        if self.writes + len(receivers) > at_once or self.bytes >= BYTES_AT_ONCE:
             return self._fan_out_in_parts(fan_out, receivers, at_once)
         self.writes += len(receivers)
         self._write(receivers, fan_out)
@@ -78,8 +74,8 @@ class Delivery:
             self._write(receivers[start : start + at_once], fan_out)
             await asyncio.sleep(0)
         self.writes = 0
-        if self._bytes >= BYTES_AT_ONCE:
-            self._bytes = 0
+        if self.bytes >= BYTES_AT_ONCE:
+            self.bytes = 0
             await self._uncork()
             await asyncio.sleep(0)
 

@@ -80,13 +80,14 @@ class Hub:
     def deliver(self, batch: list[Entry]) -> Awaitable[None] | None:
         """Deliver entries; what it returns is to be awaited before the next ones."""
         if len(batch) == 1:
-            self._delivery.begin(together=False)
+            delivery = self._delivery
+            delivery.writes = delivery.bytes = 0
             return self._take(batch[0])
         return self._deliver_together(batch)
 
     async def _deliver_together(self, batch: list[Entry]) -> None:
         delivery = self._delivery
-        delivery.begin(together=True)
+        delivery.begin()
         for entry in batch:
             waiting = self._take(entry)
             if waiting is not None:
@@ -172,13 +173,13 @@ class Hub:
     def _deliver(self, entry: Entry, envelope: ChannelEnvelope) -> Awaitable[None] | None:
         # The most frequent kinds come first.
         match envelope:
+            case ToUsers():
+                receivers = self._connections.of_users(envelope.users)
+                return self._delivery.fan_out(entry.offset, envelope.message, receivers)
             case Outcome():
                 if self._may_be_asked_again(envelope):
                     self._trimming.keep(entry)
                 self._answer(envelope)
-            case ToUsers():
-                receivers = self._connections.of_users(envelope.users)
-                return self._delivery.fan_out(entry.offset, envelope.message, receivers)
             case ToRoom():
                 receivers = self._in_room(envelope)
                 return self._delivery.fan_out(entry.offset, envelope.message, receivers)

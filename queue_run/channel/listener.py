@@ -92,6 +92,9 @@ class State(enum.Enum):
     READING = "reading"
 
 
+# Each look-up in an enumeration costs as much as a call.
+_AWAY, _DOUBTFUL, _BUSY, _READING = State
+
 #: Hears of a gap.
 OnGap: TypeAlias = Callable[[Gap], None]
 
@@ -147,7 +150,7 @@ class Listener:
         #: When the node that is read from last took a write.
         self._proved_at = -PROOF_INTERVAL
         self._on_gap: OnGap = _ignore_gap
-        self._state = State.AWAY
+        self._state = _AWAY
         self._take: Take = _ignore
         #: What `take` is not done with.
         self._taking: Awaitable[None] | None = None
@@ -157,7 +160,7 @@ class Listener:
     @property
     def connected(self) -> bool:
         """Whether the last contact with Redis succeeded."""
-        return self._state is not State.AWAY
+        return self._state is not _AWAY
 
     async def open(self) -> None:
         """Take the ends of the streams as the place to start from.
@@ -170,7 +173,7 @@ class Listener:
             for stream in self._streams.values():
                 self._go_to(stream, await self._end_of(stream))
                 self._footholds[stream].append(self.position(stream))
-        self._state = State.READING
+        self._state = _READING
 
     def position(self, stream: str) -> Offset:
         """The last entry given out, or passed over."""
@@ -245,7 +248,7 @@ class Listener:
                     log.warning("lost the channel, trying again: %s", str(error) or type(error))
                     # At once: a node that has just become a replica says so before the address
                     # stands for another one, and how far it went.
-                    self._state = State.AWAY
+                    self._state = _AWAY
                     continue
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -254,7 +257,7 @@ class Listener:
             if self._taking is not None:
                 taking, self._taking = self._taking, None
                 await taking
-            if self._state is State.BUSY:
+            if self._state is _BUSY:
                 await asyncio.sleep(BUSY_PAUSE)
 
     async def _prove_node(self) -> None:
@@ -306,7 +309,7 @@ class Listener:
             self._unproved = read
             return None
         self._give_out(read)
-        if self._taking is not None or self._state is not State.READING or not self._is_fresh():
+        if self._taking is not None or self._state is not _READING or not self._is_fresh():
             return None
         if self._stepped_at - self._proved_at > PROOF_INTERVAL:
             return None
@@ -316,8 +319,8 @@ class Listener:
         self._places.update(read.ends)
         # Without news it is not known when Redis gave this answer.
         self._complete_at = read.newest
-        if self._state is not State.DOUBTFUL:
-            self._state = State.BUSY if len(read.batch) >= BUSY_COUNT else State.READING
+        if self._state is not _DOUBTFUL:
+            self._state = _BUSY if len(read.batch) >= BUSY_COUNT else _READING
         if self._stepped_at >= self._next_foothold and read.ends:
             self._next_foothold = self._stepped_at + FOOTHOLD_INTERVAL
             for stream in read.ends:
@@ -368,8 +371,8 @@ class Listener:
 
     def doubt(self) -> None:
         """Look soon whether each stream still holds where we are: it may not."""
-        if self._state is not State.AWAY:
-            self._state = State.DOUBTFUL
+        if self._state is not _AWAY:
+            self._state = _DOUBTFUL
 
     async def close(self) -> None:
         await self._link.close()
@@ -385,7 +388,7 @@ class Listener:
     def _may_have_missed(self) -> bool:
         """Whether the streams may have been cut before we read them: that is not told."""
         self._note_stall()
-        sure = self._state in (State.READING, State.BUSY) and self._succession.doubtful is None
+        sure = self._state in (_READING, _BUSY) and self._succession.doubtful is None
         return not sure or not self._is_fresh()
 
     def _is_fresh(self) -> bool:
@@ -393,9 +396,9 @@ class Listener:
 
     async def _look_for_gaps(self) -> None:
         """Find out whether each stream still holds where we stopped, and what came after it."""
-        if self._state is State.DOUBTFUL:
+        if self._state is _DOUBTFUL:
             # Whoever doubts from now on has it looked for once more.
-            self._state = State.READING
+            self._state = _READING
         if self._clock is not None:
             self._complete_at = self._clock.now() * 1000
         found = [each for stream in self._places if (each := await self._gap_of(stream))]
@@ -405,9 +408,9 @@ class Listener:
             position = self.position(gap.stream)
             self._go_to(gap.stream, place)
             self._tell_gap(gap, position)
-        if self._state is State.AWAY:
+        if self._state is _AWAY:
             log.info("the channel is back")
-            self._state = State.READING
+            self._state = _READING
 
     async def _gap_of(self, stream: str) -> tuple[Gap, Offset] | None:
         """What is missing of a stream behind our position, and where to go on."""

@@ -11,7 +11,6 @@ HELLO = Message(Form.TEXT, b"hello")
 def test_a_message_alone_leaves_at_once() -> None:
     client = PushServerParts().connect()
     delivery = Delivery()
-    delivery.begin(together=False)
     assert delivery.fan_out((1, 0), HELLO, [client.connection]) is None
     assert client.frames == [message_frame(HELLO)]
 
@@ -19,7 +18,7 @@ def test_a_message_alone_leaves_at_once() -> None:
 async def test_messages_of_one_batch_leave_in_one_piece() -> None:
     client = PushServerParts().connect()
     delivery = Delivery()
-    delivery.begin(together=True)
+    delivery.begin()
     for number in (1, 2):
         assert delivery.fan_out((number, 0), HELLO, [client.connection]) is None
     assert client.frames == []
@@ -31,7 +30,6 @@ async def test_a_message_to_many_lets_the_loop_do_other_work() -> None:
     parts = PushServerParts()
     clients = [parts.connect() for _ in range(WRITES_AT_ONCE + 1)]
     delivery = Delivery()
-    delivery.begin(together=False)
     waiting = delivery.fan_out((1, 0), HELLO, [each.connection for each in clients])
     assert waiting is not None
     await waiting
@@ -42,7 +40,7 @@ async def test_a_message_to_many_lets_the_loop_do_other_work() -> None:
 async def test_many_bytes_leave_before_their_batch_is_through() -> None:
     client = PushServerParts().connect()
     delivery = Delivery()
-    delivery.begin(together=True)
+    delivery.begin()
     long = Message(Form.TEXT, b"x" * BYTES_AT_ONCE)
     waiting = delivery.fan_out((1, 0), long, [client.connection])
     assert waiting is not None
