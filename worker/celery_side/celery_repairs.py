@@ -1,5 +1,6 @@
 """What in Celery would hang or end a worker, put right when a worker starts."""
 
+import functools
 import os
 import threading
 from typing import Any
@@ -39,6 +40,8 @@ def _pass_over_children_that_have_ended() -> None:
     if getattr(track, "passes_over", False):
         return
 
+    # As `queue_run.broker.fence` looks at it, in a process that makes another Celery application.
+    @functools.wraps(track)
     def track_if_alive(pool: AsynPool, process: Any, hub: Hub) -> None:
         if getattr(process, "_sentinel_poll", process) is not None:
             track(pool, process, hub)

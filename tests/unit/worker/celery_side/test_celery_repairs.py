@@ -12,6 +12,7 @@ from billiard import heap
 from celery.concurrency.asynpool import AsynPool
 from kombu.asynchronous.hub import Hub
 
+from queue_run.broker import fence
 from tests.waiting import eventually
 from worker.celery_side.celery_repairs import repair_celery
 
@@ -78,3 +79,8 @@ def test_a_pool_is_repaired_once() -> None:
     once = pools._track_child_process
     repair_celery()
     assert pools._track_child_process is once
+
+
+def test_another_celery_application_may_be_made_after_the_repair() -> None:
+    repair_celery()
+    fence.check()
