@@ -1,6 +1,7 @@
 """Messages that outlive the channel that they came through, on a real Redis."""
 
 import logging
+import re
 import ssl
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from queue_run.broker.celery_app import create_celery
 from queue_run.broker.redis_transport import Channel, Connection, Transport
 from queue_run.settings import Settings
 from queue_run.storage.patience import FAILURES
+from queue_run.storage.script_files import load
 from tests.processes import ROOT, RedisServer, environment
 from tests.waiting import eventually
 
@@ -521,3 +523,23 @@ def test_a_full_redis_says_what_was_not_heard(own_broker: Broker) -> None:
     [message] = own_broker.worker().receive(1)
     message.ack()
     assert (own_broker.waiting, own_broker.unacked) == (0, 0)
+
+
+def test_a_binding_is_refreshed_as_kombu_does_it(redis_server: RedisServer, namespace: str) -> None:
+    ours = load("broker/refresh_binding")
+    kombus: str = kombu_redis.REFRESH_BINDING  # type: ignore[attr-defined]
+    for what, given in (("KEYS", ours.keys), ("ARGV", ours.arguments)):
+        numbers = {int(number) for number in re.findall(rf"{what}\[(\d+)\]", kombus)}
+        assert numbers == set(range(1, len(given.names) + 1))
+    found = []
+    with redis_server.client() as client:
+        for name, text in (("kombu", kombus), ("ours", ours.text)):
+            keys = [f"{namespace}:{name}:bindings", f"{namespace}:{name}:deadlines"]
+            # The later one counts.
+            for lasts in (600_000, 60_000):
+                client.eval(text, 2, *keys, "member", "exchange", lasts)
+            [(exchange, deadline)] = client.zrange(keys[1], 0, -1, withscores=True)
+            ahead = deadline - client.time()[0] * 1000
+            found.append((client.smembers(keys[0]), exchange, round(ahead / 100_000)))
+    assert found[0] == found[1]
+    assert found[0][2] == 6
