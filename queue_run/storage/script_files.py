@@ -15,7 +15,6 @@ import functools
 import hashlib
 import importlib.resources
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -33,14 +32,18 @@ class Given(NamedTuple):
 
     names: tuple[str, ...]
     fewest: int
-    most: int
+    #: How many they are; None for any number from `fewest` on.
+    exactly: int | None
 
     @classmethod
     def parse(cls, text: str) -> "Given":
         """What a field of a header says."""
         names = tuple(name for name in text.split() if name != NONE)
         single = sum(not name.endswith(ANY_NUMBER) for name in names)
-        return cls(names, single, single if single == len(names) else sys.maxsize)
+        return cls(names, single, single if single == len(names) else None)
+
+    def takes(self, number: int) -> bool:
+        return number >= self.fewest if self.exactly is None else number == self.exactly
 
 
 class Script:
@@ -57,7 +60,7 @@ class Script:
 
     __slots__ = (
         *("name", "text", "sha", "keys", "arguments"),
-        *("_fewest_keys", "_most_keys", "_fewest_arguments", "_most_arguments"),
+        *("_number_of_keys", "_number_of_arguments"),
     )
 
     def __init__(self, name: str, source: str, include: Callable[[str], str] | None = None) -> None:
@@ -67,8 +70,8 @@ class Script:
         self.name = name
         self.keys = Given.parse(fields["KEYS"])
         self.arguments = Given.parse(fields["ARGV"])
-        self._fewest_keys, self._most_keys = self.keys[1:]
-        self._fewest_arguments, self._most_arguments = self.arguments[1:]
+        self._number_of_keys = self.keys.exactly
+        self._number_of_arguments = self.arguments.exactly
         #: What Redis gets.
         self.text = _composed(source, include or _included)
         #: The name under which Redis knows it.
@@ -79,14 +82,15 @@ class Script:
         Raises:
             ValueError: when the script takes another number of them.
         """
-        if not (
-            self._fewest_keys <= len(keys) <= self._most_keys
-            and self._fewest_arguments <= len(arguments) <= self._most_arguments
-        ):
+        # The usual case first: this is done for every job and every message.
+        if len(keys) != self._number_of_keys or len(arguments) != self._number_of_arguments:
+            self._check_each(len(keys), len(arguments))
+
+    def _check_each(self, keys: int, arguments: int) -> None:
+        if not (self.keys.takes(keys) and self.arguments.takes(arguments)):
             raise ValueError(
                 f"the script {self.name} takes the keys {_listed(self.keys)} and the arguments "
-                f"{_listed(self.arguments)}, and was given {len(keys)} keys and {len(arguments)} "
-                "arguments"
+                f"{_listed(self.arguments)}, and was given {keys} keys and {arguments} arguments"
             )
 
     def given(self, keys: Sequence[object], arguments: Sequence[object]) -> tuple[Any, ...]:
