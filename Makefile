@@ -10,7 +10,7 @@ BENCH  := $(VENV)/.installed-bench
 # Most tests wait for processes most of the time: a few of them run side by side, file by file.
 WORKERS ?= 4
 
-.PHONY: install dev test faults faults-short autobahn check format bench bench-quick scaling clean
+.PHONY: install dev test faults faults-short autobahn check check-versions format bench bench-quick scaling clean
 
 install: $(STAMP)
 
@@ -36,6 +36,11 @@ faults-short: $(STAMP)
 # The WebSocket conformance suite: two minutes; it needs Python 2.7, too.
 autobahn: $(STAMP)
 	$(BIN)/python -m tests.autobahn --write $(ARGS)
+
+# The tests of what touches our dependencies, on Python 3.11, 3.12 and 3.13, as far as they are
+# installed, and with the lowest versions of packages: two minutes each (tests/versions.py).
+check-versions: $(STAMP)
+	$(BIN)/python -m tests.versions --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -66,4 +71,4 @@ scaling: $(BENCH)
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 clean:
-	rm -rf $(VENV) .autobahn .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .versions .autobahn .pytest_cache .mypy_cache .ruff_cache

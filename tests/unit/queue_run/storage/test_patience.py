@@ -225,7 +225,8 @@ def test_a_link_that_gets_such_an_answer_is_dropped(own_redis: RedisServer) -> N
         link.send_command("SET", "a", "b")
         with pytest.raises(Unready, match="read only"):
             link.read_response()
-        assert not link.is_connected
+        # Not all versions of redis-py say it in public.
+        assert link._sock is None
         admin.execute_command("REPLICAOF", "NO", "ONE")
     link.send_command("SET", "a", "b")
     assert link.read_response() == b"OK"
