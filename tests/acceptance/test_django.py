@@ -216,6 +216,7 @@ async def test_nothing_fails_after_the_database_was_restarted(
 
 
 TEST_KIT = """\
+import faulthandler
 import time
 import psycopg
 from queue_run.testing import Application
@@ -234,7 +235,10 @@ question = (
 with psycopg.connect("host=127.0.0.1 port={port} user=postgres dbname=postgres") as here:
     until = time.monotonic() + 30
     while left := here.execute(question.format(mine="pg_backend_pid()")).fetchall():
-        assert time.monotonic() < until, f"connections are left: {{left}}"
+        if time.monotonic() > until:
+            # Whose they are.
+            faulthandler.dump_traceback(all_threads=True)
+            raise AssertionError(f"connections are left: {{left}}")
         time.sleep(0.05)
 """
 
