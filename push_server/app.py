@@ -57,7 +57,7 @@ class PushServer:
                 if lost is None:
                     await self._stop(self._settings.shutdown_grace)
                 else:
-                    # For a loop that is held up.
+                    # A loop that is held up cannot end the process: a thread does it then.
                     last_resort.callback(end_process_within(2 * LOST_TIME).cancel)
                     await self._stop_what_is_left()
                 self.lifetime.finish()
@@ -67,12 +67,12 @@ class PushServer:
         if lost is not None:
             raise PartLost(f"{lost} ended unexpectedly: this push server has ended")
 
-    def _start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+    def _start(self, task_group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         requests, site = self.parts.requests, self.parts.http.site
         requests.claiming.start(requests.forwarder.held_elsewhere)
         requests.dispatcher.start()
         tasks = [
-            group.create_task(self.lifetime.guard(work, part), name=part)
+            task_group.create_task(self.lifetime.guard(work, part), name=part)
             for part, work in self._works()
         ]
         site.serve()
@@ -81,7 +81,7 @@ class PushServer:
         return tasks
 
     def _works(self) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
-        """What goes on beside the connections and serves all of them, by name."""
+        """Yield the parts that serve all connections: the name and the coroutine of each."""
         ground, requests, delivery = self.parts.ground, self.parts.requests, self.parts.delivery
         yield "hub", delivery.listener.run(delivery.hub.deliver, delivery.continuity.take_gap)
         yield "heartbeat", self.parts.upkeep.heartbeat.run()
@@ -92,16 +92,19 @@ class PushServer:
         yield "trimming", delivery.trimming.run()
 
     async def _stop(self, grace: float) -> None:
-        """Accept no more, let outcomes come in, and close the connections.
+        """Accept no more connections, wait for outcomes, and close the connections.
 
         Args:
-            grace: seconds that connections have.
+            grace: seconds that all of this may take.
         """
         self.parts.http.site.close()
         await self._wind_down(grace)
 
     async def _stop_what_is_left(self) -> None:
-        """As `_stop`, in limited time; meanwhile `/readyz` says what was lost."""
+        """Stop within `LOST_TIME` seconds, after a part of this server was lost.
+
+        The HTTP site is closed last: until then `/readyz` names the lost part.
+        """
         try:
             async with asyncio.timeout(LOST_TIME):
                 await self._wind_down(LOST_TIME - 2 * CLOSING_TIME)
@@ -114,7 +117,7 @@ class PushServer:
         log.info("stopping: %d connections have up to %g seconds", len(ground.connections), grace)
         http.services.closing = True
         waiting = max(0.1, grace - 2 * CLOSING_TIME)
-        await asyncio.gather(requests.forwarder.drain(waiting), http.pushes.drain(waiting))
+        await asyncio.gather(requests.forwarder.wind_down(waiting), http.pushes.wind_down(waiting))
         await ground.connections.wait_until_empty(CLOSING_TIME)
         await asyncio.gather(
             asyncio.to_thread(requests.dispatcher.close, CLOSING_TIME),
@@ -124,7 +127,7 @@ class PushServer:
         http.site.end()
 
     async def _leave(self) -> None:
-        """Let Redis know what it must, and close the links to it."""
+        """Take users offline, write the last changes to Redis, and close the links to Redis."""
         ground = self.parts.ground
         await asyncio.gather(ground.presence.close(), self._leave_sessions())
         await ground.redis.aclose()

@@ -1,6 +1,6 @@
-"""The parts of a push server: who is made of what. Nothing is decided here.
+"""The parts of a push server, and how they are put together. Nothing is decided here.
 
-Each class makes the parts of one room, of those that are given to it.
+Each class makes the parts of one area, from those that are given to it.
 """
 
 import socket
@@ -20,9 +20,9 @@ from push_server.http.pushes import Pushes
 from push_server.http.readiness import Readiness
 from push_server.http.services import Services
 from push_server.http.site import Site
-from push_server.requests.application import Application
 from push_server.requests.claims import Claiming, Claims
 from push_server.requests.forwarder import Forwarder
+from push_server.requests.known_application import KnownApplication
 from push_server.requests.late_outcomes import LateOutcomes
 from push_server.transport.lag import LagMonitor
 from push_server.upkeep.heartbeat import Heartbeat
@@ -36,8 +36,8 @@ from queue_run.broker.dispatch import Dispatcher
 from queue_run.channel.listener import ANSWER_TIMEOUT, Listener
 from queue_run.contracts.ids import new_server_id
 from queue_run.contracts.keys import Keys
-from queue_run.jobs.attempts import Attempts
-from queue_run.jobs.lanes import Lanes
+from queue_run.jobs.attempt_records import Attempts
+from queue_run.jobs.groups import Groups
 from queue_run.jobs.pushing import JobPusher
 from queue_run.settings import Settings
 from queue_run.storage.clock import Clock
@@ -46,7 +46,7 @@ from queue_run.storage.scripts import Store
 
 
 class Ground:
-    """What everything stands on: a name, Redis and its clock, the broker, who is connected."""
+    """The parts that all others stand on: a name, Redis, its clock, the broker, connections."""
 
     def __init__(self, settings: Settings, lifetime: Lifetime) -> None:
         self.settings = settings
@@ -64,7 +64,7 @@ class Ground:
             heartbeat_expiry=settings.heartbeat_expiry,
             session_time=settings.session_time,
         )
-        self.application = application = Application(self.redis, self.keys)
+        self.application = application = KnownApplication(self.redis, self.keys)
         self.presence = Presence(settings, self.id, watched=lambda: application.watches_users)
         self.connections = Connections(self.id, self.presence)
         self.position = Position()
@@ -109,7 +109,7 @@ class RequestParts:
 
 
 class DeliveryParts:
-    """From the channel to the connections; and what clients get that were away."""
+    """The way of messages from the channel to the connections, also to clients that were away."""
 
     def __init__(self, ground: Ground, forwarder: Forwarder) -> None:
         self._read(ground)
@@ -180,7 +180,7 @@ class DeliveryParts:
 
 
 class UpkeepParts:
-    """What keeps this server known to Redis, and Redis to it."""
+    """The parts that keep this server known to Redis, and read from Redis what has changed."""
 
     def __init__(self, ground: Ground, delivery: DeliveryParts) -> None:
         settings = ground.settings
@@ -247,7 +247,7 @@ def _pushes(ground: Ground) -> Pushes:
     settings, celery = ground.settings, ground.celery
     pusher = JobPusher(
         lambda: celery,
-        Lanes(ground.store, lease=settings.lease),
+        Groups(ground.store, lease=settings.lease),
         Attempts(ground.store, lease=settings.lease, visibility=settings.visibility_timeout),
         patience=settings.publish_timeout,
     )

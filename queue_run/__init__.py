@@ -35,7 +35,7 @@ from queue_run.errors import (
     UnknownQueue,
     WorkerLost,
 )
-from queue_run.jobs.envelopes import DeadLetter
+from queue_run.jobs.stored import DeadLetter
 from queue_run.process.acting import as_user
 from queue_run.process.context import expire_connection
 from queue_run.process.runtime import configure

@@ -14,13 +14,16 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class UserMiddleware:
-    """Lets the whole of each request, streamed responses included, act for its user.
+    """Runs each request of the application for its user, streamed responses included.
+
+    Inside the request `socket.send` reaches the user's connections, and a job that is pushed
+    belongs to the user.
 
     Args:
         app: the application inside.
         user: gives the user of a scope ("http" or "websocket"): an id, a user with an id, or None
-            (see `as_user`). It may be asynchronous; a plain function runs on the event loop and
-            must not block.
+            (see `as_user`). The function may be asynchronous. A plain function runs on the event
+            loop and must not block.
     """
 
     def __init__(self, app: App, user: Callable[[Scope], User | Awaitable[User]]) -> None:

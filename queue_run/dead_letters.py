@@ -15,7 +15,7 @@ import msgspec
 from queue_run.contracts.answers import Answer, do, warn_of_former
 from queue_run.contracts.ids import job_id as checked
 from queue_run.errors import UnknownDeadLetter
-from queue_run.jobs.envelopes import DeadLetter
+from queue_run.jobs.stored import DeadLetter
 from queue_run.process import runtime
 
 __all__ = ["drop", "get", "newest", "retry"]
@@ -24,7 +24,11 @@ T = TypeVar("T")
 
 
 def newest(queue: str | None = None, *, limit: int = 100) -> Answer[list[DeadLetter]]:
-    """The dead letters of a queue, or of all; the newest first, at most `limit`.
+    """List the dead letters of a queue, or of all queues, the newest first.
+
+    Args:
+        queue: the queue's name; None for all queues.
+        limit: the largest number of dead letters to list.
 
     Raises:
         JobStoreUnavailable: when Redis does not answer in time.

@@ -33,7 +33,7 @@ class QueueRunError(Exception):
 
 
 class UsageError(QueueRunError):
-    """Something the application's author or its deployment must change."""
+    """Base of the errors that the application's author, or whoever deploys it, must correct."""
 
 
 class SettingsError(UsageError):
@@ -135,8 +135,11 @@ class UnknownQueue(UsageError):
 
 
 class InvalidPush(UsageError):
-    """Raised by `push` for a payload that its queue's handler does not take, or for a group where
-    there must be none; the text says what to do. A job that comes another way is parked with it."""
+    """Raised by `push` for a push that does not fit its queue; the text says what to do.
+
+    The handler does not take the payload, or there is a group where there must be none, or none
+    where there must be one. A job that arrives by another way is parked with this error.
+    """
 
 
 class InvalidName(UsageError, TypeError, ValueError):
@@ -146,7 +149,7 @@ class InvalidName(UsageError, TypeError, ValueError):
 
 
 class UnknownDeadLetter(UsageError):
-    """Raised for a dead letter that is not there: never was, or was retried or dropped."""
+    """Raised for a dead letter that does not exist: it never did, or was retried or dropped."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
@@ -157,7 +160,12 @@ class UnknownDeadLetter(UsageError):
 
 
 class NotEncodable(UsageError):
-    """Raised for a value that cannot become a message or a payload."""
+    """Raised for a value that cannot become a message or a payload.
+
+    Args:
+        value: the value; the text names only its type.
+        reason: says what is wrong with it.
+    """
 
     def __init__(self, value: object, reason: str) -> None:
         super().__init__(value, reason)
@@ -189,7 +197,7 @@ class MessageTooLarge(UsageError):
 
 
 class ClientError(QueueRunError):
-    """Raise it in a handler: its text is sent to the client as `{"error": text}`."""
+    """Raise it in a handler: the client gets its text as `{"error": text}`."""
 
 
 class Refuse(QueueRunError):
@@ -215,12 +223,15 @@ class Refuse(QueueRunError):
 
 
 class AskToken(QueueRunError):
-    """Raise it in `on_authenticate`: the connection is accepted, but must send its token in its
-    first message, with which `on_authenticate` is called again."""
+    """Raise it in `on_authenticate` to ask for a token in the first message.
+
+    The connection is accepted. The client must send its token in its first message, and
+    `on_authenticate` is called again with that message.
+    """
 
 
 class HandlerTimeout(QueueRunError):
-    """A handler or job ran past its timeout (seconds)."""
+    """Raised for a handler or job that ran longer than its timeout, in seconds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
@@ -231,7 +242,7 @@ class HandlerTimeout(QueueRunError):
 
 
 class WorkerLost(QueueRunError):
-    """What ended a job's attempt whose worker was killed, or whose machine died.
+    """The error of a job's attempt whose worker was killed, or whose machine died.
 
     Args:
         attempt: the attempt's number, from 1.
@@ -246,7 +257,7 @@ class WorkerLost(QueueRunError):
 
 
 class InfrastructureError(QueueRunError):
-    """Redis or the broker did not do its part."""
+    """Base of the errors of Redis and the broker: no answer in time, or bytes that are not ours."""
 
 
 class ChannelUnavailable(InfrastructureError):
@@ -259,15 +270,15 @@ class DispatchUnavailable(InfrastructureError):
 
 
 class JobStoreUnavailable(InfrastructureError):
-    """Raised when Redis did not say in time what is known of a job, or took no change to it."""
+    """Raised when Redis did not answer about a job in time, or took no change to the job."""
 
 
 class InvalidEnvelope(InfrastructureError):
-    """Bytes that are not an envelope of this version.
+    """Raised for bytes that are not an envelope of this version.
 
     Args:
-        data: what came.
-        reason: what is wrong with it.
+        data: the bytes.
+        reason: says what is wrong with them.
     """
 
     def __init__(self, data: bytes, reason: str) -> None:

@@ -1,8 +1,8 @@
 """Users from JSON Web Tokens: `from queue_run import jwt`, in `on_authenticate`.
 
-The rule of this file: whatever a client can put into a token ends in `Refuse`, whatever the
-application's author must correct ends in `UsageError`, whichever token comes first. So the key and
-the algorithms are checked against each other before the token is looked at.
+The rule of this file: everything that a client can put into a token ends in `Refuse`. Everything
+that the application's author must correct ends in `UsageError`, whichever token comes first. So the
+key and the algorithms are checked against each other before the token is looked at.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ __all__ = ["JWKS", "verify", "verify_async"]
 
 log = logging.getLogger(__name__)
 
-#: Their secret signs and verifies alike; all others verify with a public key.
+#: The algorithms whose secret both signs and verifies; all others verify with a public key.
 HMAC = frozenset({"HS256", "HS384", "HS512"})
-#: Of PyJWT with cryptography; without it, only some of them are there.
+#: Algorithms with a public key. PyJWT has all of them only together with cryptography.
 PUBLIC_KEY = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 )
 #: Seconds for which keys that could not be fetched are not asked for again.
 RETRY_AFTER = 1.0
 
-#: Seconds by which the clock of who issued a token may be ahead of ours, however little `leeway` is
-#: given: a token that was made a moment ago is no token of the future.
+#: Seconds by which the clock of a token's issuer may always be ahead of ours, even with a smaller
+#: `leeway`: a token that was made a moment ago must not count as one of the future.
 ISSUED_LEEWAY = 5.0
 
-#: What the client is told: enough to act on, nothing of the key.
+#: The reasons that the client gets: enough to act on, nothing about the key.
 REASONS: dict[type[pyjwt.PyJWTError], str] = {
     pyjwt.ExpiredSignatureError: "the token has expired",
     pyjwt.ImmatureSignatureError: "the token is not valid yet",
@@ -54,21 +54,21 @@ REASONS: dict[type[pyjwt.PyJWTError], str] = {
     pyjwt.InvalidSignatureError: "the token's signature is wrong",
 }
 
-#: What PyJWT raises for a token that it cannot use; the last four escape from odd claims.
+#: The errors that PyJWT raises for a token that it cannot use; odd claims cause the last four.
 TOKEN_ERRORS = (pyjwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 
 
 class JWKS:
     """The public keys that an issuer publishes at a URL, fetched when a token needs them.
 
-    Make one for the life of the process. Keys are held for `lifespan` seconds; a token with a key
-    that is not among them has them fetched again, so that a new key works soon, but at most every
-    `cooldown` seconds, so that invented tokens cannot flood the issuer. A key that names no
-    algorithm is taken for RS256, or for the one of its curve.
+    Make one `JWKS` for the life of the process. It holds the keys for `lifespan` seconds. A token
+    whose key is not among them makes it fetch the keys again, so that a new key works soon. This
+    happens at most every `cooldown` seconds, so that invented tokens cannot flood the issuer. A key
+    that names no algorithm is taken for RS256, or for the algorithm of its curve.
 
     Args:
         url: for example `https://example.com/.well-known/jwks.json`.
-        lifespan: seconds for which keys are held, and a withdrawn key still works.
+        lifespan: seconds for which keys are held; a withdrawn key works until then.
         timeout: seconds for the issuer's whole answer.
         cooldown: seconds for which a key that was not found is not asked for again.
 
@@ -98,12 +98,15 @@ class JWKS:
         return f"JWKS({self.url!r})"
 
     def find(self, key_id: str) -> pyjwt.PyJWK | None:
-        """The key of this id; None if the issuer has none. Blocks while keys are fetched.
+        """Find the key with this id. Blocks while keys are fetched.
+
+        Returns:
+            None if the issuer has no such key.
 
         Raises:
             Refuse: with status 503, when the keys cannot be fetched.
         """
-        # Invented keys, and an issuer that is slow, must not hold up tokens of known ones.
+        # Invented keys, and a slow issuer, must not hold up tokens with known keys.
         known = self._keys.get(key_id)
         if known is not None and monotonic() - self._fetched_at < self._lifespan:
             return known
@@ -137,26 +140,32 @@ def verify(
     issuer: str | Sequence[str] | None = None,
     leeway: float = 0.0,
 ) -> dict[str, Any]:
-    """The claims of a token, if it is genuine and valid now.
+    """Verify a token, and return its claims if it is genuine and valid now.
 
-    When the token has an expiry (`exp`), the connection that is being authenticated is closed when
-    it passes. Times that the token has (`exp`, `nbf`, `iat`) are always checked; a token that has
-    an audience is refused unless `audience` is given.
+    When the token has an expiry (`exp`), the connection that is being authenticated is closed at
+    that time. The times in a token (`exp`, `nbf`, `iat`) are always checked. A token with an
+    audience is refused unless `audience` is given.
 
-    With a `JWKS` it may block while keys are fetched, so asynchronous code uses `verify_async`.
+    With a `JWKS` this function may block while keys are fetched, so asynchronous code uses
+    `verify_async`.
 
     Args:
-        token: as the client gave it; None for a client without one.
+        token: as the client gave it; None for a client without a token.
         key: a secret (HS…), a public key in PEM form (RS…, PS…, ES…, EdDSA), or a `JWKS`.
-        algorithms: those that you accept, for example `["RS256"]`. The token has no say in it.
-        audience: the token must be for this one, or for one of these.
-        issuer: the token must be from this one, or from one of these.
+        algorithms: the algorithms that you accept, for example `["RS256"]`. The token cannot choose
+            another one.
+        audience: the token must be for this audience, or for one of these.
+        issuer: the token must be from this issuer, or from one of these.
         leeway: seconds by which clocks may differ; they also delay the end of the connection.
 
+    Returns:
+        The claims. `sub` is text, also where the issuer numbers its users.
+
     Raises:
-        Refuse: with status 401 and a reason for the client; with 503 when a `JWKS` gives no keys.
-        UsageError: for a key and algorithms that do not belong together, for a leeway that is no
-            number of seconds, or with a `JWKS` on an event loop.
+        Refuse: with status 401 and a reason for the client; with 503 when the keys of a `JWKS`
+            cannot be fetched.
+        UsageError: for a key and algorithms that do not belong together, for a leeway that is not a
+            number of seconds from 0, or with a `JWKS` on an event loop.
     """
     checked_key = _checked_key(key, algorithms, leeway)
     if isinstance(checked_key, JWKS):
@@ -177,7 +186,11 @@ async def verify_async(
     issuer: str | Sequence[str] | None = None,
     leeway: float = 0.0,
 ) -> dict[str, Any]:
-    """`verify` for asynchronous code: keys of a `JWKS` are fetched in a thread."""
+    """Verify a token in asynchronous code, as `verify` does.
+
+    Arguments, result and errors are those of `verify`. A `JWKS` is allowed here: its keys are
+    fetched in a thread.
+    """
     checked_key = _checked_key(key, algorithms, leeway)
     if isinstance(checked_key, JWKS):
         checked_key = await asyncio.to_thread(_found, checked_key, _key_id(token), algorithms)
@@ -200,7 +213,7 @@ def _claims(
             audience=audience,
             issuer=issuer,
             leeway=leeway,
-            # PyJWT takes texts alone, and no clock but its own.
+            # PyJWT accepts only a text as `sub`, and only `leeway` as the tolerance for `iat`.
             options={"verify_sub": False, "verify_iat": False},
         )
         _check_issued(claims, max(leeway, ISSUED_LEEWAY))
@@ -220,7 +233,7 @@ def _check_issued(claims: dict[str, Any], leeway: float) -> None:
 
 
 def _subject(found: object) -> str:
-    """Whom a token is about, as text: many issuers number their users."""
+    """Convert the subject of a token (`sub`) into text: many issuers number their users."""
     if isinstance(found, str):
         return found
     if isinstance(found, int) and not isinstance(found, bool):
@@ -232,7 +245,7 @@ def _subject(found: object) -> str:
 
 
 def _text(token: object) -> str:
-    """The token, if it can be one at all: from a client's JSON it may be anything."""
+    """Check that a token can be one at all: in a client's JSON it may be a value of any type."""
     if token is None or token == "":
         raise Refuse(401, "no token")
     if not isinstance(token, str) or not token.isascii():
@@ -241,7 +254,7 @@ def _text(token: object) -> str:
 
 
 def _key_id(token: str | None) -> str:
-    """The key that a token says it was signed with: a hint, which nothing vouches for."""
+    """Read the id of the key that a token says it was signed with. It is not verified yet."""
     text = _text(token)
     try:
         found = pyjwt.get_unverified_header(text).get("kid")
@@ -271,11 +284,11 @@ def _reason(error: Exception) -> str:
 
 
 def _checked_key(key: str | bytes | JWKS, algorithms: Sequence[str], leeway: float) -> Any:
-    """The key, ready for use with each of the algorithms.
+    """Prepare the key for use with each of the algorithms.
 
     Raises:
-        UsageError: when one of them is unknown, or does not belong to the key; and for a leeway
-            with which no token would end.
+        UsageError: when an algorithm is unknown, or does not belong to the key; and for a leeway
+            that is not a finite number of seconds from 0.
     """
     if not 0 <= leeway < math.inf:
         raise UsageError(f"leeway is a number of seconds from 0, not {leeway!r}")
@@ -307,7 +320,7 @@ def _prepared(key: str | bytes | JWKS, algorithms: tuple[str, ...]) -> Any:
 
 
 def _refuse_confusion(key: str | bytes | JWKS, algorithms: tuple[str, ...]) -> None:
-    """A public key must never serve as an HMAC secret: everybody has it (RFC 8725, 3.1)."""
+    """Refuse a public key as an HMAC secret: everybody has it (RFC 8725, 3.1)."""
     if isinstance(key, JWKS):
         public, what = True, "a JWKS"
     else:

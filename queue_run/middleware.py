@@ -1,6 +1,6 @@
-"""The middleware that an application has unless it brings its own; its own may wrap these.
+"""The default middleware of an application. Middleware of its own may call these functions.
 
-Messages received, jobs and errors are logged, messages sent are not.
+Messages received, jobs and errors are logged. Messages sent are not.
 """
 
 import logging
@@ -24,14 +24,14 @@ job_log = logging.getLogger("queue_run.jobs")
 
 #: Characters of a message that are logged.
 SHOWN = 200
-#: The same of what an error says.
+#: Characters of an error's text that are logged.
 MAX_SAID = 500
 
 _tracebacks = Seldom()
 
 
 def log_message_received(request: Request) -> None:
-    """The default `on_message_received`."""
+    """Log a message that a client has sent; the default `on_message_received`."""
     if not log.isEnabledFor(logging.INFO):
         return
     log.info(
@@ -43,25 +43,33 @@ def log_message_received(request: Request) -> None:
 
 
 def log_message_sent(message: SentMessage) -> None:
-    """Logs a message that was sent; the default `on_message_sent` is None."""
+    """Log a message that was sent. The default `on_message_sent` is None, not this function."""
     log.info("%s: => %s", message.target, shown(message.data), extra={"action": "message_sent"})
 
 
 def log_job_started(job: Job) -> None:
-    """The default `on_job_started`."""
+    """Log the start of a job's attempt; the default `on_job_started`."""
     if job_log.isEnabledFor(logging.INFO):
         again = f", attempt {job.attempt}" if job.attempt > 1 else ""
         job_log.info("%s started%s", _name(job), again, extra={"action": "job_started"})
 
 
 def log_job_finished(job: Job) -> None:
-    """The default `on_job_finished`."""
+    """Log that a job has finished; the default `on_job_finished`."""
     if job_log.isEnabledFor(logging.INFO):
         job_log.info("%s finished", _name(job), extra={"action": "job_finished"})
 
 
 def log_error(error: BaseException, request: Request | ConnectionRequest | Job | None) -> None:
-    """The default `on_error`; with a traceback, unless the client or the time is to blame."""
+    """Log an error; the default `on_error`.
+
+    The log line has a traceback, unless the error is expected: an error for the client, a timeout,
+    an invalid push, a lost worker. Tracebacks that repeat themselves are left out.
+
+    Args:
+        error: the error that was raised.
+        request: the request or job in which it was raised; None outside of them.
+    """
     expected = isinstance(error, ClientError | HandlerTimeout | InvalidPush | WorkerLost)
     # A client may make the same handler fail a hundred times a second.
     told = expected or not _tracebacks.may_tell(_place(error))
@@ -77,7 +85,7 @@ def log_error(error: BaseException, request: Request | ConnectionRequest | Job |
 
 
 def _place(error: BaseException) -> tuple[str, str, int]:
-    """What an error is, and the file and line that raised it."""
+    """The type of an error, and the file and line that raised it."""
     file, line = "", 0
     traceback = error.__traceback__
     while traceback is not None:
@@ -87,7 +95,7 @@ def _place(error: BaseException) -> tuple[str, str, int]:
 
 
 def _said(error: BaseException) -> str:
-    """What an error says, as far as it helps: it may quote what a client has sent."""
+    """The text of an error, shortened: it may quote a long message of a client."""
     try:
         return excerpt(str(error), MAX_SAID)
     except Exception:

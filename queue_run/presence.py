@@ -1,9 +1,9 @@
-"""Who is online: what Redis knows of it, and how that is changed and asked.
+"""Presence: how Redis keeps who is online, and how that is changed and asked.
 
-Each push server tells Redis the users that have connections there. Redis counts the servers of each
-user: a first one makes the user online, and without any the user is leaving, and offline some
-seconds later. Every change is one script, which also writes down what the application is to be told
-of, so that neither happens without the other. Each script may be sent twice.
+Each push server tells Redis the users that have connections there. Redis counts the push servers of
+each user. The first one makes the user online. A user without any is leaving, and is offline some
+seconds later. Every change is one script. The same script also records the event for the
+application, so that neither happens without the other. Each script may be sent twice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,11 +16,11 @@ from queue_run.settings import Settings
 from queue_run.storage.script_files import Script, load
 from queue_run.storage.scripts import Store, milliseconds
 
-#: Users that one script, or one question, is about: Redis does nothing else meanwhile.
+#: The largest number of users in one script, or one question: Redis does nothing else meanwhile.
 AT_ONCE = 500
 
-#: Answers of scripts: there is nothing more to do; there may be more; Redis does not know the
-#: server that sent it, which has to register.
+#: Answers of scripts. DONE: there is nothing more to do. MORE: there may be more to do. UNKNOWN:
+#: Redis does not know the push server that sent the script; it has to register.
 DONE, MORE, UNKNOWN = 0, 1, -1
 
 _REGISTER = load("presence/register")
@@ -30,8 +30,8 @@ _SWEEP = load("presence/sweep")
 _RETIRE = load("presence/retire")
 
 
-class Call(NamedTuple):
-    """A script and what it is given."""
+class ScriptCall(NamedTuple):
+    """A script with its keys and arguments."""
 
     script: Script
     keys: list[str]
@@ -39,9 +39,9 @@ class Call(NamedTuple):
 
 
 class Scripts:
-    """The changes of one push server.
+    """The scripts by which one push server changes presence.
 
-    Each gives DONE, MORE or UNKNOWN, but for `register`.
+    Each script gives DONE, MORE or UNKNOWN; only `register` gives something else.
     """
 
     def __init__(self, settings: Settings, server: ServerId) -> None:
@@ -59,55 +59,62 @@ class Scripts:
         self._delay = milliseconds(settings.offline_delay)
         self._expiry = milliseconds(settings.heartbeat_expiry)
 
-    def register(self, new_epoch: str) -> Call:
-        """Make the server known.
+    def register(self, new_epoch: str) -> ScriptCall:
+        """Register the push server.
 
-        Gives its last heartbeat in Redis, if any (zero when its users are being taken offline), and
-        the epoch of Redis' data.
+        The script gives the server's last heartbeat in Redis (milliseconds), and the epoch of
+        Redis' data. The heartbeat is None for a new server, and zero while the server's users are
+        being taken offline.
 
         Args:
-            new_epoch: where there is none.
+            new_epoch: the epoch to set where Redis has none.
         """
         return self._call(_REGISTER, new_epoch)
 
-    def arrive(self, users: Sequence[UserId], *, watched: bool, silent: bool = False) -> Call:
-        """The users have connections on the server now.
+    def arrive(self, users: Sequence[UserId], *, watched: bool, silent: bool = False) -> ScriptCall:
+        """Record that the users have connections on the push server now.
 
         Args:
             users: at most AT_ONCE.
-            watched: whether the application is told of who comes and goes.
-            silent: not of these: it was before, and Redis has lost it.
+            watched: True when the application wants to know who comes and goes.
+            silent: True to record no event: the users were online before, and Redis has lost that.
         """
         return self._call(_ARRIVE, int(silent), *users, watched=watched)
 
-    def depart(self, users: Sequence[UserId], *, watched: bool) -> Call:
-        """The users have no connection on the server any more. Arguments as for `arrive`."""
+    def depart(self, users: Sequence[UserId], *, watched: bool) -> ScriptCall:
+        """Record that the users have left the push server. Arguments as for `arrive`."""
         return self._call(_DEPART, *users, watched=watched)
 
-    def sweep(self, *, watched: bool) -> Call:
-        """The server lives; who has been away for long enough is gone, and so are the users of
-        servers that have not said so for `heartbeat_expiry` seconds."""
+    def sweep(self, *, watched: bool) -> ScriptCall:
+        """Record a heartbeat of the push server; take users offline whose `offline_delay` is over.
+
+        Users of other push servers go offline too, when their server has left no heartbeat for
+        `heartbeat_expiry` seconds.
+        """
         return self._call(_SWEEP, watched=watched)
 
-    def retire(self, *, watched: bool) -> Call:
-        """The server ends, and all its users have left it. What it does not get to do itself, the
-        sweeps of the others do."""
+    def retire(self, *, watched: bool) -> ScriptCall:
+        """Remove the push server, which ends, and take its users offline.
+
+        When the server cannot send this script until the end, the sweeps of the other servers do
+        the rest.
+        """
         return self._call(_RETIRE, watched=watched)
 
-    def _call(self, script: Script, *arguments: str | int, watched: bool = False) -> Call:
+    def _call(self, script: Script, *arguments: str | int, watched: bool = False) -> ScriptCall:
         common: list[str | int] = [self._server, self._users_of, int(watched)]
         common += [self._delay, self._expiry, AT_ONCE]
-        return Call(script, self._keys, [*common, *arguments])
+        return ScriptCall(script, self._keys, [*common, *arguments])
 
 
 class Presence:
-    """Asks Redis who is online; from any thread."""
+    """Asks Redis who is online. Safe to use from any thread."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def online(self, users: Sequence[UserId]) -> list[UserId]:
-        """Those of the users that have open connections, in the order given.
+        """Ask which of the users have open connections, and return these, in the order given.
 
         Raises:
             ChannelUnavailable: when Redis does not answer in time.
@@ -121,7 +128,7 @@ class Presence:
         return found
 
     def is_online(self, user: UserId) -> bool:
-        """Whether the user has an open connection.
+        """Ask whether the user has an open connection.
 
         Raises:
             ChannelUnavailable: when Redis does not answer in time.
@@ -138,6 +145,6 @@ class Presence:
 
 
 def chunks(users: Iterable[UserId]) -> Iterable[list[UserId]]:
-    """The users in lists that one script takes."""
+    """Split the users into lists of the size that one script takes."""
     every = list(users)
     return [every[start : start + AT_ONCE] for start in range(0, len(every), AT_ONCE)]

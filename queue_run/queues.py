@@ -27,8 +27,8 @@ from queue_run.contracts.json_values import MAX_DEPTH, deeper_than
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.contracts.messages import decode_json, encode_json
 from queue_run.errors import ClientError, InvalidPush, NotEncodable, UsageError
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.process import context, runtime
 from queue_run.process.runtime import LocalQueue
 
@@ -43,7 +43,7 @@ P_contra = TypeVar("P_contra", contravariant=True)
 
 
 class PushedJob(str, Answer[str]):
-    """What `push` gives: the answer whose value is the id of the job.
+    """The result of `push`: an answer whose value is the id of the job.
 
     Until 1.0 it is that id itself as well, a text. In asynchronous code the id that the await gives
     may be another one: where the push repeated one that a FIFO queue has already.
@@ -59,7 +59,7 @@ class PushedJob(str, Answer[str]):
 
 @dataclass(frozen=True, init=False)
 class Queue(Generic[P_contra]):
-    """A file in `queues/`, as seen by whoever pushes to it.
+    """A file in `queues/`, as the code that pushes to it sees it.
 
     In that file, `queue = Queue[Order](__name__)` is the queue itself, for other modules to import;
     `get("shop.orders")` is any queue.
@@ -134,7 +134,7 @@ class Queue(Generic[P_contra]):
             JobStoreUnavailable: the same of Redis, for a FIFO queue.
         """
         call = context.current()
-        job = JobEnvelope(
+        job = StoredJob(
             id=str(uuid.uuid4()),
             queue=self.name,
             payload=as_argument(payload),
@@ -213,7 +213,7 @@ def cancel(job_id: str) -> Answer[bool]:
 
 
 def as_argument(payload: object) -> Any:
-    """The payload as Celery's JSON carries it: kombu has a form for bytes of its own."""
+    """Convert a payload into values that Celery's JSON carries; kombu has a form for bytes."""
     if isinstance(payload, str):
         # Of other classes too: what `push` gave for another job.
         return _valid(payload)
@@ -245,9 +245,7 @@ def _name_of(module: str, spelling: str) -> str:
     return name
 
 
-def _publish(
-    job: JobEnvelope, local: LocalQueue | None, dedupe: str | None, pushed_at: float
-) -> str:
+def _publish(job: StoredJob, local: LocalQueue | None, dedupe: str | None, pushed_at: float) -> str:
     here = runtime.current()
     here.measure_clock()
     facts = msgspec.structs.replace(job.facts, queued_at=here.clock.at(pushed_at))
@@ -259,8 +257,8 @@ def _publish(
     return here.push(job, local.facts if local is not None else None, dedupe)
 
 
-def _check(job: JobEnvelope, local: LocalQueue, dedupe: str | None) -> None:
-    """What can be known of a push before anything is sent."""
+def _check(job: StoredJob, local: LocalQueue, dedupe: str | None) -> None:
+    """Check a push as far as that is possible before anything is sent."""
     check_group(job, local.facts, dedupe)
     if local.validate is not None:
         try:
@@ -278,7 +276,7 @@ def _cancel(job_id: str) -> bool:
 
 
 def _of_module(module: Any) -> LocalQueue | None:
-    """A queue's file that no worker has loaded: in a process that only imports it."""
+    """Describe a queue from its imported file, in a process where no worker has loaded it."""
     if not hasattr(module, "handler"):
         # It is being imported.
         return None
@@ -301,9 +299,10 @@ def _checked_params(params: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _valid(text: str, what: str = "it") -> str:
-    """
+    """Check that a text is Unicode, and return it as a plain `str`.
+
     Raises:
-        NotEncodable: for what is no Unicode.
+        NotEncodable: when the text is not Unicode.
     """
     try:
         return text.encode().decode()

@@ -56,21 +56,26 @@ __all__ = [
     "to",
 ]
 
-#: Entries that the stream of one push server holds, about: replies are read at once.
+#: About how many entries the stream of one push server holds. Few are enough: replies are read at
+#: once.
 SERVER_ENTRIES = 10_000
 
 
 def send(message: object) -> Answer[Receipt]:
-    """Send to all connections of the current user; without a user, to the current connection.
+    """Send a message to all connections of the current user; without a user, to this connection.
 
     Args:
         message: text becomes a text frame, bytes a binary frame, anything else JSON.
 
+    Returns:
+        The receipt. Its `offset` is the message's position on the stream; `online` is the number of
+        users that had an open connection, None where the message goes to one connection.
+
     Raises:
         OutsideCall: when no request or job of a user runs here.
         NotEncodable: when the message has no JSON form.
-        MessageTooLarge: beyond the setting `max_message_bytes`.
-        ChannelUnavailable: when Redis does not take it in time.
+        MessageTooLarge: when the message is larger than the setting `max_message_bytes`.
+        ChannelUnavailable: when Redis does not take the message in time.
     """
     call = _call_of_someone("send")
     if call.user_id is not None:
@@ -86,12 +91,16 @@ def close(code: int = 1000, reason: str = "") -> Answer[Receipt]:
     """Close the current connection; in a job, all connections of its user.
 
     Args:
-        code: 1000, or 3000 to 4999 (RFC 6455, 7.4.2).
+        code: the close code: 1000, or 3000 to 4999 (RFC 6455, 7.4.2).
         reason: at most 123 bytes of UTF-8.
+
+    Returns:
+        The receipt of the close.
 
     Raises:
         OutsideCall: when no request or job of a user runs here.
         ValueError: for a code or reason that may not be sent.
+        ChannelUnavailable: when Redis does not take it in time.
     """
     call = _call_of_someone("close")
     if call.connection is None:
@@ -145,15 +154,20 @@ class Room:
         self.name = name
 
     def send(self, message: object, *, exclude_sender: bool = False) -> Answer[Receipt]:
-        """Send to everybody in the room.
+        """Send a message to all connections in the room.
 
         Args:
-            exclude_sender: not to the current connection; in a job, to none of its user's.
+            message: text becomes a text frame, bytes a binary frame, anything else JSON.
+            exclude_sender: do not send to the current connection; in a job, to no connection of its
+                user.
+
+        Returns:
+            The receipt. Its `offset` is the message's position on the stream.
 
         Raises:
             NotEncodable: when the message has no JSON form.
-            MessageTooLarge: beyond the setting `max_message_bytes`.
-            ChannelUnavailable: when Redis does not take it in time.
+            MessageTooLarge: when the message is larger than the setting `max_message_bytes`.
+            ChannelUnavailable: when Redis does not take the message in time.
             OutsideCall: when there is no sender to exclude.
         """
         envelope = ToRoom(room=self.name, message=_encoded(message))
@@ -212,8 +226,13 @@ class Recipients:
     def close(self, code: int = 1000, reason: str = "") -> Answer[Receipt]:
         """Close all connections of these users.
 
+        Args:
+            code: the close code: 1000, or 3000 to 4999 (RFC 6455, 7.4.2).
+            reason: at most 123 bytes of UTF-8.
+
         Raises:
-            ValueError: for a code or reason that may not be sent (see `close`).
+            ValueError: for a code or reason that may not be sent.
+            ChannelUnavailable: when Redis does not take it in time.
         """
         _check_close(code, reason)
         if not self.users:
@@ -222,7 +241,7 @@ class Recipients:
 
 
 def is_online(user: str | int) -> Answer[bool]:
-    """Whether a user has an open connection, on any push server.
+    """Ask if a user has an open connection, on any push server.
 
     In synchronous code the answer is true or false on return, in asynchronous code await the call.
 
@@ -234,7 +253,7 @@ def is_online(user: str | int) -> Answer[bool]:
 
 
 def online(users: str | int | Iterable[str | int]) -> Answer[list[UserId]]:
-    """Those of the users that have open connections, in the order given, each once.
+    """Ask which of the users have open connections: in the order given, each once.
 
     In synchronous code they are the answer's `value`, in asynchronous code await the call.
 
@@ -285,7 +304,7 @@ def _broadcast(
 
 
 def _repeatable(envelope: ChannelEnvelope, job: str, number: int) -> ChannelEnvelope:
-    """Under the id by which push servers know it again, when another attempt has sent it."""
+    """Give the envelope an id that is the same in each attempt: push servers drop repetitions."""
     if isinstance(envelope, ToUsers | ToRoom | CloseUsers):
         return msgspec.structs.replace(envelope, id=repeatable(envelope, job, number))
     # A join and a leave do no harm twice, and a connection made since the last attempt needs them.
@@ -336,7 +355,7 @@ def _encoded(message: object) -> Message:
 
 
 def _sent(message: SentMessage) -> None:
-    """Tell the middleware of the current call, else that of the application loaded here."""
+    """Call `on_message_sent` of the current call, else of the application loaded here."""
     call = context.current()
     tell = call.on_sent if call is not None and call.on_sent else runtime.current().on_sent
     if tell is not None:

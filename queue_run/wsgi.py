@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class UserMiddleware:
-    """Lets the whole of each request, streamed responses included, act for its user.
+    """Runs each request of the application for its user, streamed responses included.
+
+    Inside the request `socket.send` reaches the user's connections, and a job that is pushed
+    belongs to the user.
 
     Args:
         app: the application inside.
@@ -28,8 +31,8 @@ class UserMiddleware:
     ) -> Iterable[bytes]:
         context = context_of(self._user(environ))
         body = context.run(self._app, environ, start_response)
-        # Nothing of the application runs while these are read, and servers know them: a list has
-        # a length, a file goes out without passing through Python.
+        # No code of the application runs while a list or a file is read. The server must see them
+        # as they are: it asks a list for its length, and sends a file without Python.
         if isinstance(body, list | tuple) or _is_file(body, environ):
             return body
         return _Streamed(body, context)

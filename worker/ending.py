@@ -1,4 +1,4 @@
-"""How a worker ends that has lost a part of itself: with exit code 1, and soon."""
+"""The end of a worker that has lost a part of itself: with exit code 1, and soon."""
 
 import logging
 

@@ -65,7 +65,7 @@ class Event(NamedTuple):
 
 
 class PresenceWatcher:
-    """A thread of every worker that serves sockets; one of them all is at work."""
+    """A thread of every worker that serves sockets. Only one of all these threads is at work."""
 
     def __init__(self, settings: Settings, routes: Routes, intake: Callable[[], Intake]) -> None:
         self._keys = Keys(settings.namespace)
@@ -97,7 +97,7 @@ class PresenceWatcher:
         self._thread.join()
 
     def _may_begin(self) -> bool:
-        """Whether another process cannot have taken over yet."""
+        """Tell whether an event may be begun: no other process can have taken over yet."""
         return not self._stopped.is_set() and time.monotonic() < self._held_until
 
     def _run(self) -> None:
@@ -129,7 +129,7 @@ class PresenceWatcher:
         self._stopped.wait(random.uniform(longest / 2, longest))
 
     def _keep_lease(self) -> bool:
-        """Renew the lease, or try to get it; whether it is ours."""
+        """Renew the lease, or try to get it; True when it is ours."""
         if time.monotonic() < self._next_renewal:
             return True
         self._next_renewal = 0.0
@@ -143,7 +143,7 @@ class PresenceWatcher:
         return True
 
     def _changes_lease(self, script: Script) -> bool:
-        """Take or renew the lease; whether it is ours then."""
+        """Take or renew the lease; True when it is ours then."""
         now = time.monotonic()
         key, lease = self._keys.presence_lease, milliseconds(self._lease)
         if not self._client.eval(*script.given([key], [self._token, lease])):
@@ -153,8 +153,11 @@ class PresenceWatcher:
         return True
 
     def _has_lost_lease(self) -> bool:
-        """Whether Redis knows nothing of our lease any more, and what we have read may be told by
-        the next one to get it: a Redis that was emptied gives it to another."""
+        """Tell whether Redis knows nothing of our lease any more, and renew the lease otherwise.
+
+        A Redis that was emptied gives the lease to another process, which may then run the events
+        that we have read.
+        """
         if self._changes_lease(_RENEW):
             return False
         self._held_until = self._next_renewal = 0.0
@@ -235,7 +238,7 @@ class HookRunner:
 
     @property
     def open(self) -> int:
-        """Events that have not ended, as far as `ended` has told."""
+        """The number of events that have not ended, as far as `ended` has told."""
         return len(self._open)
 
     def begin(self, event: Event) -> None:
@@ -266,7 +269,7 @@ class HookRunner:
         self.abandoned = False
 
     def keep_ended(self, events: list[str]) -> None:
-        """Tell of these again the next time, and do not run them meanwhile."""
+        """Let `ended` return these events once more, and do not run them meanwhile."""
         self._kept += events
         self._open.update(events)
 
@@ -280,7 +283,7 @@ class HookRunner:
         task.add_done_callback(self._tasks.discard)
 
     async def _run_user(self, user: UserId) -> None:
-        """Everything that waits for one user, in order."""
+        """Run everything that waits for one user, in order."""
         waiting = self._waiting[user]
         while waiting:
             async with self._room:
@@ -305,7 +308,7 @@ class HookRunner:
 
 
 async def run_hook(routes: Routes, middleware: Middleware, user: UserId, *, online: bool) -> None:
-    """Run what the application has for a user who has come or gone; `on_error` is told of its
+    """Run what the application has for a user who has come or gone; `on_error` is called for its
     failure."""
     hook = routes.online if online else routes.offline
     if hook is None:
@@ -333,7 +336,7 @@ async def _within_its_time(middleware: Middleware, hook: Hook, user: UserId) -> 
 
 
 def _entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
-    """What XREAD answered for its one stream, in the form of RESP2 or RESP3."""
+    """Decode the answer of XREAD for its one stream, in the form of RESP2 or RESP3."""
     if not answer:
         return []
     if isinstance(answer, dict):
@@ -345,7 +348,7 @@ def _entries(answer: Any) -> list[tuple[str, dict[bytes, bytes]]]:
 
 
 def _event(entry_id: str, fields: dict[bytes, bytes]) -> Event | None:
-    """The event; None for an entry that is none of ours."""
+    """Decode an event; None for an entry that cannot be read, which is logged."""
     try:
         user = UserId(fields[b"user"].decode())
         return Event(entry_id, user, online=fields[b"online"] == b"1")

@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from queue_run.contracts.keys import Keys
 from queue_run.logs.reminders import Reminder
-from queue_run.process.clock_reports import TELL, ClockWatch, Told
+from queue_run.process.clock_reports import TELL, ClockReport, ClockWatch
 from queue_run.storage.clock import Clock
 from queue_run.threads.caretaker import Caretaker
 from queue_run.threads.vital import end_process
@@ -45,7 +45,7 @@ class Timekeeper:
         difference = self._watch.look()
         if difference:
             self._has_told = True
-            told = Told(difference, self._clock.now() + self._expiry)
+            told = ClockReport(difference, self._clock.now() + self._expiry)
             lasts = str(round(self._expiry * 1000))
             self._client.eval(*TELL.given([self._key], [self._name, told.encode(), lasts]))
         elif self._has_told:

@@ -1,1 +1,1 @@
-"""Who is connected, and what each connection and session has."""
+"""The clients of a push server: connections, sessions, and the state of each."""

@@ -1,7 +1,7 @@
-"""Who is connected: the only place that knows connections and their users.
+"""The registry of connections: the only place that knows connections and their users.
 
-Pure: plain dicts and sets, no Tornado. Adding and removing keep both directions of the index; to
-remove twice is harmless.
+Pure: plain dicts and sets, no Tornado. Adding and removing keep both directions of the index.
+Removing twice is harmless.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from push_server.clients.envelope import Envelope, Phase
+from push_server.clients.envelope import Phase, Session
 from push_server.clients.lanes import Lane
 from push_server.clients.plain import PLAIN, Plain
 from queue_run.channel.listener import Offset
@@ -20,21 +20,21 @@ from queue_run.contracts.ids import ConnectionId, RequestId, ServerId, UserId
 
 
 class Transport(Protocol):
-    """What a connection needs of the socket it stands for."""
+    """The socket of a connection, as far as the connection uses it."""
 
     @property
     def address(self) -> str:
-        """Where its client is."""
+        """The network address of the client."""
 
     def write(self, frame: bytes) -> None:
         """Send a whole frame, or drop the connection when its client is too far behind."""
 
     @property
     def jammed(self) -> bool:
-        """Whether bytes wait that the kernel did not take."""
+        """True while bytes wait that the kernel did not take."""
 
-    async def drained(self) -> None:
-        """Wait until none do, or the connection has ended."""
+    async def unjammed(self) -> None:
+        """Wait until no bytes wait any more, or the connection has ended."""
 
     def ping(self) -> None:
         """Send a ping frame."""
@@ -57,12 +57,12 @@ class Connection:
         "asked",
         "closing",
         "corked",
-        "envelope",
         "heard",
         "id",
         "lane",
         "path",
         "query",
+        "session",
         "slot",
         "transport",
         "user",
@@ -79,13 +79,13 @@ class Connection:
         query: str,
         user: msgspec.Raw,
         user_id: UserId | None,
-        envelope: Envelope | None = None,
+        session: Session | None = None,
     ) -> None:
         self.id = connection_id
         self.transport = transport
         self.lane = lane
         #: The state of the envelope protocol, for a client that speaks it.
-        self.envelope = envelope
+        self.session = session
         self.path = path
         self.query = query
         #: What `on_authenticate` returned, as JSON.
@@ -107,8 +107,8 @@ class Connection:
         self._rooms: set[str] | None = None
 
     @property
-    def protocol(self) -> Plain | Envelope:
-        return self.envelope or PLAIN
+    def protocol(self) -> Plain | Session:
+        return self.session or PLAIN
 
     @property
     def unordered(self) -> set[RequestId]:
@@ -119,7 +119,7 @@ class Connection:
 
     @property
     def rooms(self) -> set[str]:
-        """The rooms that it is in."""
+        """The rooms that the connection is in."""
         if self._rooms is None:
             self._rooms = set()
         return self._rooms
@@ -130,16 +130,16 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether no outcome is due."""
+        """True while no request of this connection waits for a worker or for its outcome."""
         return self.lane.idle and not self._unordered
 
     @property
     def paused(self) -> bool:
-        """Whether its client is not read for now."""
+        """True while nothing is read from the client."""
         return self._paused is not None
 
     def pause(self) -> "asyncio.Future[None]":
-        """What its reader is to wait for before it reads on."""
+        """Stop reading from the client; the reader awaits the result before it reads on."""
         if self._paused is None:
             self._paused = asyncio.get_running_loop().create_future()
         return self._paused
@@ -175,8 +175,8 @@ class Connection:
 
     def answer(self, frame: bytes) -> None:
         """Send the answer to a request, behind what its client has missed."""
-        if self.envelope is not None and self.envelope.phase is not Phase.LIVE:
-            self.envelope.held_frames.append(frame)
+        if self.session is not None and self.session.phase is not Phase.LIVE:
+            self.session.held_frames.append(frame)
         else:
             self.write(frame)
 
@@ -194,13 +194,13 @@ class Connection:
 
 
 class UserObserver(Protocol):
-    """Who wants to know which users are here."""
+    """Something that is called when a user arrives at this push server or leaves it."""
 
     def arrived(self, user: UserId) -> None:
-        """The user's first connection here is open."""
+        """Note that the user's first connection to this push server is open."""
 
     def left(self, user: UserId) -> None:
-        """The user's last connection here has ended."""
+        """Note that the user's last connection to this push server has ended."""
 
 
 class Connections:
@@ -222,8 +222,8 @@ class Connections:
 
     def add(self, connection: Connection) -> None:
         self._by_id[connection.id] = connection
-        if connection.envelope is not None:
-            self._by_session[connection.envelope.session] = connection
+        if connection.session is not None:
+            self._by_session[connection.session.id] = connection
         if connection.user_id is not None:
             self._add_to_user(connection, connection.user_id)
 
@@ -262,16 +262,16 @@ class Connections:
     def take_over(self, connection: Connection, session: str, since: Offset) -> None:
         """Give a session, which began at an offset, to a connection that has one of its own until
         now."""
-        assert connection.envelope is not None
+        assert connection.session is not None
         self._leave_session(connection)
-        connection.envelope.session = session
-        connection.envelope.since = since
+        connection.session.id = session
+        connection.session.since = since
         self._by_session[session] = connection
 
     def _leave_session(self, connection: Connection) -> None:
-        envelope = connection.envelope
-        if envelope is not None and self._by_session.get(envelope.session) is connection:
-            del self._by_session[envelope.session]
+        state = connection.session
+        if state is not None and self._by_session.get(state.id) is connection:
+            del self._by_session[state.id]
 
     def of_session(self, session: str) -> Connection | None:
         """The connection that has the session now."""

@@ -12,9 +12,9 @@ import msgspec
 
 from push_server.rfc6455.frames import text_frame
 from queue_run.channel.listener import Offset, format_offset
-from queue_run.contracts import frames
+from queue_run.contracts import client_frames
+from queue_run.contracts.client_frames import ClientFrame, ClientId
 from queue_run.contracts.envelopes import Inbound, Outcome
-from queue_run.contracts.frames import ClientFrame, ClientId
 from queue_run.contracts.ids import RequestId
 from queue_run.contracts.messages import Form, Message
 
@@ -27,7 +27,7 @@ MAX_CLAIM_NAME = 64
 
 
 class Phase(enum.Enum):
-    """Whether messages go to the client."""
+    """The phases of a connection: messages to the client are held, replayed, or sent at once."""
 
     #: Not until its first frame has said whether it resumes.
     HELD = "held"
@@ -71,12 +71,12 @@ class Misunderstood(NamedTuple):
     error: str
 
 
-Filled = TypeVar("Filled", frames.MessageFrame, frames.Reply)
+Filled = TypeVar("Filled", client_frames.MessageFrame, client_frames.Reply)
 
 Event: TypeAlias = Asked | Resume | Start | Pinged | Ponged | Misunderstood
 
 
-class Envelope:
+class Session:
     """One connection's side of the protocol."""
 
     __slots__ = (
@@ -84,19 +84,19 @@ class Envelope:
         "_asked_since",
         "_names",
         "held_frames",
+        "id",
         "offset",
         "open",
         "phase",
-        "session",
         "since",
     )
 
-    def __init__(self, session: str, offset: Offset) -> None:
+    def __init__(self, id: str, offset: Offset) -> None:
         #: Outlives the connection: another one may take it over.
-        self.session = session
-        #: Where the session began: what changed before that was none of its business.
+        self.id = id
+        #: Where the session began: what changed before that was not for this session.
         self.since = offset
-        #: Everything up to here has been sent, or is none of this client's business.
+        #: Everything up to here has been sent, or is not for this client.
         self.offset = offset
         self.phase = Phase.HELD
         #: Ids of requests without an outcome.
@@ -111,12 +111,12 @@ class Envelope:
     # From the client.
 
     def received(self, data: str | bytes) -> Event:
-        """What a frame of the client means."""
+        """Decode a frame of the client into an event; a bad frame gives `Misunderstood`."""
         if isinstance(data, bytes):
             return Misunderstood(None, "frames of this protocol are text: send bytes as base64")
         try:
-            frame = frames.decode_client(data)
-        except frames.NotUnderstood as error:
+            frame = client_frames.decode_client(data)
+        except client_frames.NotUnderstood as error:
             return Misunderstood(error.id, _short(str(error)))
         match frame.type:
             case "pong":
@@ -146,7 +146,12 @@ class Envelope:
         return f"h{hashlib.blake2b(name, digest_size=16).hexdigest()}"
 
     def counted(self, now: float, period: float) -> int:
-        """Count a request; how many there were in the period that runs."""
+        """Count a request; return how many there were in the current period.
+
+        Args:
+            now: seconds, of a clock that only goes forward.
+            period: seconds after which the count begins anew.
+        """
         if now - self._asked_since > period:
             self._asked, self._asked_since = 0, now
         self._asked += 1
@@ -164,16 +169,16 @@ class Envelope:
             return self.error(outcome.request, outcome.error)
         answered = self._answered(outcome.request)
         if outcome.reply is None:
-            return _encoded(frames.Reply(id=answered))
-        return _encoded(_filled(frames.Reply(id=answered), outcome.reply))
+            return _encoded(client_frames.Reply(id=answered))
+        return _encoded(_filled(client_frames.Reply(id=answered), outcome.reply))
 
     def refusal(self, text: str) -> bytes:
-        """What the client is told that belongs to no request."""
-        return _encoded(frames.ErrorFrame(id=None, error=text))
+        """An error frame that belongs to no request: its id is null."""
+        return _encoded(client_frames.ErrorFrame(id=None, error=text))
 
     def error(self, request: RequestId, text: str) -> bytes:
-        """How a client learns that its request has failed."""
-        return _encoded(frames.ErrorFrame(id=self._answered(request), error=text))
+        """The error frame that answers a request which has failed."""
+        return _encoded(client_frames.ErrorFrame(id=self._answered(request), error=text))
 
     def _answered(self, request: RequestId) -> ClientId:
         name = self._names.pop(request)
@@ -185,9 +190,9 @@ class Envelope:
     ) -> bytes:
         """The first frame. Times in seconds."""
         return _encoded(
-            frames.Welcome(
+            client_frames.Welcome(
                 connection=connection,
-                session=self.session,
+                session=self.id,
                 user=user,
                 offset=format_offset(self.offset),
                 epoch=epoch,
@@ -197,33 +202,35 @@ class Envelope:
         )
 
     def resumed(self) -> bytes:
-        return _encoded(frames.Resumed(session=self.session, offset=format_offset(self.offset)))
+        return _encoded(client_frames.Resumed(session=self.id, offset=format_offset(self.offset)))
 
     def gap(self, epoch: str) -> bytes:
         offset = format_offset(self.offset)
-        return _encoded(frames.Gap(session=self.session, offset=offset, epoch=epoch))
+        return _encoded(client_frames.Gap(session=self.id, offset=offset, epoch=epoch))
 
 
 def message_frame(message: Message, offset: Offset | None) -> bytes:
     """A message; one with an offset is the same for every client that gets it."""
     named = msgspec.UNSET if offset is None else format_offset(offset)
-    return _encoded(_filled(frames.MessageFrame(offset=named), message))
+    return _encoded(_filled(client_frames.MessageFrame(offset=named), message))
 
 
 def misunderstood_frame(event: Misunderstood) -> bytes:
-    return _encoded(frames.ErrorFrame(id=event.id, error=event.error))
+    return _encoded(client_frames.ErrorFrame(id=event.id, error=event.error))
 
 
 def ping_frame(offset: Offset | None) -> bytes:
-    return _encoded(frames.Ping(offset=msgspec.UNSET if offset is None else format_offset(offset)))
+    return _encoded(
+        client_frames.Ping(offset=msgspec.UNSET if offset is None else format_offset(offset))
+    )
 
 
-PONG_FRAME = text_frame(frames.encode(frames.Pong()))
+PONG_FRAME = text_frame(client_frames.encode(client_frames.Pong()))
 
 
 def reconnect_frame(after: float) -> bytes:
     """Ask the client to connect again after so many seconds."""
-    return _encoded(frames.Reconnect(after=milliseconds(after)))
+    return _encoded(client_frames.Reconnect(after=milliseconds(after)))
 
 
 def inbound(request: RequestId, asked: Asked) -> Inbound:
@@ -238,7 +245,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def _short(text: str) -> str:
-    """What is wrong with a frame, without more of the frame than tells it from others."""
+    """Shorten the error of a frame, which may quote the frame, to `MAX_ERROR` characters."""
     return text if len(text) <= MAX_ERROR else f"{text[:MAX_ERROR]}…"
 
 
@@ -253,8 +260,8 @@ def _asked(frame: ClientFrame) -> Event:
     name = frame.id
     if name is msgspec.UNSET:
         return Misunderstood(None, "a request has an id")
-    if isinstance(name, str) and not 0 < len(name) <= frames.MAX_ID_LENGTH:
-        return Misunderstood(None, f"an id has 1 to {frames.MAX_ID_LENGTH} characters")
+    if isinstance(name, str) and not 0 < len(name) <= client_frames.MAX_ID_LENGTH:
+        return Misunderstood(None, f"an id has 1 to {client_frames.MAX_ID_LENGTH} characters")
     if (frame.data is msgspec.UNSET) == (frame.binary is msgspec.UNSET):
         return Misunderstood(name, "a request has either data or bytes")
     if frame.binary is not msgspec.UNSET:
@@ -274,5 +281,5 @@ def _filled(frame: Filled, message: Message) -> Filled:
     return msgspec.structs.replace(frame, data=msgspec.Raw(message.data))
 
 
-def _encoded(frame: frames.ServerFrame) -> bytes:
-    return text_frame(frames.encode(frame))
+def _encoded(frame: client_frames.ServerFrame) -> bytes:
+    return text_frame(client_frames.encode(frame))

@@ -26,12 +26,12 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Whether no request waits or is with a worker."""
+        """True while no request waits or is with a worker."""
         return not self._waiting and not self._in_flight
 
     @property
     def full(self) -> bool:
-        """Whether no more should be read from this client for now."""
+        """True while so many requests or bytes wait that no more should be read from the client."""
         return len(self._waiting) >= self._max_requests or self._waiting_bytes >= self._max_bytes
 
     @property
@@ -68,13 +68,13 @@ class Lane:
         return True
 
     def abandon(self) -> list[RequestId]:
-        """Give up the turn in flight; the requests that will have no outcome from a worker."""
+        """Give up the turn in flight; return those of its requests that have no outcome yet."""
         given_up = list(self._in_flight)
         self._in_flight.clear()
         return given_up
 
-    def drain(self) -> list[RequestId]:
-        """Give up everything, in flight and waiting."""
+    def give_up(self) -> list[RequestId]:
+        """Give up all requests, in flight and waiting, and return them."""
         given_up = self.abandon() + [request.id for request in self._waiting]
         self._waiting.clear()
         self._waiting_bytes = 0

@@ -19,24 +19,24 @@ def message_frame(message: Message) -> bytes:
 
 
 class Plain:
-    """The protocol of one connection; it knows nothing, so that all connections share it."""
+    """The plain protocol of a connection. It has no state, so all connections share one object."""
 
     def message(self, message: Message) -> bytes:
         """A message that goes to this connection alone."""
         return message_frame(message)
 
     def outcome(self, outcome: Outcome) -> bytes | None:
-        """What the client gets for its request; None when the handler returned nothing."""
+        """The frame that answers a request; None when the handler returned nothing."""
         if outcome.error is not None:
             return self.error(outcome.request, outcome.error)
         return message_frame(outcome.reply) if outcome.reply is not None else None
 
     def refusal(self, text: str) -> bytes:
-        """What the client is told that belongs to no request."""
+        """An error message that belongs to no request."""
         return message_frame(error_message(text))
 
     def error(self, request: RequestId, text: str) -> bytes:
-        """How a client learns that its request has failed."""
+        """The error message that answers a request which has failed."""
         return message_frame(error_message(text))
 
 

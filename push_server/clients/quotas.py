@@ -1,23 +1,23 @@
-"""How much of this push server one user or one address has, and whether that is too much.
+"""Quotas: how much of this push server one user or one address may have.
 
-Pure: time is passed in. A limit of 0 is none.
+Pure: time is passed in. A limit or a rate of 0 means that there is no limit.
 """
 
 from collections.abc import Hashable
 
-#: Whose rates are known at a time; who came longest ago is forgotten first.
+#: Users or addresses whose rates are kept; the one that came longest ago is forgotten first.
 MAX_RATES = 10_000
 
 
 class Tally:
-    """Counts what each has; whoever has nothing takes no memory."""
+    """Counts what each user or address has. One that has nothing takes no memory."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._held: dict[Hashable, int] = {}
 
     def full(self, who: Hashable) -> bool:
-        """Whether nothing more may be taken."""
+        """Tell whether `who` has reached the limit."""
         return bool(self.limit) and self._held.get(who, 0) >= self.limit
 
     def take(self, who: Hashable) -> None:
@@ -36,7 +36,7 @@ class Tally:
 
 
 class Rates:
-    """How fast each may come: a rate for long, twice a second's worth at once."""
+    """A rate limit for each user or address: a rate for long, two seconds' worth at once."""
 
     def __init__(self, rate: float) -> None:
         """
@@ -48,7 +48,7 @@ class Rates:
         self._tokens: dict[Hashable, tuple[float, float]] = {}
 
     def admits(self, who: Hashable, now: float) -> bool:
-        """Note that somebody comes; False for one that comes too fast, which costs it nothing."""
+        """Note that `who` comes; False for one that comes too fast, which is not counted."""
         if not self._rate:
             return True
         most = max(1.0, 2 * self._rate)

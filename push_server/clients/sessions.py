@@ -11,7 +11,7 @@ from queue_run.contracts.ids import UserId
 
 #: Characters of a session id, at most.
 MAX_LENGTH = 64
-#: Secrets of before that are still known, so that sessions go on when another one is in force.
+#: Former secrets that are still known, so that sessions go on when the secret has changed.
 KNOWN_SECRETS = 4
 #: Bytes of a seal: as hard to guess as the rest of the id.
 _SEAL_SIZE = 16
@@ -26,7 +26,7 @@ class Seals:
 
     @property
     def secret(self) -> bytes:
-        """With which ids are sealed now."""
+        """The secret with which ids are sealed now."""
         return self._secrets[0]
 
     def adopt(self, secret: bytes) -> None:
@@ -40,13 +40,13 @@ class Seals:
         return f"{chance}.{_seal(self.secret, chance, user)}"
 
     def made(self, session: str, user: UserId | None) -> bool:
-        """Whether the session was made here, or where the secret is the same, for this user."""
+        """Check that a session id was made for this user, with a secret that is known here."""
         if len(session) > MAX_LENGTH or not session.isascii():
             return False
         chance, _, seal = session.partition(".")
         found = False
         for secret in self._secrets:
-            # How long it takes says nothing: all are compared, each to its end.
+            # All are compared, each to its end: the time that this takes tells nothing.
             found |= hmac.compare_digest(seal, _seal(secret, chance, user))
         return found
 

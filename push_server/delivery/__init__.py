@@ -1,1 +1,1 @@
-"""From the channel to the connections; and what clients get that were away."""
+"""The way of messages from the channel to the connections, also to clients that were away."""

@@ -1,5 +1,7 @@
-"""Where this server is on the channel, and what clients are told when that has lost something: a
-gap, and the epoch that follows."""
+"""The continuity of the channel. When it has lost entries, clients are told of a gap.
+
+Where offsets begin anew, another epoch begins, too.
+"""
 
 import asyncio
 import logging
@@ -12,14 +14,14 @@ from push_server.delivery.position import Position
 from push_server.delivery.resume import Resumption
 from push_server.delivery.session_rooms import SessionRooms
 from push_server.delivery.window import Window
-from queue_run.channel.listener import Gap, Listener, Offset
+from queue_run.channel.listener import Listener, LostEntries, Offset
 from queue_run.contracts.keys import Keys
 
 log = logging.getLogger(__name__)
 
 
 class Continuity:
-    """Sees to it that no client takes what it has for all there was."""
+    """Notices when the channel has lost entries, and tells clients of a gap."""
 
     def __init__(
         self,
@@ -87,8 +89,11 @@ class Continuity:
                 self._hub.prime(entry)
         self._position.move(end)
 
-    def take_gap(self, gap: Gap) -> None:
-        """The listener has passed over entries, or may have."""
+    def take_gap(self, gap: LostEntries) -> None:
+        """Tell clients of a gap, since the listener has passed over entries, or may have.
+
+        Entries that were lost on this server's own stream are only logged.
+        """
         if gap.stream != self._keys.broadcast:
             were = "were" if gap.history is None else "may have been"
             log.error("answers on %s %s lost before this server could read them", gap.stream, were)
@@ -111,7 +116,7 @@ class Continuity:
         self._tell(anew=gap.history is not None or gap.went_back)
 
     async def check(self) -> None:
-        """Tell clients when Redis has lost its data, and what they were to get with it.
+        """Tell clients of a gap when Redis has lost its data, and with it their messages.
 
         Raises:
             redis.exceptions.RedisError: when Redis does not answer.
@@ -142,7 +147,7 @@ class Continuity:
         self._session_rooms.renew(anew=True)
 
     def _is_known(self, history: str) -> bool:
-        """Whether the epoch that is in force began because of the Redis with this history."""
+        """Tell whether the current epoch began because of the Redis with this history."""
         return self._former is not None and (
             self._position.epoch == epoch.after(self._former, history)
         )

@@ -60,7 +60,7 @@ async def renew(client: redis.asyncio.Redis, keys: Keys, ended: str, following: 
 
 
 async def not_before(client: redis.asyncio.Redis, keys: Keys) -> Offset:
-    """Behind which offset all entries will stand that are written from now on.
+    """Ask Redis for an offset behind which all later entries will stand.
 
     Raises:
         redis.exceptions.RedisError: when Redis does not answer.

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from push_server.clients import plain
 from push_server.clients.connections import Connection
-from push_server.clients.envelope import Envelope, Phase
+from push_server.clients.envelope import Phase, Session
 from push_server.clients.envelope import message_frame as envelope_frame
 from queue_run.channel.listener import Offset
 from queue_run.contracts.messages import Message
@@ -52,7 +52,7 @@ class Delivery:
     ) -> Awaitable[None] | None:
         if not receivers:
             return None
-        if len(receivers) == 1 and self._corked is None and receivers[0].envelope is None:
+        if len(receivers) == 1 and self._corked is None and receivers[0].session is None:
             # As most are: a message alone, to a user with one plain client.
             receivers[0].write(plain.message_frame(message))
             return None
@@ -82,9 +82,9 @@ class Delivery:
     def _write(self, receivers: list[Connection], fan_out: "FanOut") -> None:
         corked, plain_frame = self._corked, fan_out.frame
         for connection in receivers:
-            if connection.envelope is None:
+            if connection.session is None:
                 frame = plain_frame
-            elif (wrapped := fan_out.wrapped_for(connection.envelope)) is not None:
+            elif (wrapped := fan_out.wrapped_for(connection.session)) is not None:
                 frame = wrapped
             else:
                 continue
@@ -121,7 +121,7 @@ class FanOut:
         self.frame = plain.message_frame(message)
         self._wrapped: bytes | None = None
 
-    def wrapped_for(self, state: Envelope) -> bytes | None:
+    def wrapped_for(self, state: Session) -> bytes | None:
         """The bytes for a client that speaks the envelope protocol; None when it has the message,
         or will have it later."""
         if state.phase is not Phase.LIVE or self._offset <= state.offset:

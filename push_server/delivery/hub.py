@@ -1,4 +1,4 @@
-"""From the channel to the connections."""
+"""The hub, which delivers what comes over the channel to the connections."""
 
 import asyncio
 import collections
@@ -78,7 +78,7 @@ class Hub:
         self._recent: collections.OrderedDict[bytes, None] = collections.OrderedDict()
 
     def deliver(self, batch: list[Entry]) -> Awaitable[None] | None:
-        """Deliver entries; what it returns is to be awaited before the next ones."""
+        """Deliver entries; the result, if there is one, is awaited before the next entries."""
         if len(batch) == 1:
             delivery = self._delivery
             delivery.writes = delivery.bytes = 0
@@ -98,7 +98,7 @@ class Hub:
         await delivery.end()
 
     def release(self) -> None:
-        """Let everything held go: what it waits for has been lost."""
+        """Deliver everything that is held: the entries that it waits for have been lost."""
         while self._held:
             self._pass_on(self._held.popleft())
 
@@ -120,7 +120,7 @@ class Hub:
             self._to_connection(outcome)
 
     def _take(self, entry: Entry) -> Awaitable[None] | None:
-        """Deliver an entry; what it returns does the rest of it."""
+        """Deliver an entry; the result, if there is one, does the rest when it is awaited."""
         waiting = None
         try:
             envelope = decode(entry.data)
@@ -158,7 +158,7 @@ class Hub:
         try:
             self._to_connection(held)
         except Exception:
-            # As above: nor the delivery of what was held behind it.
+            # One envelope must not end the delivery of those that were held behind it.
             log.exception("what was held for a connection could not be delivered")
 
     def _is_new(self, envelope_id: bytes) -> bool:
@@ -228,9 +228,12 @@ class Hub:
             self._delivery.writes += OUTCOME_COST
 
     def _may_be_asked_again(self, outcome: Outcome) -> bool:
-        """Whether a session may come back for it. Who is not here may be on the way elsewhere."""
+        """Tell whether a session may come back for this outcome.
+
+        The client of a connection that is not here may be on its way to another push server.
+        """
         connection = self._connections.get(outcome.connection)
-        return connection is None or connection.envelope is not None
+        return connection is None or connection.session is not None
 
     def _is_due(self, envelope: ForOne) -> bool:
         after = envelope.after if isinstance(envelope, Outcome) else None
@@ -275,20 +278,24 @@ class Hub:
             one = self._connections.get(envelope.connection)
         changed += [one] if one is not None else []
         for connection in changed:
-            if connection.envelope is not None and offset <= connection.envelope.since:
+            if connection.session is not None and offset <= connection.session.since:
                 # Its session has begun later, on a push server that was further.
                 continue
             if envelope.joins and self._is_full(connection, envelope.room):
                 continue
             change(connection, envelope.room)
-            if connection.envelope is not None:
-                session = connection.envelope.session
+            if connection.session is not None:
+                session = connection.session.id
                 self._session_rooms.changed(
                     session, envelope.room, joins=envelope.joins, offset=offset
                 )
 
     def _is_full(self, connection: Connection, room: str) -> bool:
-        """Whether a connection may join no other room; it is told."""
+        """Refuse a room to a connection that is in `max_rooms` already, and tell its client.
+
+        Returns:
+            Whether the room was refused.
+        """
         if len(connection.rooms) < self._max_rooms or room in connection.rooms:
             return False
         text = f"a connection may be in {self._max_rooms} rooms at most"
@@ -297,11 +304,11 @@ class Hub:
         return True
 
 
-def _spares(message: ToRoom, connection: Connection) -> bool:
-    """Whether the sender of a message to a room has excluded this connection."""
-    state = connection.envelope
+def _spares(envelope: ToRoom, connection: Connection) -> bool:
+    """Tell whether the sender of a message to a room has excluded this connection."""
+    state = connection.session
     return (
-        connection.id == message.without_connection
-        or (state is not None and state.session == message.without_session)
-        or (message.without_user is not None and connection.user_id == message.without_user)
+        connection.id == envelope.without_connection
+        or (state is not None and state.id == envelope.without_session)
+        or (envelope.without_user is not None and connection.user_id == envelope.without_user)
     )

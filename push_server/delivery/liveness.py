@@ -82,7 +82,7 @@ class Liveness:
         # In the midst of a delivery, some have had more than is told here.
         told = ping_frame(None if position.delivering else position.offset)
         for connection in connections:
-            state = connection.envelope
+            state = connection.session
             if connection.paused:
                 # While it is not read, its answer is not seen: it is we who do not listen.
                 if state is None:

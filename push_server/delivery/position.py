@@ -1,4 +1,7 @@
-"""How far the broadcast stream has been delivered here. Pure, but for the loop that waits."""
+"""The position up to which this server has delivered the broadcast stream.
+
+Pure, except that `Position.reach` waits on the event loop.
+"""
 
 import asyncio
 import re
@@ -11,12 +14,12 @@ _MAX = 2**64 - 1
 
 
 class Position:
-    """How far the broadcast stream has been delivered, and which stream that is."""
+    """The offset up to which the broadcast stream is delivered, and the epoch of that stream."""
 
     def __init__(self) -> None:
-        #: Everything up to here has been written to whom it is for.
+        #: All entries up to this one have been written to their receivers.
         self.offset: Offset = (0, 0)
-        #: The entry that is being written, or was last.
+        #: The entry that is being written, or was written last.
         self.begun: Offset = (0, 0)
         #: Changes when Redis has lost the stream.
         self.epoch = ""
@@ -24,11 +27,11 @@ class Position:
 
     @property
     def delivering(self) -> bool:
-        """Whether some clients have had more than others."""
+        """True while an entry is being written, which some clients have had and others not."""
         return self.begun != self.offset
 
     def move(self, offset: Offset) -> None:
-        """Go on from here."""
+        """Note that everything up to this offset is delivered."""
         self.offset = self.begun = offset
         if self._waiting:
             self._wake()
@@ -40,9 +43,12 @@ class Position:
                 each.set_result(None)
 
     async def reach(self, offset: Offset, *, seconds: float) -> bool:
-        """Wait until everything up to an offset is delivered, for so long at most; whether it is.
+        """Wait until everything up to an offset is delivered, or so many seconds have passed.
 
-        Another epoch ends the waiting: its offsets say nothing of this one's.
+        Another epoch ends the waiting, too: its offsets cannot be compared with this one's.
+
+        Returns:
+            Whether everything up to the offset is delivered.
         """
         if self.offset >= offset:
             return True
@@ -59,7 +65,7 @@ class Position:
 
 
 def offset_of_client(text: str) -> Offset | None:
-    """What a client says of its offset; None where it is none that Redis could have given."""
+    """Parse the offset that a client names; None for a text that is no offset of Redis."""
     if not _OFFSET.fullmatch(text):
         return None
     offset = parse_offset(text)

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Awaitable
 
 from push_server.clients.connections import Connection, Connections
-from push_server.clients.envelope import Envelope, Phase, Resume, message_frame
+from push_server.clients.envelope import Phase, Resume, Session, message_frame
 from push_server.clients.sessions import Seals
 from push_server.delivery.position import Position, offset_of_client
 from push_server.delivery.room_history import BEGINNING, RoomChange, RoomHistory
 from push_server.delivery.session_rooms import Recalled, SessionRooms
-from push_server.delivery.window import Client, Window
+from push_server.delivery.window import ReturningClient, Window
 from queue_run.channel.listener import Offset
 from queue_run.logs.complaints import Complaints
 
@@ -33,8 +33,8 @@ CATCH_UP = 5.0
 MESSAGES_AT_ONCE = 200
 
 
-class Answer(enum.Enum):
-    """What a client is told when it has what it missed."""
+class ResumeAnswer(enum.Enum):
+    """The answers to a resume, given when the client has what it missed."""
 
     NONE = enum.auto()
     RESUMED = enum.auto()
@@ -68,28 +68,28 @@ class Resumption:
         self._holding[connection] = loop.call_later(HOLD_TIME, self.start, connection)
 
     def closed(self, connection: Connection) -> None:
-        """The connection is gone; its session is still its own."""
+        """Note that a connection has ended; its session can still be resumed for some time."""
         timer = self._holding.pop(connection, None)
         if timer is not None:
             timer.cancel()
         self._rooms.closed(connection)
 
     def start(self, connection: Connection) -> None:
-        """Let messages go to a client that resumes nothing; harmless to one that gets them."""
+        """Let messages go to a client that resumes nothing; harmless where they go already."""
         if self._release(connection):
-            self._replay(connection, self._begin(connection), answer=Answer.NONE)
+            self._replay(connection, self._begin(connection), answer=ResumeAnswer.NONE)
 
     def _begin(self, connection: Connection) -> RoomHistory:
         """Note that a session has begun with its connection; it was in no room before."""
-        envelope = _envelope(connection)
-        self._rooms.opened(envelope.session, envelope.since)
-        return RoomHistory(envelope.since)
+        state = _state(connection)
+        self._rooms.opened(state.id, state.since)
+        return RoomHistory(state.since)
 
     def resume(self, connection: Connection, asked: Resume) -> Awaitable[None] | None:
         """Let a client go on where it was, or tell it that this cannot be.
 
-        What it returns is waited for before more is read: until then it is not known whose session
-        this is.
+        The result, if there is one, is awaited before more is read: until then it is not known
+        which session the client has.
         """
         late = not self._release(connection)
         session = asked.session
@@ -110,9 +110,9 @@ class Resumption:
     async def _decide(
         self, connection: Connection, asked: Resume, session: str | None, *, late: bool
     ) -> None:
-        envelope = _envelope(connection)
+        state = _state(connection)
         try:
-            recalled = await self._recall(connection, session or envelope.session)
+            recalled = await self._recall(connection, session or state.id)
             if recalled is None:
                 return
             history = recalled.history
@@ -121,7 +121,7 @@ class Resumption:
             if ended:
                 history = self._begin(connection)
             else:
-                self._rooms.opened(envelope.session, envelope.since)
+                self._rooms.opened(state.id, state.since)
             # Its rooms are those of then: what changed them is to be seen in the window, too.
             await self._position.reach(recalled.last, seconds=CATCH_UP)
         finally:
@@ -138,9 +138,10 @@ class Resumption:
             self._answer(connection, offset, history, left_rooms=left_rooms)
 
     async def _recall(self, connection: Connection, session: str) -> Recalled | None:
-        """What Redis knows of a session; None when the client has gone meanwhile."""
-        # Without its rooms it would miss messages and not know it; while Redis is away, nothing new
-        # comes for it either.
+        """Read what Redis knows of a session, as soon as it answers; None when the client has gone
+        meanwhile."""
+        # Without its rooms the client would miss messages and not know it. While Redis is away,
+        # nothing new comes for the client either.
         while True:
             recalled = await self._rooms.of(session, connection.user_id)
             if connection.closing:
@@ -155,7 +156,7 @@ class Resumption:
         if not recalled.alive and here is None:
             return False
         if here is not None:
-            recalled.history.since = _envelope(here).since
+            recalled.history.since = _state(here).since
         self._connections.take_over(connection, session, recalled.history.since)
         for room in recalled.history.rooms:
             self._connections.join(connection, room)
@@ -169,36 +170,38 @@ class Resumption:
         *,
         left_rooms: bool = False,
     ) -> None:
-        """Write what the client missed after this offset; None: that is not known.
+        """Write what the client missed after this offset; None tells it of a gap.
 
         Args:
-            left_rooms: it was in rooms, and is not any more: what was sent there is missing.
+            left_rooms: the client was in rooms, and is not any more: messages to them are missing.
         """
         if offset is not None:
-            _envelope(connection).offset = offset
+            _state(connection).offset = offset
         else:
             self._be_in(connection, history, *self._window.rooms(_client(connection, history)))
-        answer = Answer.GAP if left_rooms else Answer.RESUMED
+        answer = ResumeAnswer.GAP if left_rooms else ResumeAnswer.RESUMED
         self._replay(connection, history, answer=answer, gap=offset is None)
 
     def tell_gap_to_all(self, *, anew: bool = False) -> None:
-        """This server has missed messages: what it holds is not all.
+        """Tell every client of a gap, since this server has missed messages.
+
+        A client that is not live yet is told when its turn comes.
 
         Args:
-            anew: offsets have begun anew, those of before say nothing.
+            anew: offsets have begun anew: earlier ones mean nothing any more.
         """
         self._window.clear(self._position.begun)
         for connection in self._connections:
-            envelope = connection.envelope
-            if envelope is None or connection.closing:
+            state = connection.session
+            if state is None or connection.closing:
                 continue
             if anew:
-                envelope.since = BEGINNING
-            if envelope.phase is Phase.LIVE:
+                state.since = BEGINNING
+            if state.phase is Phase.LIVE:
                 self._tell_gap(connection)
             else:
-                # It is told when it is its turn, unless it resumes at an offset that is held.
-                envelope.offset = NOWHERE
+                # No gap for a client that resumes at an offset which the window holds.
+                state.offset = NOWHERE
 
     def _release(self, connection: Connection) -> bool:
         """End the hold; False when it had ended."""
@@ -206,15 +209,15 @@ class Resumption:
         if timer is None:
             return False
         timer.cancel()
-        _envelope(connection).phase = Phase.REPLAYING
+        _state(connection).phase = Phase.REPLAYING
         return True
 
     def _resumable(self, asked: Resume, end: Offset, history: RoomHistory) -> Offset | None:
-        """Behind which offset the client can go on; None when it cannot.
+        """Find the offset behind which the client can go on; None when it cannot.
 
         Args:
-            end: the last offset that there has been; who is beyond it has been told by another
-                stream, whatever its epoch.
+            end: the last offset that there has been; one beyond it is of another stream, whatever
+                its epoch.
         """
         offset = offset_of_client(asked.offset)
         if offset is None or offset > end or asked.epoch != self._position.epoch:
@@ -222,42 +225,49 @@ class Resumption:
         return offset if self._window.holds(offset) and history.tells(offset) else None
 
     def _replay(
-        self, connection: Connection, history: RoomHistory, *, answer: Answer, gap: bool = False
+        self,
+        connection: Connection,
+        history: RoomHistory,
+        *,
+        answer: ResumeAnswer,
+        gap: bool = False,
     ) -> None:
         """Write what the client missed, as far as it takes it at once, and go on when it has.
 
         Args:
             answer: what the client is told when it has all.
-            gap: it cannot have all; it is live at once.
+            gap: the client cannot have all that it missed, and becomes live at once.
         """
-        envelope = _envelope(connection)
-        gap = gap or not self._window.holds(envelope.offset)
-        if not gap and self._write_missed(connection, envelope, history):
+        state = _state(connection)
+        gap = gap or not self._window.holds(state.offset)
+        if not gap and self._write_missed(connection, state, history):
             self._run(connection, self._replay_on(connection, history, answer=answer))
             return
-        envelope.phase = Phase.LIVE
+        state.phase = Phase.LIVE
         if gap:
             self._tell_gap(connection)
         else:
             # What is being written now stood in the window.
-            envelope.offset = max(envelope.offset, self._position.begun)
-            if answer is Answer.RESUMED:
-                connection.write(envelope.resumed())
-            elif answer is Answer.GAP:
-                connection.write(envelope.gap(self._position.epoch))
-        for frame in envelope.held_frames:
+            state.offset = max(state.offset, self._position.begun)
+            if answer is ResumeAnswer.RESUMED:
+                connection.write(state.resumed())
+            elif answer is ResumeAnswer.GAP:
+                connection.write(state.gap(self._position.epoch))
+        for frame in state.held_frames:
             connection.write(frame)
-        envelope.held_frames.clear()
+        state.held_frames.clear()
 
-    def _write_missed(
-        self, connection: Connection, envelope: Envelope, history: RoomHistory
-    ) -> bool:
-        """Whether the client must take some of it before there can be more."""
-        missed = self._window.missed(_client(connection, history), envelope.offset)
+    def _write_missed(self, connection: Connection, state: Session, history: RoomHistory) -> bool:
+        """Write what the client missed, up to what it takes now.
+
+        Returns:
+            Whether the client must take some of it before more is written.
+        """
+        missed = self._window.missed(_client(connection, history), state.offset)
         self._be_in(connection, history, missed.rooms, missed.changes)
         for number, (offset, message) in enumerate(missed.messages, start=1):
             connection.write(message_frame(message, offset))
-            envelope.offset = offset
+            state.offset = offset
             if connection.transport.jammed or number == MESSAGES_AT_ONCE:
                 return number < len(missed.messages) or connection.transport.jammed
         return False
@@ -269,30 +279,30 @@ class Resumption:
         rooms: set[str],
         changes: list[tuple[str, RoomChange]],
     ) -> None:
-        """Be in these rooms, to which these changes have led; Redis is told of those that were not
-        known."""
+        """Put the connection into these rooms, to which these changes have led. Changes that were
+        not known go to Redis, too."""
         for room in rooms - connection.rooms:
             self._connections.join(connection, room)
         for room in connection.rooms - rooms:
             self._connections.leave(connection, room)
-        session = _envelope(connection).session
+        session = _state(connection).id
         for room, change in changes:
             if history.note(room, change):
                 self._rooms.changed(session, room, joins=change.joins, offset=change.offset)
 
     async def _replay_on(
-        self, connection: Connection, history: RoomHistory, *, answer: Answer
+        self, connection: Connection, history: RoomHistory, *, answer: ResumeAnswer
     ) -> None:
-        await connection.transport.drained()
+        await connection.transport.unjammed()
         await asyncio.sleep(0)
         if not connection.closing:
             self._replay(connection, history, answer=answer)
 
     def _tell_gap(self, connection: Connection) -> None:
-        envelope = _envelope(connection)
+        state = _state(connection)
         # What is being written now may have reached the client, or not.
-        envelope.offset = self._position.begun
-        connection.write(envelope.gap(self._position.epoch))
+        state.offset = self._position.begun
+        connection.write(state.gap(self._position.epoch))
 
     def _run(self, connection: Connection, work: "asyncio._CoroutineLike[None]") -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -302,15 +312,15 @@ class Resumption:
     def _replayed(self, connection: Connection, task: "asyncio.Task[None]") -> None:
         self._replays.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            # It would wait for ever; its client resumes once more.
+            # The client would wait for ever; now it connects and resumes once more.
             log.error("%s: could not be resumed", connection, exc_info=task.exception())
             connection.transport.abort("could not be resumed")
 
 
-def _client(connection: Connection, history: RoomHistory) -> Client:
-    return Client(_envelope(connection).session, connection.user_id, history)
+def _client(connection: Connection, history: RoomHistory) -> ReturningClient:
+    return ReturningClient(_state(connection).id, connection.user_id, history)
 
 
-def _envelope(connection: Connection) -> Envelope:
-    assert connection.envelope is not None
-    return connection.envelope
+def _state(connection: Connection) -> Session:
+    assert connection.session is not None
+    return connection.session

@@ -1,7 +1,7 @@
-"""In which rooms a session was at an offset of the broadcast stream. Pure.
+"""The rooms of a session at each offset of the broadcast stream. Pure.
 
-A client that comes back gets the messages of the rooms in which it was then: who was made to leave
-a room in which it never was must not get what was sent there before.
+A client that comes back gets the messages of the rooms in which it was at that time. A leave alone
+does not show that the client was in a room: it must not get what was sent to the room before.
 """
 
 import bisect
@@ -33,7 +33,7 @@ class RoomHistory:
     ) -> None:
         """
         Args:
-            since: where the session began: what changed before that was none of its business.
+            since: where the session began: what changed before that was not for this session.
             known_since: rooms that were left before this offset may be forgotten.
             rooms: the changes of each room, in order.
         """
@@ -43,20 +43,20 @@ class RoomHistory:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the session was never in a room, as far as is known."""
+        """True when the session was never in a room, as far as is known."""
         return not self._rooms and self.known_since <= self.since
 
     @property
     def rooms(self) -> set[str]:
-        """Those that the session is in, after all of it."""
+        """The rooms that the session is in after all its changes."""
         return {room for room, changes in self._rooms.items() if changes and changes[-1].joins}
 
     def tells(self, offset: Offset) -> bool:
-        """Whether it is known in which rooms the session was at this offset."""
+        """Tell whether the rooms of the session at this offset are known."""
         return self.known_since <= max(offset, self.since)
 
     def rooms_at(self, offset: Offset) -> set[str]:
-        """Those that the session was in at an offset of which this tells."""
+        """Find the rooms that the session was in at an offset, of which `tells` must be true."""
         found = set()
         for room, changes in self._rooms.items():
             before = bisect.bisect_right(changes, offset, key=_offset)
@@ -65,7 +65,7 @@ class RoomHistory:
         return found
 
     def note(self, room: str, change: RoomChange) -> bool:
-        """Add a change, at its place; False when it was known."""
+        """Add a change at its place in the order; False when it was known."""
         changes = self._rooms.setdefault(room, [])
         place = bisect.bisect_right(changes, change.offset, key=_offset)
         if place and changes[place - 1] == change:
@@ -79,5 +79,5 @@ def _offset(change: RoomChange) -> Offset:
 
 
 def parse_changes(text: str) -> list[RoomChange]:
-    """What Redis keeps of a room (`queue_run.channel.memberships`)."""
+    """Parse the changes of one room as Redis keeps them (`queue_run.channel.memberships`)."""
     return [RoomChange(parse_offset(each[1:]), each[0] == "+") for each in text.split()]

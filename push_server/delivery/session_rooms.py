@@ -1,4 +1,4 @@
-"""What Redis keeps of sessions, for clients that resume: that they live, and their rooms.
+"""Sessions in Redis, for clients that resume: which of them live, and their rooms.
 
 - A key for each session that lives, with the offset at which it began. It outlives the socket by
   the session's time; while the client is here, it is renewed. Where it is missing, the session is
@@ -53,10 +53,10 @@ _RENEW = load("sessions/renew")
 _RECALL = load("sessions/recall")
 
 
-class Told(NamedTuple):
-    """What Redis is to be told of a session."""
+class SessionNote(NamedTuple):
+    """The state of a session that is to be written to Redis."""
 
-    #: Whether it is here, or has just ended.
+    #: True while its connection is here; False when that has just ended.
     here: bool
     #: The offset at which it began.
     since: Offset
@@ -81,7 +81,7 @@ class Renewal(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """What Redis knows at one moment."""
+    """The facts about a session that Redis had at one moment."""
 
     #: Whether the session lives.
     alive: bool
@@ -92,7 +92,7 @@ class Recalled(NamedTuple):
     generated: Offset
 
 
-class Asked(NamedTuple):
+class AskedSession(NamedTuple):
     """A session that is asked for."""
 
     session: str
@@ -124,20 +124,22 @@ class SessionRooms:
         self._ends = max(1, round(1000 * session_time))
         self._rooms_last = self._lives + round(1000 * window_time)
         self._waiting: collections.deque[Change | Renewal] = collections.deque()
-        self._told: dict[str, Told] = {}
+        self._told: dict[str, SessionNote] = {}
         self._complaints = Complaints(log)
         self._wake = asyncio.Event()
         self._writing = asyncio.Lock()
         #: Those that are asked for next.
-        self._asked: collections.deque[Asked] = collections.deque()
+        self._asked: collections.deque[AskedSession] = collections.deque()
         self._asking: asyncio.Task[None] | None = None
 
     # What happens here.
 
     def opened(self, session: str, since: Offset) -> None:
-        """Note that a client with this session is here, which began at an offset; at once, for it
-        may ask something, and this server be killed."""
-        self._told[session] = Told(True, since)
+        """Note that a client is here with this session, which began at an offset.
+
+        Redis gets this at once: the client may ask something, and this server may be killed.
+        """
+        self._told[session] = SessionNote(True, since)
         self._wake.set()
 
     def untold(self, session: str) -> tuple[str, str] | None:
@@ -149,10 +151,10 @@ class SessionRooms:
         return self._keys.session(session), format_offset(told.since)
 
     def closed(self, connection: Connection) -> None:
-        """Note that a connection has ended: its session does, some time after it."""
-        state = connection.envelope
-        if state is not None and self._holds(connection, state.session):
-            self._told[state.session] = Told(False, state.since)
+        """Note that a connection has ended: its session ends some time later, unless resumed."""
+        state = connection.session
+        if state is not None and self._holds(connection, state.id):
+            self._told[state.id] = SessionNote(False, state.since)
             self._wake.set()
 
     def changed(self, session: str, room: str, *, joins: bool, offset: Offset) -> None:
@@ -164,22 +166,22 @@ class SessionRooms:
         """Write everything again: Redis may have lost it.
 
         Args:
-            anew: offsets have begun anew, those of before say nothing.
+            anew: offsets have begun anew: earlier ones mean nothing any more.
         """
         for connection in self._connections:
-            state = connection.envelope
-            # One whose session is another connection's by now is told of no changes any more.
-            if state is None or not self._holds(connection, state.session):
+            state = connection.session
+            # A session that another connection has by now is renewed with that connection.
+            if state is None or not self._holds(connection, state.id):
                 continue
-            self._told[state.session] = Told(True, state.since)
+            self._told[state.id] = SessionNote(True, state.since)
             rooms = list(connection.rooms)
             if anew and not rooms:
-                self._waiting.append(Renewal(state.session, [], self._position.begun, anew))
+                self._waiting.append(Renewal(state.id, [], self._position.begun, anew))
             for first in range(0, len(rooms), ROOMS_AT_ONCE):
                 part = rooms[first : first + ROOMS_AT_ONCE]
                 self._waiting.append(
                     # What changes from now on stands behind this offset.
-                    Renewal(state.session, part, self._position.begun, anew and not first)
+                    Renewal(state.id, part, self._position.begun, anew and not first)
                 )
         self._wake.set()
 
@@ -189,8 +191,8 @@ class SessionRooms:
     # What is known elsewhere.
 
     async def of(self, session: str, user: UserId | None) -> Recalled | None:
-        """What Redis knows of a session of this user; None while it is away."""
-        asked = Asked(session, user, asyncio.get_running_loop().create_future())
+        """Read what Redis knows of a session of this user; None while Redis is away."""
+        asked = AskedSession(session, user, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if self._asking is None:
             self._asking = asyncio.create_task(self._answer())
@@ -215,7 +217,7 @@ class SessionRooms:
         self._asking = None
 
     async def _ask(self, sessions: list[tuple[str, UserId | None]]) -> "list[Recalled | None]":
-        """What is known of each."""
+        """Read what is known of each session, in this order; None for each while Redis is away."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 # First what this server knows better.
@@ -247,7 +249,7 @@ class SessionRooms:
                 self._wake.set()
 
     def _with_what_waits(self, session: str, recalled: Recalled) -> Recalled:
-        """What is known here, and Redis has not taken."""
+        """Add the changes to a session that are known here and not yet written to Redis."""
         history = recalled.history
         for each in self._waiting:
             if each.session != session:
@@ -339,7 +341,7 @@ class SessionRooms:
                 self._waiting.popleft()
 
     def _write(self, pipeline: Any, session: str, waiting: list[Change | Renewal]) -> None:
-        """What waits of one session, in order."""
+        """Add what waits of one session to the pipeline, in order."""
         names, lasts = self._keys_of(session), self._rooms_last
         for is_change, group in itertools.groupby(waiting, key=lambda each: type(each) is Change):
             if is_change:
@@ -355,12 +357,12 @@ class SessionRooms:
                 pipeline.eval(*_RENEW.given(names, [lasts, offset, *each.rooms]))
 
     def _keys_of(self, session: str) -> tuple[str, str]:
-        """Of the rooms that a session is in, and of those that it has left."""
+        """The keys of the rooms that a session is in, and of those that it has left."""
         return self._keys.session_rooms(session), self._keys.session_left(session)
 
 
 def _written(change: RoomChange) -> str:
-    """As `storage/lua/include/rooms` takes it."""
+    """Format a change as `storage/lua/include/rooms` takes it."""
     return f"{'+' if change.joins else '-'}{format_offset(change.offset)}"
 
 

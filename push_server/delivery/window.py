@@ -32,7 +32,7 @@ _MANY: _Key = ("many", "")
 _MANY_CHANGES: _Key = ("changes of many", "")
 
 
-class Entry(msgspec.Struct, frozen=True):
+class KeptEntry(msgspec.Struct, frozen=True):
     offset: Offset
     envelope: Kept
     #: The users of a message to many: a seventh of what a list of them takes.
@@ -41,12 +41,12 @@ class Entry(msgspec.Struct, frozen=True):
     size: int
 
     def is_for(self, user: UserId) -> bool:
-        """Whether the user is one of many."""
+        """Tell whether an entry for many users is for this one, too."""
         return _SEPARATOR + user.encode() + _SEPARATOR in self.crowd
 
 
-class Client(NamedTuple):
-    """Who missed something."""
+class ReturningClient(NamedTuple):
+    """A client that has come back: its session, its user, and the rooms in which it was."""
 
     session: str
     user: UserId | None
@@ -54,8 +54,8 @@ class Client(NamedTuple):
     history: RoomHistory
 
 
-class Missed(NamedTuple):
-    """What a client was sent while it was away, and the rooms that it is in after that."""
+class MissedMessages(NamedTuple):
+    """The messages for a client while it was away, and the rooms that it is in after them."""
 
     messages: list[tuple[Offset, Message]]
     rooms: set[str]
@@ -64,7 +64,7 @@ class Missed(NamedTuple):
 
 
 class Window:
-    """What was sent lately."""
+    """The recent entries of the broadcast stream, listed under those whom they are for."""
 
     def __init__(self, *, max_age: float, max_bytes: int, max_rooms: int) -> None:
         """
@@ -77,7 +77,7 @@ class Window:
         self._max_age = round(max_age * 1000)
         self._max_bytes = max_bytes
         #: By number, in order.
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, KeptEntry] = {}
         self._next = 0
         self._lists: dict[_Key, list[int]] = {}
         self.bytes = 0
@@ -112,7 +112,7 @@ class Window:
             crowd = _SEPARATOR.join(users)
             envelope = msgspec.structs.replace(envelope, users=[])
         size += ENTRY_OVERHEAD + USER_OVERHEAD * len(keys)
-        entry = Entry(offset, envelope, crowd, size)
+        entry = KeptEntry(offset, envelope, crowd, size)
         self._entries[self._next] = entry
         for key in keys:
             self._lists.setdefault(key, []).append(self._next)
@@ -121,14 +121,14 @@ class Window:
         self._evict(offset[0] - self._max_age)
 
     def holds(self, offset: Offset) -> bool:
-        """Whether everything after this offset is here."""
+        """Tell whether everything after this offset is here."""
         return offset >= self.complete_since
 
-    def missed(self, client: Client, offset: Offset) -> Missed:
-        """What a client was sent after this offset, in order.
+    def missed(self, client: ReturningClient, offset: Offset) -> MissedMessages:
+        """Find what a client was sent after this offset, in order.
 
         Args:
-            offset: since which everything is held here, and of which the client's history tells.
+            offset: one that the window `holds`, and of which the client's history `tells`.
         """
         history = client.history
         # From here on its rooms follow from what is held.
@@ -147,9 +147,9 @@ class Window:
                 envelope.room in rooms and not _spares(envelope, client)
             ):
                 messages.append((entry.offset, envelope.message))
-        return Missed(messages, rooms, changes)
+        return MissedMessages(messages, rooms, changes)
 
-    def rooms(self, client: Client) -> tuple[set[str], list[tuple[str, RoomChange]]]:
+    def rooms(self, client: ReturningClient) -> tuple[set[str], list[tuple[str, RoomChange]]]:
         """The rooms that a client is in now, and its changes that are held here; for one that
         cannot have what it missed."""
         rooms, changes = client.history.rooms, []
@@ -160,7 +160,7 @@ class Window:
         return rooms, changes
 
     def _go(self, rooms: set[str], change: Membership) -> bool:
-        """Join or leave; False when nothing has changed by it."""
+        """Apply a join or a leave to `rooms`; False when it changes nothing."""
         if change.joins is (change.room in rooms):
             return False
         if not change.joins:
@@ -171,7 +171,9 @@ class Window:
             return False
         return True
 
-    def _addressed(self, client: Client, rooms: Collection[str], offset: Offset) -> set[int]:
+    def _addressed(
+        self, client: ReturningClient, rooms: Collection[str], offset: Offset
+    ) -> set[int]:
         """The messages after this offset that may be for this client."""
         found = set(self._since(("session", client.session), offset))
         if client.user is not None:
@@ -185,7 +187,7 @@ class Window:
             found.update(self._since(("room", room), offset))
         return found
 
-    def _changes(self, client: Client, offset: Offset) -> dict[int, Entry]:
+    def _changes(self, client: ReturningClient, offset: Offset) -> dict[int, KeptEntry]:
         """The client's joins and leaves after this offset, in order."""
         numbers = list(self._since(("changes of session", client.session), offset))
         if client.user is not None:
@@ -224,7 +226,7 @@ class Window:
 def _keys(envelope: Kept) -> list[_Key]:
     """The lists that an entry stands in."""
     if isinstance(envelope, ToUsers) and len(envelope.users) == 1:
-        # As most of them are.
+        # The usual case.
         return [("user", envelope.users[0])]
     if isinstance(envelope, ToRoom):
         return [("room", envelope.room)]
@@ -238,19 +240,19 @@ def _keys(envelope: Kept) -> list[_Key]:
     return [(f"{changes}user", user) for user in envelope.users]
 
 
-def _keys_of(entry: Entry) -> list[_Key]:
+def _keys_of(entry: KeptEntry) -> list[_Key]:
     if not entry.crowd:
         return _keys(entry.envelope)
     return [_MANY_CHANGES if isinstance(entry.envelope, Membership) else _MANY]
 
 
-def _change(entry: Entry) -> Membership:
+def _change(entry: KeptEntry) -> Membership:
     assert isinstance(entry.envelope, Membership)
     return entry.envelope
 
 
-def _spares(envelope: ToRoom, client: Client) -> bool:
-    """Whether the sender of a message to a room has excluded this client."""
+def _spares(envelope: ToRoom, client: ReturningClient) -> bool:
+    """Tell whether the sender of a message to a room has excluded this client."""
     if envelope.without_session is not None:
         return envelope.without_session == client.session
     return envelope.without_user is not None and envelope.without_user == client.user

@@ -1,4 +1,4 @@
-"""Who may come in: origins, API keys, and the address of a client behind proxies.
+"""Admission of requests: origins, host names, API keys, and client addresses behind proxies.
 
 Pure: headers in, answers out.
 """
@@ -26,7 +26,7 @@ class Origins:
         self._allowed = {origins.parse(each) for each in listed if each != "*"}
 
     def admits(self, origin: str, host: str) -> bool:
-        """Whether a page of this origin may connect to this host (RFC 6455, 10.2)."""
+        """Tell whether a page of this origin may connect to this host (RFC 6455, 10.2)."""
         if self._all:
             return True
         try:
@@ -39,8 +39,8 @@ class Origins:
 class Hosts:
     """The names by which this server may be called.
 
-    A page of anywhere can let its own name lead to this machine (DNS rebinding), and is then of the
-    same origin; the name that it uses stays its own.
+    Any web page can make its own host name lead to this machine (DNS rebinding), and is then of the
+    same origin. But the header Host still has the name of the page.
     """
 
     def __init__(self, allowed: str) -> None:
@@ -51,7 +51,7 @@ class Hosts:
         self._names = {each.strip("[]").rstrip(".").lower() for each in names}
 
     def admits(self, host: str) -> bool:
-        """Whether the header Host names this server."""
+        """Tell whether the header Host names this server."""
         if self.any:
             return True
         try:
@@ -68,7 +68,7 @@ class Hosts:
 
 
 class ApiKeys:
-    """The keys of programs that may push jobs for nobody in particular."""
+    """The keys of programs, which may push jobs that have no user."""
 
     def __init__(self, keys: str) -> None:
         self._keys = [(each.key.encode(), each) for each in api_keys.parse(keys)]
@@ -76,7 +76,7 @@ class ApiKeys:
     def find(self, authorization: str) -> ApiKey | None:
         """The key that an Authorization header (RFC 6750, 2.1) has; None when it has none.
 
-        How long it takes says nothing of a key: all of them are compared, each to its end.
+        All keys are compared, each to its end: the time that this takes tells nothing of a key.
         """
         scheme, _, credentials = authorization.partition(" ")
         if scheme.lower() != "bearer":
@@ -91,7 +91,7 @@ class ApiKeys:
 
 
 class Proxies:
-    """The proxies whose word on a client's address is believed."""
+    """The proxies that are trusted to name a client's address."""
 
     def __init__(self, trusted: str) -> None:
         self._networks = [_network(text) for text in words(trusted)]
@@ -100,7 +100,7 @@ class Proxies:
         """The address of the client behind the proxies that are trusted.
 
         Args:
-            peer: who is connected.
+            peer: the address at the other end of the socket.
             forwarded_for: what X-Forwarded-For lists; each proxy has added its own peer.
         """
         if not self._networks and ":" not in peer:

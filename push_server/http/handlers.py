@@ -17,7 +17,7 @@ from push_server.rfc6455 import opening
 from push_server.transport.handover import take_over
 from push_server.transport.lag import LagMonitor
 from push_server.transport.wire import Wire
-from queue_run.contracts import frames
+from queue_run.contracts import client_frames
 from queue_run.contracts.envelopes import Admitted, Refusal, TokenWanted
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class SocketHandler(web.RequestHandler):
             address=intern(self._services.address_of(self.request)),
         )
         try:
-            self._give(wire, enveloped=subprotocol == frames.SUBPROTOCOL)
+            self._give(wire, enveloped=subprotocol == client_frames.SUBPROTOCOL)
         except Exception:
             log.exception("%s: failed", self._id)
             wire.abort("it could not be opened")

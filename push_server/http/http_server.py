@@ -25,11 +25,11 @@ class Server(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         # Tornado makes them of its own class; to make each anew would be felt in every handshake.
-        stream.__class__ = _Stream
+        stream.__class__ = _HttpStream
         super().handle_stream(stream, address)
 
 
-class _Stream(IOStream):
+class _HttpStream(IOStream):
     """Answers a head that is too large before it is closed."""
 
     #: Whether it reads a head, and no body.

@@ -19,8 +19,8 @@ from queue_run.contracts.envelopes import Admitted, Refusal, TokenWanted
 from queue_run.contracts.ids import id_of_user, text_id
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import InfrastructureError, InvalidName, InvalidPush
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
 from queue_run.jobs.pushing import check_group
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.logs import excerpt
 from queue_run.storage.fullness import is_full
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which a client whose push was not taken may try again.
 RETRY_AFTER = 1
-#: With which statuses it is told so.
+#: The statuses that tell a client to try again.
 _AGAIN = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS})
 #: Bytes of a body that are read although nobody wants them: a client that still sends does not see
 #: an answer, when the connection is closed on it.
@@ -71,7 +71,7 @@ class JsonErrors(web.RequestHandler):
 
 
 class ReservedHandler(JsonErrors):
-    """Everything else below `/_/`: never a file, and never a WebSocket of the application."""
+    """All other paths below `/_/`: always 404, never a file or a WebSocket of the application."""
 
     def prepare(self) -> None:
         raise Refused(404, "there is nothing here")
@@ -79,7 +79,7 @@ class ReservedHandler(JsonErrors):
 
 @web.stream_request_body
 class PushHandler(JsonErrors):
-    """One push. Who makes it is found out before its body is read."""
+    """One push. Its client is identified before its body is read."""
 
     def initialize(self, services: Services) -> None:
         self._services = services
@@ -159,11 +159,11 @@ class PushHandler(JsonErrors):
         self._facts = await self._facts_for_client(name)
 
     async def _facts_for_client(self, name: str) -> QueueFacts:
-        """What is known of the queue, if the client may push to it.
+        """Find the facts of a queue to which the client may push.
 
         Raises:
-            Refused: when it may not. Of queues that are not for it, a client does not learn
-                whether they exist.
+            Refused: when the client may not. A client does not learn whether a queue exists that
+                is not for it.
         """
         key = self._services.api_keys.find(self.request.headers.get("Authorization", ""))
         if key is None:
@@ -192,7 +192,7 @@ class PushHandler(JsonErrors):
         """Find out which user's the job is.
 
         Raises:
-            Refused: when nobody knows, or nobody can be asked.
+            Refused: when the client is no known user, or no worker can be asked.
         """
         services = self._services
         if not services.application.authenticates:
@@ -221,13 +221,13 @@ class PushHandler(JsonErrors):
     # The body.
 
     def _content_length(self) -> int:
-        """0 for one that is not said, or is no number: Tornado refuses that."""
+        """The length of the body by its header; 0 without one, or for one that Tornado refuses."""
         said = self.request.headers.get("Content-Length", "")
         # Python refuses to read numbers of thousands of digits.
         return int(said[:18]) if said.isdecimal() and said.isascii() else 0
 
     def _body_comes(self) -> bool:
-        """Whether the client sends a body now, and one that is worth reading to its end."""
+        """Tell whether the client sends a body now that is worth reading to its end."""
         headers = self.request.headers
         if headers.get("Expect", "").lower() == "100-continue":
             return False
@@ -241,11 +241,11 @@ class PushHandler(JsonErrors):
 
     # The job.
 
-    def _job(self, name: str) -> tuple[JobEnvelope, str | None]:
+    def _job(self, name: str) -> tuple[StoredJob, str | None]:
         """The job that the request describes, and its dedupe id.
 
         Raises:
-            Refused: when it describes none.
+            Refused: when the request describes no job.
         """
         headers = self.request.headers
         params = parse_query(self.request.query)
@@ -259,7 +259,7 @@ class PushHandler(JsonErrors):
             )
         except UnreadableBody as error:
             raise Refused(error.status, error.text) from None
-        job = JobEnvelope(
+        job = StoredJob(
             id=str(uuid.uuid4()),
             queue=name,
             payload=payload,
@@ -291,7 +291,7 @@ class PushHandler(JsonErrors):
         except InvalidName as error:
             raise Refused(400, str(error)) from None
 
-    async def _push(self, job: JobEnvelope, dedupe: str | None) -> str:
+    async def _push(self, job: StoredJob, dedupe: str | None) -> str:
         """
         Raises:
             Refused: when the job was not taken.

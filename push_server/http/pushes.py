@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable
-from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.stored import StoredJob
 from queue_run.storage.fullness import Fullness
 from queue_run.threads.detached import DetachedThreads
 from queue_run.threads.vital import end_process
@@ -25,18 +25,18 @@ T = TypeVar("T")
 #: Jobs that wait for the thread. It takes hundreds in a second; more come only while the broker
 #: is away, or from somebody who should be slowed down.
 MAX_PUSHES = 256
-#: The same of questions to workers, who is asking.
+#: Questions to workers, which user a client is, that are under way at once, at most.
 MAX_QUESTIONS = 256
 #: Seconds in which a push that the broker did not take is withdrawn, and more.
 WITHDRAWAL = 5.0
 
 
 class Busy(Exception):
-    """As much is under way as may be: come back in a second."""
+    """Raised when too much is under way; the client may try again in a second."""
 
 
 class Places:
-    """What may be under way at once, and whether anything is."""
+    """A number of places for work that is under way at once."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -46,7 +46,7 @@ class Places:
         """Hold a place inside the block.
 
         Raises:
-            Busy: when there is none.
+            Busy: when no place is free.
         """
         if not self._free:
             raise Busy
@@ -73,11 +73,11 @@ class Pushes:
         on_loss: Callable[[], None] = end_process,
     ) -> None:
         self._pusher = pusher
-        # In line, and then itself: a push has as long for each as one may take.
+        # A push first waits in line and is then made: each may take as long as one push.
         self._patience = 2 * publish_timeout
         self._threads = DetachedThreads(1, name="queue-run-push", on_loss=on_loss)
         self._line = Places(MAX_PUSHES)
-        #: For requests that ask workers who it is.
+        #: Places for requests that ask a worker which user the client is.
         self.questions = Places(MAX_QUESTIONS)
         #: Whether Redis was too full for the last push.
         self.fullness = Fullness(log, "pushes over HTTP get 503")
@@ -85,8 +85,8 @@ class Pushes:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def push(self, job: JobEnvelope, facts: QueueFacts, dedupe: str | None) -> str:
-        """Hand a job to its workers; the id of the one that runs. See `JobPusher.push`.
+    async def push(self, job: StoredJob, facts: QueueFacts, dedupe: str | None) -> str:
+        """Hand a job to its workers; return the id of the job that runs (see `JobPusher.push`).
 
         Raises:
             Busy: when too many jobs are in line.
@@ -116,17 +116,17 @@ class Pushes:
     # Requests under way.
 
     def begin(self) -> None:
-        """A request has come that may become a job."""
+        """Note that a request has come which may become a job."""
         self._requests += 1
         self._idle.clear()
 
     def end(self) -> None:
-        """It has been answered, or its client is gone."""
+        """Note that a request has been answered, or that its client is gone."""
         self._requests -= 1
         if not self._requests:
             self._idle.set()
 
-    async def drain(self, seconds: float) -> None:
+    async def wind_down(self, seconds: float) -> None:
         """Return when every request that has begun is answered, or after so many seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

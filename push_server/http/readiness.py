@@ -1,6 +1,6 @@
-"""Whether messages of clients can be answered now, and what stands in the way."""
+"""The readiness of a push server: whether it can answer clients now, and what is missing."""
 
-from push_server.requests.application import Application
+from push_server.requests.known_application import KnownApplication
 from push_server.upkeep.lifetime import Lifetime
 from push_server.upkeep.timekeeper import Timekeeper
 from queue_run.broker.dispatch import Dispatcher
@@ -19,7 +19,7 @@ class Readiness:
         self,
         *,
         lifetime: Lifetime,
-        application: Application,
+        application: KnownApplication,
         listener: Listener,
         dispatcher: Dispatcher,
         fullness: Fullness,
@@ -33,7 +33,7 @@ class Readiness:
         self._timekeeper = timekeeper
 
     def missing(self) -> list[str]:
-        """What stands between a message and its answer."""
+        """List what is missing to answer messages of clients; empty when nothing is."""
         found = []
         if self._lifetime.lost is not None:
             found.append(f"{self._lifetime.lost}, which ended unexpectedly")
@@ -51,5 +51,5 @@ class Readiness:
 
     @property
     def notes(self) -> list[str]:
-        """What an operator should know, though messages are answered."""
+        """Sentences that an operator should read, although messages are answered."""
         return self._timekeeper.notes

@@ -1,5 +1,7 @@
-"""What happens between an open socket and everything behind it: who comes in, what they say, and
-that they have left."""
+"""The reception of clients, between an open socket and the other parts of the push server.
+
+Clients come in, their messages are handed on, and their end is noted.
+"""
 
 import logging
 from collections.abc import Awaitable
@@ -13,17 +15,17 @@ from push_server.clients.connections import Connection
 from push_server.clients.envelope import (
     PONG_FRAME,
     Asked,
-    Envelope,
     Misunderstood,
     Pinged,
     Ponged,
     Resume,
+    Session,
     Start,
     misunderstood_frame,
 )
 from push_server.clients.lanes import Lane
 from push_server.http.services import SHUTTING_DOWN, Refused, Services
-from push_server.transport.wire import Limits, Wire
+from push_server.transport.wire import ClientLimits, Wire
 from queue_run.contracts.addresses import counted_as
 from queue_run.contracts.envelopes import Admitted, Refusal, TokenWanted
 from queue_run.contracts.ids import ConnectionId, id_of_user
@@ -43,14 +45,14 @@ NOBODY = msgspec.Raw(b"null")
 class Reception:
     """Receives what the clients of this push server send; one for all of them.
 
-    What belongs to one of them is its connection.
+    The state of each client is in its connection.
     """
 
     def __init__(self, services: Services) -> None:
         settings = services.settings
         self.services = services
         self._complaints = Complaints(log)
-        self.limits = Limits(
+        self.limits = ClientLimits(
             max_message_bytes=settings.max_request_bytes,
             max_unsent_bytes=settings.max_outbox_bytes,
             max_message_rate=settings.max_message_rate,
@@ -76,9 +78,9 @@ class Reception:
         services = self.services
         user = NOBODY if answer is None or not answer.user else msgspec.Raw(answer.user)
         user_id = None if user is NOBODY else id_of_user(msgspec.json.decode(user))
-        envelope = None
+        session = None
         if enveloped:
-            envelope = Envelope(services.resumption.seals.new(user_id), services.position.offset)
+            session = Session(services.resumption.seals.new(user_id), services.position.offset)
         connection = Connection(
             connection_id,
             wire,
@@ -91,27 +93,27 @@ class Reception:
             query=query,
             user=user,
             user_id=user_id,
-            envelope=envelope,
+            session=session,
         )
         wire.belong_to(self, connection)
         services.addresses.take(counted_as(wire.address))
         services.connections.add(connection)
         services.liveness.add(connection)
-        if envelope is not None:
-            self._welcome(connection, envelope)
+        if session is not None:
+            self._welcome(connection, session)
         log.debug("%s: open at %s", connection, path)
         if answer is not None and answer.expires is not None:
             wire.limit(answer.expires - services.clock.now(), _expire, connection)
         if services.closing:
             connection.close(1001, SHUTTING_DOWN)
 
-    def message(self, owner: Connection, message: str | bytes) -> Awaitable[None] | None:
+    def inbound(self, owner: Connection, data: str | bytes) -> Awaitable[None] | None:
         if owner.closing:
             log.debug("%s: a message after the close is not read", owner)
             return None
-        if owner.envelope is None:
-            return self.services.forwarder.receive(owner, message)
-        return self._take_frame(owner, owner.envelope, message)
+        if owner.session is None:
+            return self.services.forwarder.receive(owner, data)
+        return self._take_frame(owner, owner.session, data)
 
     def heard(self, owner: Connection) -> None:
         owner.heard = True
@@ -128,10 +130,10 @@ class Reception:
 
     # The envelope protocol.
 
-    def _welcome(self, connection: Connection, envelope: Envelope) -> None:
+    def _welcome(self, connection: Connection, session: Session) -> None:
         services = self.services
         connection.write(
-            envelope.welcome(
+            session.welcome(
                 connection=connection.id,
                 user=connection.user_id,
                 epoch=services.position.epoch,
@@ -142,9 +144,9 @@ class Reception:
         services.resumption.hold(connection)
 
     def _take_frame(
-        self, connection: Connection, envelope: Envelope, message: str | bytes
+        self, connection: Connection, session: Session, data: str | bytes
     ) -> Awaitable[None] | None:
-        event = envelope.received(message)
+        event = session.received(data)
         services = self.services
         match event:
             case Asked():
@@ -171,9 +173,9 @@ class Reception:
 
 
 class Guest:
-    """A client whose first message is to have its token: no connection yet.
+    """A client whose first message must have its token; it is no connection yet.
 
-    It alone keeps its request, which `on_authenticate` is shown once more.
+    Only a guest keeps its HTTP request, which `on_authenticate` gets once more with the token.
     """
 
     def __init__(
@@ -192,28 +194,28 @@ class Guest:
         self._enveloped = enveloped
 
     def expect_token(self) -> None:
-        """Wait for the first message, not for long."""
+        """Wait for the first message, for `authenticate_timeout` seconds at most."""
         seconds = self._reception.services.settings.authenticate_timeout
         self._wire.belong_to(self, self._id)
         self._reception.services.addresses.take(counted_as(self._wire.address))
         self._wire.limit(seconds, self._wire.close, UNAUTHORIZED, "no token came in time")
 
-    def message(self, owner: ConnectionId, message: str | bytes) -> Awaitable[None]:
+    def inbound(self, owner: ConnectionId, data: str | bytes) -> Awaitable[None]:
         # It came in time; how long the answer may take is a limit of its own.
         self._wire.limit(None, self._wire.close)
-        return self._take_token(message)
+        return self._take_token(data)
 
     def heard(self, owner: ConnectionId) -> None:
-        """Who it is says its token."""
+        """Ignore a sign of life: a guest is dropped when its token does not come in time."""
 
     def closed(self, owner: ConnectionId, code: int | None) -> None:
         self._reception.services.addresses.give_back(counted_as(self._wire.address))
         log.debug("%s: closed (%s) without a token", owner, code or "no close frame")
 
-    async def _take_token(self, message: str | bytes) -> None:
+    async def _take_token(self, data: str | bytes) -> None:
         request = self._request
         try:
-            answer = await self._reception.services.authenticate(request, self._id, message)
+            answer = await self._reception.services.authenticate(request, self._id, data)
         except Refused as refusal:
             self._wire.close(TRY_AGAIN_LATER, refusal.text)
             return

@@ -1,4 +1,4 @@
-"""What the handlers of HTTP requests and WebSockets share."""
+"""The services that the handlers of HTTP requests and WebSockets share."""
 
 import logging
 import time
@@ -15,8 +15,8 @@ from push_server.delivery.position import Position
 from push_server.delivery.resume import Resumption
 from push_server.http.admission import ApiKeys, Hosts, Origins, Proxies
 from push_server.http.pushes import Pushes
-from push_server.requests.application import Application
 from push_server.requests.forwarder import Forwarder
+from push_server.requests.known_application import KnownApplication
 from push_server.transport.garbage import Collector
 from queue_run.contracts.addresses import counted_as
 from queue_run.contracts.envelopes import Admission, Admitted, Authenticate, Refusal
@@ -34,14 +34,14 @@ MAX_REASON = 500
 
 
 class Services:
-    """What handlers use; one for the whole process."""
+    """The parts and limits that handlers use; one object for the whole process."""
 
     def __init__(
         self,
         settings: Settings,
         server: ServerId,
         connections: Connections,
-        application: Application,
+        application: KnownApplication,
         forwarder: Forwarder,
         *,
         pushes: Pushes,
@@ -67,16 +67,16 @@ class Services:
         self.api_keys = ApiKeys(settings.api_keys)
         self.addresses = Tally(settings.max_address_connections)
         self.handshakes = Rates(settings.max_address_handshakes)
-        #: Of users by HTTP, who push as fast as they may ask over one connection.
+        #: Pushes of users by HTTP: as many in a second as requests over one connection.
         self.user_pushes = Rates(settings.max_message_rate)
         self.collector = Collector()
-        #: Of requests that were refused, by address.
+        #: Log lines about requests that were refused, by address.
         self.refusals = Complaints(log, first=20)
         #: Set on shutdown: nobody is let in any more.
         self.closing = False
 
     def address_of(self, request: HTTPServerRequest) -> str:
-        """Where a request comes from, behind the proxies that are trusted."""
+        """Find the address of a request's client, behind the proxies that are trusted."""
         return self.proxies.client_address(
             request.remote_ip or "", request.headers.get("X-Forwarded-For", "").split(",")
         )
@@ -96,7 +96,7 @@ class Services:
             raise Refused(429, "too many connections from this address")
 
     def check_pace(self, request: HTTPServerRequest) -> None:
-        """Note that a client comes of whom a worker will be asked.
+        """Count a client about whom a worker will be asked.
 
         Raises:
             Refused: for an address whose clients come too fast.
@@ -131,12 +131,12 @@ class Services:
         self,
         request: HTTPServerRequest,
         connection: ConnectionId,
-        message: str | bytes | None = None,
+        data: str | bytes | None = None,
     ) -> Admission:
         """Ask a worker whose request this is.
 
         Args:
-            message: the first message of a connection, where that has its token.
+            data: the first message of a connection, where that has its token.
 
         Raises:
             Refused: when no worker answered in time.
@@ -150,7 +150,7 @@ class Services:
             query=request.query,
             headers=[(name, _readable(value)) for name, value in headers.get_all()],
             remote_ip=self.address_of(request),
-            message=None if message is None else plain.inbound(request_id, message),
+            message=None if data is None else plain.inbound(request_id, data),
             expires=self.clock.now() + self.settings.authenticate_timeout,
         )
         try:
@@ -163,7 +163,7 @@ class Services:
         return _usable(answer.admission)
 
     async def nobody(self, text: str) -> "Refused":
-        """A refusal for want of workers; in development with what is wrong with the files."""
+        """Make a refusal for lack of workers; in development it says why files fail to load."""
         if not self.settings.expose_errors:
             return Refused(503, text)
         failure = await self.application.load_failure()
@@ -202,7 +202,7 @@ def _readable(value: str) -> str:
 
 
 def _usable(answer: Admission) -> Admission:
-    """The answer; or that of a failure, when its user cannot be used."""
+    """The answer; or one with status 500, when its user cannot be used."""
     if not isinstance(answer, Admitted):
         return answer
     try:

@@ -134,5 +134,5 @@ class _PlainRequests(Matcher):
 
 
 def _log_access(handler: web.RequestHandler) -> None:
-    """Without the query, which may hold tokens."""
+    """Log an answered request without its query, which may hold tokens."""
     log.debug("%d %s", handler.get_status(), handler.request.path)

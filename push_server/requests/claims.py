@@ -1,4 +1,7 @@
-"""Which push server took a client's request, so that its repetition is not run again."""
+"""Claims: notes in Redis of the push server that took a client's request.
+
+A repetition of the request finds the claim, and is not run again.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +24,8 @@ class Holder(NamedTuple):
     since: int
 
 
-class Answer(NamedTuple):
-    """How far a turn was claimed, and who has what comes next."""
+class ClaimAnswer(NamedTuple):
+    """The number of requests of a turn that were claimed, and the holder of the next one."""
 
     taken: int
     holder: Holder | None
@@ -41,7 +44,7 @@ class Claims:
         lasts: float,
         sessions: Mapping[str, str] | None = None,
         lives: float = 0.0,
-    ) -> list[Answer]:
+    ) -> list[ClaimAnswer]:
         """Claim the requests of some turns, each by its claim's key and its id.
 
         Args:
@@ -60,7 +63,7 @@ class Claims:
             arguments += [len(turn), *(request for _, request in turn)]
         found = self._store.call(_CLAIM, keys, arguments)
         return [
-            Answer(int(taken), _holder(holder))
+            ClaimAnswer(int(taken), _holder(holder))
             for taken, holder in zip(found[::2], found[1::2], strict=True)
         ]
 
@@ -85,7 +88,7 @@ class Claiming:
     ) -> None:
         """
         Args:
-            key: of the claim of a session's request.
+            key: gives the Redis key of the claim of a session's request.
             session_time: seconds for which a session outlives its socket.
             clock: by which requests expire.
             untold: the key of a session, and what stands there, where Redis may not know yet that
@@ -97,21 +100,24 @@ class Claiming:
         self._key = key
         self._session_time = session_time
         self._clock = clock
-        self._tell: Callable[[Turn, Answer], None] = _tell_nobody
+        self._tell: Callable[[Turn, ClaimAnswer], None] = _tell_nobody
 
     def start(self, on_held: Callable[[Turn, int, Holder], None]) -> None:
-        """Call this on the loop that runs now: a turn, the number of its first request that was
-        sent before, and by whom."""
+        """Call `on_held` on the running loop for each turn with a request that was sent before.
+
+        Args:
+            on_held: gets the turn, the number of the first such request, and its holder.
+        """
         loop = asyncio.get_running_loop()
 
-        def tell(turn: Turn, answer: Answer) -> None:
+        def tell(turn: Turn, answer: ClaimAnswer) -> None:
             assert answer.holder is not None
             loop.call_soon_threadsafe(on_held, turn, answer.taken, answer.holder)
 
         self._tell = tell
 
     def __call__(self, turns: Sequence[tuple[Turn, Sequence[str]]]) -> list[int]:
-        """See `queue_run.broker.dispatch.Claim`."""
+        """Claim turns for the dispatcher (see `queue_run.broker.dispatch.Claim`)."""
         # An outcome that came at the last moment may have been written to a dead socket: its
         # client notices, and has its session's time to come back and repeat the request.
         last = max(turn.expires for turn, _ in turns) - self._clock.now()
@@ -134,5 +140,5 @@ class Claiming:
         ]
 
 
-def _tell_nobody(turn: Turn, answer: Answer) -> None:
-    """Before the start there is nobody."""
+def _tell_nobody(turn: Turn, answer: ClaimAnswer) -> None:
+    """Do nothing: before `start`, nobody asks for these answers."""

@@ -16,8 +16,8 @@ from push_server.clients import envelope, plain
 from push_server.clients.connections import Connection, Connections
 from push_server.clients.envelope import Asked
 from push_server.clients.quotas import Tally
-from push_server.requests.application import Application
 from push_server.requests.claims import Holder
+from push_server.requests.known_application import KnownApplication
 from push_server.requests.late_outcomes import LateOutcomes, Wanted
 from queue_run.broker.dispatch import Dispatcher
 from queue_run.channel.listener import ANSWER_TIMEOUT
@@ -47,7 +47,7 @@ class Forwarder:
         self,
         settings: Settings,
         connections: Connections,
-        application: Application,
+        application: KnownApplication,
         dispatcher: Dispatcher,
         late_outcomes: LateOutcomes,
         clock: Clock,
@@ -64,21 +64,21 @@ class Forwarder:
         self._deadlines: dict[RequestId, asyncio.TimerHandle] = {}
         self._handshakes: dict[RequestId, asyncio.Future[Authenticated]] = {}
         self._requests = Tally(settings.max_user_requests)
-        self._draining = False
+        self._winding_down = False
 
     # From clients to workers.
 
     def receive(self, connection: Connection, data: str | bytes) -> Awaitable[None] | None:
-        """Take a plain client's frame; what it returns is to be awaited before the next one is
-        read."""
-        if self._draining:
+        """Take a plain client's frame; the result, if there is one, is awaited before the next one
+        is read."""
+        if self._winding_down:
             # Until its last outcome is out and the connection closes, nothing more is read.
             return connection.pause()
         return self._take_on(connection, plain.inbound(connection.next_request_id(), data))
 
     def ask(self, connection: Connection, asked: Asked) -> Awaitable[None] | None:
-        """Take a request of a client that speaks the envelope protocol; as `receive`."""
-        state = connection.envelope
+        """Take a request of a client that speaks the envelope protocol, like `receive`."""
+        state = connection.session
         assert state is not None
         if asked.id in state.open:
             log.debug("%s: request %r is under way already", connection, asked.id)
@@ -109,8 +109,8 @@ class Forwarder:
             self._next_turn(connection, route)
         return connection.pause() if self._is_full(connection) else None
 
-    def _may_claim(self, connection: Connection, state: envelope.Envelope) -> bool:
-        """Whether Redis may remember one more request of a session."""
+    def _may_claim(self, connection: Connection, state: envelope.Session) -> bool:
+        """Count a request of a session; False when Redis must not remember one more of them."""
         limit = self._settings.max_session_requests
         remembered = 2 * self._settings.session_time
         if not limit or state.counted(time.monotonic(), remembered) <= limit:
@@ -136,7 +136,7 @@ class Forwarder:
             del self._handshakes[handshake.id]
 
     async def application_changed(self) -> None:
-        """Workers have left another description of the application, or none can be made."""
+        """Read the manifest again: workers have left another one, or cannot make one."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await self._application.refresh()
@@ -160,14 +160,14 @@ class Forwarder:
 
     def _dispatch(self, connection: Connection, route: RouteFacts, requests: list[Inbound]) -> None:
         allowed = route.timeout + self._settings.deadline_grace
-        state = connection.envelope
+        state = connection.session
         self._dispatcher.submit(
             Turn(
                 connection=connection.id,
                 path=connection.path,
                 query=connection.query,
                 user=connection.user,
-                session=None if state is None else state.session,
+                session=None if state is None else state.id,
                 requests=requests,
                 expires=self._clock.now() + allowed,
             ),
@@ -176,8 +176,8 @@ class Forwarder:
         self._arm(connection, requests[0].id, allowed)
 
     def held_elsewhere(self, turn: Turn, number: int, holder: Holder) -> None:
-        """A request of a turn was sent before, for another connection of its session: neither it
-        nor what follows it was sent now."""
+        """Look for the outcome of a request that was sent before, for another connection of its
+        session. Neither this request nor those behind it in the turn were sent now."""
         connection = self._connections.get(turn.connection)
         if connection is None:
             return
@@ -224,7 +224,7 @@ class Forwarder:
         return connection.lane.settle(request)
 
     def _go_on(self, connection: Connection) -> None:
-        """After outcomes: the next deadline, the next turn, the next read."""
+        """Go on after outcomes: set the next deadline, send the next turn, read on."""
         head = connection.lane.head
         route = self._application.route(connection.path)
         if head is not None and head not in self._deadlines:
@@ -233,8 +233,8 @@ class Forwarder:
         elif head is None and route is not None:
             self._next_turn(connection, route)
         elif head is None:
-            self._fail(connection, connection.lane.drain(), NOT_AVAILABLE)
-        if self._draining and connection.envelope is None:
+            self._fail(connection, connection.lane.give_up(), NOT_AVAILABLE)
+        if self._winding_down and connection.session is None:
             self._close_if_idle(connection)
         elif not self._is_full(connection):
             connection.read_on()
@@ -259,7 +259,7 @@ class Forwarder:
             deadline.cancel()
 
     def _overdue(self, connection: Connection, request: RequestId) -> None:
-        """No outcome in time: the worker died, or nobody takes requests."""
+        """Fail requests that had no outcome in time: the worker died, or none takes requests."""
         self._deadlines.pop(request, None)
         if request in connection.unordered:
             connection.unordered.discard(request)
@@ -285,32 +285,32 @@ class Forwarder:
     # The end of a connection, and of this process.
 
     def forget(self, connection: Connection) -> None:
-        """The connection is gone: nobody waits for its outcomes."""
-        given_up = [*connection.lane.drain(), *connection.unordered]
+        """Give up the requests of a connection that is gone: nobody waits for their outcomes."""
+        given_up = [*connection.lane.give_up(), *connection.unordered]
         self._requests.give_back(connection.user_id, len(given_up))
         for request in given_up:
             self._disarm(request)
         connection.unordered.clear()
         connection.read_on()
 
-    async def drain(self, seconds: float) -> None:
+    async def wind_down(self, seconds: float) -> None:
         """Let every client go, with the outcomes of what was read from it.
 
         Plain clients are read no more, and closed when their outcomes are out; those without one
         when so many seconds are over get an error. Clients that can resume are told to, at moments
         spread over a while, and are served until they go.
         """
-        self._draining = True
+        self._winding_down = True
         spread = min(self._settings.reconnect_spread, seconds / 2)
         for connection in self._connections:
-            if connection.envelope is None:
+            if connection.session is None:
                 self._close_if_idle(connection)
             else:
                 connection.write(envelope.reconnect_frame(random.uniform(0, spread)))
         await self._connections.wait_until_empty(seconds)
         for connection in self._connections:
-            if connection.envelope is None:
-                unanswered = [*connection.lane.drain(), *connection.unordered]
+            if connection.session is None:
+                unanswered = [*connection.lane.give_up(), *connection.unordered]
                 connection.unordered.clear()
                 self._fail(connection, unanswered, SHUTTING_DOWN)
                 connection.close(1001, SHUTTING_DOWN)

@@ -31,7 +31,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.25
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Who waits for an outcome, and until when (monotonic)."""
+    """A request that waits for an outcome, and until when (monotonic, in seconds)."""
 
     connection: ConnectionId
     request: RequestId
@@ -39,7 +39,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class _Stream:
+class _OutcomeStream:
     #: What was read already; nothing before it can be wanted.
     position: str
     wanted: dict[RequestId, Wanted] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class LateOutcomes:
         self._client = client
         self._keys = keys
         self._deliver: Callable[[Outcome], None] = _deliver_to_nobody
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _OutcomeStream] = {}
         self._wanting = asyncio.Event()
 
     def want(self, holder: Holder, wanted: Wanted) -> None:
@@ -71,13 +71,13 @@ class LateOutcomes:
         name = self._keys.server(server_of_request(holder.request))
         # An outcome is written after its request was claimed, by the same clock.
         start = f"({max(0, holder.since - 1)}-0"
-        stream = self._streams.setdefault(name, _Stream(start))
+        stream = self._streams.setdefault(name, _OutcomeStream(start))
         stream.position = min(stream.position, start, key=_sortable)
         stream.wanted[holder.request] = wanted
         self._wanting.set()
 
     async def run(self, deliver: Callable[[Outcome], None]) -> None:
-        """Look, for ever.
+        """Look for outcomes, for ever.
 
         Args:
             deliver: gets each outcome that is found.
@@ -96,8 +96,8 @@ class LateOutcomes:
             pause = FIRST_PAUSE if any(found) else min(2 * pause, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
-    async def _look(self, name: str, stream: _Stream) -> bool:
-        """Read on in one stream; whether there was anything."""
+    async def _look(self, name: str, stream: _OutcomeStream) -> bool:
+        """Read the next page of one stream; False when there was nothing."""
         start = stream.position
         pipeline = self._client.pipeline(transaction=False)
         pipeline.xrange(name, start, "+", count=PAGE)
@@ -111,11 +111,11 @@ class LateOutcomes:
             stream.position = f"({page[-1][0].decode()}"
         return bool(page)
 
-    def _take(self, stream: _Stream, data: bytes) -> None:
+    def _take(self, stream: _OutcomeStream, data: bytes) -> None:
         try:
             envelope = decode(data)
         except InvalidEnvelope:
-            # It is told by the server whose stream it is.
+            # The server whose stream this is logs it.
             return
         if not isinstance(envelope, Outcome):
             return
@@ -128,7 +128,7 @@ class LateOutcomes:
             )
 
     def _forget_overdue(self) -> None:
-        """Whoever waited has been told that there is no answer."""
+        """Forget requests whose time is over: their clients have been told so."""
         now = time.monotonic()
         for name, stream in list(self._streams.items()):
             for holder, wanted in list(stream.wanted.items()):
@@ -141,7 +141,7 @@ class LateOutcomes:
 
 
 def _deliver_to_nobody(outcome: Outcome) -> None:
-    """Nobody looks yet."""
+    """Drop an outcome: before `run`, nothing is looked for."""
 
 
 def _sortable(position: str) -> Any:

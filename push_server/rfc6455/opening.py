@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tornado.httputil import HTTPHeaders
 
-from queue_run.contracts import frames
+from queue_run.contracts import client_frames
 
 #: What every server adds to the key of a client (1.3).
 _MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -25,19 +25,19 @@ _ANSWER = (
 
 
 class Fault(NamedTuple):
-    """Why a request opens no WebSocket: an HTTP status, and a line of text."""
+    """The reason for which a request opens no WebSocket: an HTTP status, and a line of text."""
 
     status: int
     text: str
 
 
 def asks_for_websocket(headers: HTTPHeaders) -> bool:
-    """Whether a request wants to become a WebSocket."""
+    """Tell whether a request wants to become a WebSocket."""
     return "websocket" in _tokens(headers.get("Upgrade", ""))
 
 
 def fault(method: str, version: str, headers: HTTPHeaders) -> Fault | None:
-    """What is wrong with an opening handshake; None when nothing is."""
+    """Find what is wrong with an opening handshake; None when nothing is."""
     if not asks_for_websocket(headers):
         return Fault(426, "this address speaks WebSocket")
     if method != "GET":
@@ -54,14 +54,14 @@ def fault(method: str, version: str, headers: HTTPHeaders) -> Fault | None:
 
 
 def subprotocol(headers: HTTPHeaders) -> str | None:
-    """The envelope protocol where it is offered; else the first name that is no client's token:
-    browsers insist on an answer."""
+    """Choose the envelope protocol where it is offered; else the first name that is not a client's
+    token, since browsers insist on an answer."""
     header = headers.get("Sec-WebSocket-Protocol")
     if header is None:
         return None
     names = [name.strip() for name in header.split(",")]
-    if frames.SUBPROTOCOL in names:
-        return frames.SUBPROTOCOL
+    if client_frames.SUBPROTOCOL in names:
+        return client_frames.SUBPROTOCOL
     return next(
         (name for name in names if _NAME.fullmatch(name) and not name.startswith("bearer.")), None
     )

@@ -1,6 +1,6 @@
-"""What a client's bytes mean (RFC 6455, section 5): bytes in, events out. Pure.
+"""The parser of a client's bytes (RFC 6455, section 5): bytes in, events out. Pure.
 
-It never raises for what a client sends: a violation is an event too, the last one.
+The parser never raises for what a client sends: a violation is an event too, the last one.
 """
 
 import codecs
@@ -17,11 +17,11 @@ from push_server.rfc6455.close_frames import (
 )
 
 
-class Ping(NamedTuple):
+class PingFrame(NamedTuple):
     data: bytes
 
 
-class Pong(NamedTuple):
+class PongFrame(NamedTuple):
     """The client lives."""
 
 
@@ -44,7 +44,7 @@ class Violation(NamedTuple):
 
 
 #: A text is a text message, bytes are a binary one.
-Event: TypeAlias = str | bytes | Ping | Pong | Fragment | CloseFrame | Violation
+Event: TypeAlias = str | bytes | PingFrame | PongFrame | Fragment | CloseFrame | Violation
 
 _FINAL = 0x80
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -67,7 +67,7 @@ _FIRST = frozenset(
 _FIRST_CONTROL = _FINAL | _CLOSE
 _MASKED = 0x80
 _MASK_SIZE = 4
-_PONG_EVENT, _FRAGMENT_EVENT = Pong(), Fragment()
+_PONG_EVENT, _FRAGMENT_EVENT = PongFrame(), Fragment()
 
 
 class Parser:
@@ -102,7 +102,7 @@ class Parser:
             self._data += data
 
     def next_event(self) -> Event | None:
-        """What comes next; None until more is fed."""
+        """Parse the next event; None when more bytes must be fed first."""
         data, at = self._data, self._at
         available = len(data) - at
         if available < 2:
@@ -157,7 +157,7 @@ class Parser:
     def _other(self, first: int, payload: bytes) -> Event:
         """The event of a frame that is no message in one piece."""
         if first == _FINAL | _PING:
-            return Ping(payload)
+            return PingFrame(payload)
         if first == _FINAL | _PONG:
             return _PONG_EVENT
         if first == _FINAL | _CLOSE:
@@ -213,7 +213,7 @@ def _violation(reason: str, code: int = PROTOCOL_ERROR) -> Violation:
 
 
 def _what_is_wrong(first: int) -> str:
-    """Why no frame may begin with this byte."""
+    """Say why no frame may begin with this byte."""
     if first & 0x70:
         return "reserved bits are set"
     if first & 0xF not in (_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG):

@@ -1,9 +1,9 @@
-"""How much the event loop takes on in one iteration.
+"""An event loop with short iterations: each serves a few sockets only.
 
 asyncio asks once an iteration which sockets have news, and serves all of them before it looks at
 its clock, its timers and at sockets again. When thousands of clients come, speak or go at once,
-such an iteration takes hundreds of milliseconds. Here it takes some of them; the kernel passes on
-the others in the order in which they came, before those who have news again.
+such an iteration takes hundreds of milliseconds. Here an iteration serves some of them. The kernel
+passes on the others in the order in which they came, before those who have news again.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ def new_loop() -> asyncio.AbstractEventLoop:
 if sys.platform == "linux":
 
     class ShortIterations(selectors.EpollSelector):
-        """Tells of no more than some sockets at a time."""
+        """A selector that reports at most `SOCKETS_AT_ONCE` sockets at a time."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -41,7 +41,7 @@ if sys.platform == "linux":
             self._epoll = select.epoll.fromfd(os.dup(self.fileno()))
 
         def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-            """As `selectors.EpollSelector`."""
+            """Select as `selectors.EpollSelector` does, but no more than `SOCKETS_AT_ONCE`."""
             # epoll counts in milliseconds: never less than asked for.
             wait = -1 if timeout is None else math.ceil(max(0.0, timeout) * 1e3) / 1e3
             try:
@@ -64,12 +64,12 @@ if sys.platform == "linux":
 
 
 class Entrance(socket.socket):
-    """A listening socket that lets a few in at a time, although asked for more."""
+    """A listening socket that accepts `ACCEPTED_AT_ONCE` at a time, although asked for more."""
 
     def __init__(self, opened: socket.socket, on_accept: Callable[[], None]) -> None:
         """
         Args:
-            opened: is of no use then.
+            opened: the listening socket, which must not be used afterwards.
         """
         super().__init__(fileno=opened.detach())
         self.setblocking(False)

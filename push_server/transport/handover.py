@@ -1,4 +1,4 @@
-"""From Tornado to us: the one place that takes a socket away from a Tornado stream."""
+"""The handover of sockets: the only place that takes one away from a Tornado stream."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""How late the event loop is: what every connection waits for while one callback takes long."""
+"""The lag of the event loop: all connections wait for so long while one callback runs."""
 
 import asyncio
 import collections
@@ -46,13 +46,13 @@ class LagMonitor:
             self._timer.cancel()
 
     def note(self, now: float, late: float) -> None:
-        """A timer came so late. In seconds, of a clock that only goes forward."""
+        """Note how late a timer came. In seconds, of a clock that only goes forward."""
         self._late.append((now, max(0.0, late) * 1000))
         while self._late[0][0] < now - WINDOW:
             self._late.popleft()
 
     def lag(self) -> Lag:
-        """What was seen in the last seconds."""
+        """Sum up how late the timers of the last `WINDOW` seconds came."""
         late = sorted(milliseconds for _, milliseconds in self._late)
         if not late:
             return Lag(p50=0.0, p99=0.0, max=0.0, samples=0)
@@ -83,5 +83,5 @@ class LagMonitor:
             self.next_interval(now - begun, computed - self._computed)
             self._computed = computed
         finally:
-            # Else it would tell of a lag of long ago, for ever.
+            # Without a next timer, an old lag would be reported for ever.
             self._set(loop)

@@ -1,8 +1,8 @@
-"""How fast one client may send. Pure: time is passed in."""
+"""The pace at which one client may send. Pure: time is passed in."""
 
 
 class Pace:
-    """A token bucket: a rate for long, twice a second's worth at once."""
+    """A token bucket: a rate for long, two seconds' worth at once."""
 
     __slots__ = ("_rate", "_seen", "_tokens")
 
@@ -17,8 +17,8 @@ class Pace:
         self._seen = now
 
     def take(self, now: float, cost: float = 1.0) -> float:
-        """Note a message, or what costs a part of one; for how many seconds no other should be
-        read."""
+        """Note a message, or what costs a part of one; return the seconds for which no other should
+        be read."""
         self._tokens = min(2 * self._rate, self._tokens + (now - self._seen) * self._rate) - cost
         self._seen = now
         return 0.0 if self._tokens >= 0 else -self._tokens / self._rate

@@ -16,7 +16,7 @@ from push_server.rfc6455.parser import (
     CloseFrame,
     Event,
     Parser,
-    Ping,
+    PingFrame,
     Violation,
 )
 from push_server.transport.pace import Pace
@@ -42,8 +42,8 @@ FRAME_COST = 1 / 16
 _VIOLATION = "%s: closed with %d: %s%s"
 
 
-class Limits(NamedTuple):
-    """What one client may do."""
+class ClientLimits(NamedTuple):
+    """The limits of one client."""
 
     #: Bytes of one message.
     max_message_bytes: int
@@ -51,41 +51,45 @@ class Limits(NamedTuple):
     max_unsent_bytes: int
     #: Messages per second, for long.
     max_message_rate: float
-    #: Where it is told what clients do wrong; the log itself without it.
+    #: Logs what clients do wrong, and not too much of it; without it, everything is logged.
     complaints: Complaints | None = None
 
 
 class Receiver(Protocol):
-    """Who gets what a client sends. The owner is whoever the wire belongs to at that time."""
+    """Something that gets what a client sends. `owner` is what the wire belongs to at that time."""
 
-    def message(self, owner: Any, message: str | bytes) -> Awaitable[None] | None:
-        """Take a message; what it returns is waited for before the next one is read."""
+    def inbound(self, owner: Any, data: str | bytes) -> Awaitable[None] | None:
+        """Take a message; the result, if there is one, is awaited before the next one is read."""
 
     def heard(self, owner: Any) -> None:
-        """Note that its client lives."""
+        """Note that the owner's client lives."""
 
     def closed(self, owner: Any, code: int | None) -> None:
-        """The connection is over; with the code of the close frame that ended it, if any did."""
+        """Note that the connection is over.
+
+        Args:
+            code: of the close frame that ended it, if any did.
+        """
 
 
 class _Nobody:
-    """Receives what nobody wants to know: yet, or any more."""
+    """A receiver that ignores everything, before a wire has another one and after its end."""
 
-    def message(self, owner: Any, message: str | bytes) -> None:
-        """It is lost."""
+    def inbound(self, owner: Any, data: str | bytes) -> None:
+        """Drop the message."""
 
     def heard(self, owner: Any) -> None:
-        """It makes no difference."""
+        """Ignore the sign of life."""
 
     def closed(self, owner: Any, code: int | None) -> None:
-        """It makes no difference."""
+        """Ignore the end of the connection."""
 
 
 _NOBODY = _Nobody()
 
 
-class State(enum.Enum):
-    """How far a connection is. Nothing is written but in the first of them."""
+class WireState(enum.Enum):
+    """The states of a wire, in their order. New frames are sent only while it is open."""
 
     OPEN = enum.auto()
     #: Our close frame is on its way; that of the client is to come.
@@ -96,7 +100,7 @@ class State(enum.Enum):
 
 
 # Each look-up in an enumeration costs as much as a call.
-_OPEN, _CLOSING, _ENDING, _CLOSED = State
+_OPEN, _CLOSING, _ENDING, _CLOSED = WireState
 
 
 class Wire:
@@ -112,7 +116,6 @@ class Wire:
     """
 
     __slots__ = (
-        "_drained",
         "_first",
         "_limits",
         "_pace",
@@ -122,6 +125,7 @@ class Wire:
         "_socket",
         "_state",
         "_time_limit",
+        "_unjammed",
         "_unsent",
         "_waiting",
         "_watched",
@@ -132,7 +136,7 @@ class Wire:
     def __init__(
         self,
         taken: socket.socket,
-        limits: Limits,
+        limits: ClientLimits,
         *,
         owner: object,
         first: bytes,
@@ -150,7 +154,7 @@ class Wire:
         self._receiver: Receiver = _NOBODY
         self.owner = owner
         self.address = address
-        self._state: State = _OPEN
+        self._state: WireState = _OPEN
         self._parser = Parser(limits.max_message_bytes)
         #: Made when it is first needed, as the queue: most clients send little, and never fall
         #: behind.
@@ -162,7 +166,7 @@ class Wire:
         self._waiting: collections.deque[bytes | memoryview] | None = collections.deque([first])
         #: Bytes in the queue, and how many of them belong to the frame that was the first.
         self._unsent = self._first = len(first)
-        self._drained: asyncio.Event | None = None
+        self._unjammed: asyncio.Event | None = None
         self._time_limit: asyncio.TimerHandle | None = None
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
 
@@ -188,7 +192,7 @@ class Wire:
 
     @property
     def over(self) -> bool:
-        """Whether nobody gets anything from it any more."""
+        """True when no receiver gets anything from this wire any more."""
         return self._state is _ENDING or self._state is _CLOSED
 
     # To the client.
@@ -217,15 +221,15 @@ class Wire:
 
     @property
     def jammed(self) -> bool:
-        """Whether bytes wait that the kernel did not take."""
+        """True while bytes wait that the kernel did not take."""
         return bool(self._waiting)
 
-    async def drained(self) -> None:
-        """Wait until none do, or the connection has ended."""
+    async def unjammed(self) -> None:
+        """Wait until no bytes wait any more, or the connection has ended."""
         while self._waiting:
-            if self._drained is None:
-                self._drained = asyncio.Event()
-            await self._drained.wait()
+            if self._unjammed is None:
+                self._unjammed = asyncio.Event()
+            await self._unjammed.wait()
 
     def _queue(self, rest: bytes | memoryview) -> None:
         size = len(rest)
@@ -273,9 +277,9 @@ class Wire:
             self._hang_up()
 
     def _awake(self) -> None:
-        if self._drained is not None:
-            self._drained.set()
-            self._drained = None
+        if self._unjammed is not None:
+            self._unjammed.set()
+            self._unjammed = None
 
     # From the client.
 
@@ -317,7 +321,7 @@ class Wire:
                 if type(event) is str or type(event) is bytes:
                     cost = 1.0
                     if self._state is _OPEN:
-                        waiting = self._receiver.message(self.owner, event)
+                        waiting = self._receiver.inbound(self.owner, event)
                 else:
                     cost = FRAME_COST
                     self._take_frame(event)
@@ -334,8 +338,8 @@ class Wire:
             self._fail(error)
 
     def _take_frame(self, event: Event) -> None:
-        """Take what is no message."""
-        if isinstance(event, Ping):
+        """Take an event that is no message."""
+        if isinstance(event, PingFrame):
             self.write(pong_frame(event.data))
         elif isinstance(event, CloseFrame):
             # Its own code is the answer (5.5.1).
@@ -378,9 +382,9 @@ class Wire:
     # The end.
 
     def limit(self, seconds: float | None, callback: Callable[..., None], *args: object) -> None:
-        """Call something after so many seconds, instead of what was to be called; None: nothing.
+        """Call something after so many seconds, in place of the last such call; None calls nothing.
 
-        Once the end has begun, it has its own limit.
+        Once the end of the connection has begun, this does nothing: the end has its own limit.
         """
         if self._state is _OPEN:
             self._set_limit(seconds, callback, *args)
@@ -417,16 +421,16 @@ class Wire:
             self._drop()
 
     def _origin(self) -> str:
-        """Where the client is, as the end of a log line."""
+        """The client's address as the end of a log line; empty when it is not known."""
         return f" (from {self.address})" if self.address else ""
 
     def _fail(self, error: BaseException) -> None:
-        """A defect of ours ends one connection, and nothing else."""
+        """End one connection because of a defect of ours; all others go on."""
         log.error("%s: failed", self.owner, exc_info=error)
         self._end(INTERNAL_ERROR, "internal error")
 
     def _end(self, code: int | None, reason: str = "") -> None:
-        """The client has closed, or what it sends cannot be taken."""
+        """End the connection: the client has closed it, or has sent what cannot be taken."""
         self.close(code, reason)
         if self._state is _CLOSED:
             return
@@ -437,15 +441,18 @@ class Wire:
             self._hang_up()
 
     def _hang_up(self) -> None:
-        """Everything is sent. The client is to see that before the socket is closed: one that is
-        closed while bytes of the client wait in it is reset, and takes the close frame with it."""
+        """Show the client that everything is sent, before the socket is closed.
+
+        A socket that is closed while bytes of the client wait in it is reset, and the close frame
+        is lost with it.
+        """
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop()
 
     def _lost(self, error: OSError) -> None:
-        """The socket is of no use any more: its client has gone."""
+        """Drop the connection after an error of its socket: the client has gone."""
         log.debug("%s: %s", self.owner, error)
         self._drop()
 
@@ -465,7 +472,8 @@ class Wire:
         self._awake()
 
     def _over(self, code: int | None) -> None:
-        """Tell the receiver, once; later, for it may be in the midst of something."""
+        """Tell the receiver once that the connection is over; in the loop's next iteration, since
+        the receiver may be in the midst of something."""
         asyncio.get_running_loop().call_soon(self._receiver.closed, self.owner, code)
         # Its owner knows this wire: they let go of each other.
         self.belong_to(_NOBODY, str(self.owner))

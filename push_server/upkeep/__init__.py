@@ -1,1 +1,1 @@
-"""What a push server does beside its connections: its life, heartbeat, clock, stream, presence."""
+"""The upkeep of a push server: its lifetime, heartbeat, clock, stream and presence."""

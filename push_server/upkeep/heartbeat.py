@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from push_server.clients.session_secret import SharedSecret
 from push_server.delivery.continuity import Continuity
-from push_server.requests.application import Application
+from push_server.requests.known_application import KnownApplication
 from push_server.upkeep.own_stream import OwnStream
 from push_server.upkeep.timekeeper import Timekeeper
 from queue_run.channel.listener import ANSWER_TIMEOUT
@@ -34,7 +34,7 @@ class Heartbeat:
         *,
         interval: float,
         stream: OwnStream,
-        application: Application,
+        application: KnownApplication,
         continuity: Continuity,
         secret: SharedSecret,
         timekeeper: Timekeeper,

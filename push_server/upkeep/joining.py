@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 
 from push_server.clients.session_secret import SharedSecret
 from push_server.delivery.continuity import Continuity
-from push_server.requests.application import Application
+from push_server.requests.known_application import KnownApplication
 from push_server.upkeep.lifetime import CannotStart, Lifetime
 from push_server.upkeep.own_stream import OwnStream
 from push_server.upkeep.timekeeper import Timekeeper
@@ -35,7 +35,7 @@ class Joining:
         *,
         lifetime: Lifetime,
         stream: OwnStream,
-        application: Application,
+        application: KnownApplication,
         continuity: Continuity,
         secret: SharedSecret,
         timekeeper: Timekeeper,

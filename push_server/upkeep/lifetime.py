@@ -1,4 +1,4 @@
-"""How long a push server lives: until it is told to end, or has lost a part of itself.
+"""The lifetime of a push server: it ends when it is told to, or has lost a part of itself.
 
 A part that serves every connection and ends of a defect leaves a process that looks alive and is
 deaf. So its end is the end of the process: `/readyz` names it, connections are closed as on a stop,
@@ -41,16 +41,16 @@ class Lifetime:
         self._ending.set()
 
     def lose(self, part: str) -> None:
-        """Let the process come to its end: a part of it has."""
+        """Let the process come to its end: a part of it has ended of a defect."""
         self.lost = self.lost or part
         self._ending.set()
 
     def lose_from_thread(self, part: str) -> None:
-        """As `lose`, from any thread."""
+        """Do the same as `lose`, from any thread."""
         self._loop.call_soon_threadsafe(self.lose, part)
 
     async def ended(self, within: float | None = None) -> None:
-        """Return when it is to end, or after so many seconds."""
+        """Return when the process is to end, or after so many seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._ending.wait()
@@ -72,5 +72,5 @@ class Lifetime:
         self.lose(part)
 
     def finish(self) -> None:
-        """Connections are closed: whatever is cancelled from now on is not missed."""
+        """Note that connections are closed: a part that is cancelled from now on is not lost."""
         self._over = True

@@ -19,7 +19,7 @@ from push_server.delivery.epoch import new_epoch
 from queue_run.channel.listener import ANSWER_TIMEOUT
 from queue_run.contracts.ids import ServerId, UserId
 from queue_run.contracts.keys import Keys
-from queue_run.presence import AT_ONCE, MORE, UNKNOWN, Call, Scripts, chunks
+from queue_run.presence import AT_ONCE, MORE, UNKNOWN, ScriptCall, Scripts, chunks
 from queue_run.settings import Settings
 from queue_run.storage.fullness import Fullness, is_full
 from queue_run.storage.links import async_client, drop_idle
@@ -43,7 +43,7 @@ class Presence:
     ) -> None:
         """
         Args:
-            watched: whether the application is told of who comes and goes.
+            watched: whether the application is called for users who come and go.
         """
         self._server = server
         self._watched = watched
@@ -215,7 +215,7 @@ class Presence:
             self._registered = False
         return self._registered
 
-    async def _call(self, call: Call) -> Any:
+    async def _call(self, call: ScriptCall) -> Any:
         async with asyncio.timeout(ANSWER_TIMEOUT):
             client: Any = self._client
             script, given = call.script, (call.keys, call.arguments)

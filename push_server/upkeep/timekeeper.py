@@ -3,7 +3,7 @@
 from typing import Any
 
 from queue_run.contracts.keys import Keys
-from queue_run.process.clock_reports import TELL, ClockWatch, Told, notes
+from queue_run.process.clock_reports import TELL, ClockReport, ClockWatch, notes
 from queue_run.storage.clock import Clock
 
 
@@ -42,7 +42,7 @@ class Timekeeper:
         await self.measure()
         difference = self._watch.look()
         if difference:
-            told = Told(difference, self._clock.now() + self._expiry)
+            told = ClockReport(difference, self._clock.now() + self._expiry)
             lasts = str(round(self._expiry * 1000))
             await self._client.eval(*TELL.given([self._key], [self._name, told.encode(), lasts]))
         found = await self._client.hgetall(self._key)

@@ -1,1 +1,1 @@
-"""What the files of an application say: their settings, schedules and types."""
+"""The settings, schedules and types that the files of an application declare."""

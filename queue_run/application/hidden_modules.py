@@ -121,7 +121,7 @@ def _our_folder() -> str:
 
 
 def _whose(name: str, folder: str) -> str | None:
-    """Whose module it is that a file in the folder would hide; None for nobody's."""
+    """The owner of the module that a file in the folder would hide; None without such a module."""
     if name in OWN:
         return None if os.path.realpath(folder) == _our_folder() else _OURS
     if name in LIBRARIES:

@@ -1,4 +1,4 @@
-"""What a handler's annotation makes of a message or a payload: validated, and converted."""
+"""Validation and conversion of messages and payloads, by the annotations of handlers."""
 
 import inspect
 import re
@@ -40,7 +40,7 @@ def annotation_of(function: Callable[..., Any], parameter: str) -> Any:
 
 
 def validator(annotation: Any, root: str = "data") -> Validate | None:
-    """What checks values against an annotation; None when there is nothing to check.
+    """Make the function that checks values by an annotation; None if any value will do.
 
     Args:
         annotation: dataclass, TypedDict, msgspec.Struct, a union of tagged Structs, a pydantic
@@ -107,7 +107,10 @@ def _in_words(error: str, root: str) -> str:
 
 
 def payload_validator(handler: Callable[..., Any]) -> Validate | None:
-    """What checks payloads against the annotation of a job handler's first parameter.
+    """Make the function that checks payloads by the annotation of a job handler's first parameter.
+
+    Returns:
+        None when the handler has no parameter, or its annotation allows every value.
 
     Raises:
         TypeError: when the annotation cannot be resolved or checked.

@@ -1,4 +1,4 @@
-"""What handlers, jobs and middleware are given."""
+"""The objects that handlers, jobs and middleware get."""
 
 import base64
 import threading
@@ -36,7 +36,7 @@ class Signal:
             event.set()
 
     def is_set(self) -> bool:
-        """Whether the handler should stop."""
+        """True as soon as the handler or job should stop."""
         return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -76,7 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     queue_name: str
     #: JSON value, text or bytes, as it was pushed.
     payload: Any
-    #: The user whose request or job pushed it; None for nobody's.
+    #: The user whose request or job pushed it; None for a job without a user.
     user: Any = None
     #: Unix time; None when it was not pushed through `queue_run.queues`.
     queued_at: float | None = None
@@ -110,7 +110,7 @@ class SentMessage:
 
     @property
     def target(self) -> str:
-        """Whom it goes to, in words."""
+        """The receivers, in words for the log: a room, a connection, or the first three users."""
         if self.room is not None:
             return f"room {self.room}"
         if self.connection is not None:

@@ -1,4 +1,4 @@
-"""When the jobs of a scheduled queue are pushed: what `Config(schedule=...)` may be.
+"""Schedules: the values that `Config(schedule=...)` takes, and the times that they stand for.
 
 All times of day and all weekdays are UTC, Celery's own default: nothing runs twice or is left out
 when somebody's clocks change.
@@ -56,7 +56,7 @@ _DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When the jobs of a queue are pushed. Made by `parse`."""
+    """The times at which the jobs of a queue are pushed. `parse` makes it."""
 
     #: An interval, counted from the last run; or the five fields of cron text, in UTC.
     rule: timedelta | str
@@ -320,7 +320,11 @@ def _minutes_in_words(minutes: set[int]) -> str | None:
 
 
 def _days_in_words(days: set[int], weekdays: set[int]) -> str | None:
-    """None for what needs more words; a day that some months do not have is among that."""
+    """Describe the days and weekdays of a cron text in words.
+
+    None means that these words cannot describe the days. Days 29, 30 and 31 give None too, since
+    some months do not have them.
+    """
     if len(weekdays) == 7:
         if len(days) == 31:
             return "daily"
@@ -333,7 +337,7 @@ def _days_in_words(days: set[int], weekdays: set[int]) -> str | None:
 
 
 def _step_over(numbers: set[int], end: int) -> int | None:
-    """The step that goes from 0 round to 0 again, evenly; None if these are no such numbers."""
+    """The step that leads evenly from 0 round to 0 again; None if there is no such step."""
     step = end // len(numbers)
     return step if len(numbers) > 1 and numbers == set(range(0, end, step)) else None
 

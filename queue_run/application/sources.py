@@ -1,4 +1,4 @@
-"""Which files of a folder are an application's, and what is wrong with the others.
+"""Finding the files of an application in its folders, and what is wrong with some of them.
 
 The loader imports them, and `queue-run dev` watches them: both ask here.
 
@@ -18,7 +18,7 @@ _CACHE = "__pycache__"
 
 @dataclass(slots=True)
 class Sources:
-    """What was found in one of the folders."""
+    """The files that were found in one of the application's folders, and their problems."""
 
     #: Below the application's folder: `sockets/chat.py`. A folder's own file comes first:
     #: `sockets/chat.py` before those in `sockets/chat/`.
@@ -44,7 +44,7 @@ def find(app: Path, kind: str) -> Sources:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is none of the application's."""
+    """True if a file or folder of this name does not belong to the application."""
     return name.startswith(".") or name == _CACHE
 
 

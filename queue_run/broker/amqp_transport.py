@@ -52,7 +52,7 @@ _FRAME_END = 0xCE
 
 
 class _Sending:
-    """What this process writes, frame by frame, from any thread."""
+    """The writing side of a link to RabbitMQ: frames are written one at a time, from any thread."""
 
     sock: socket.socket | None
 
@@ -115,7 +115,7 @@ class Blocked(RecoverableConnectionError):
         )
 
 
-class Channel(pyamqp.Channel):
+class AmqpChannel(pyamqp.Channel):
     """A channel of a link."""
 
     basic_qos: Any
@@ -187,10 +187,10 @@ class Channel(pyamqp.Channel):
         self.basic_qos(0, 0, False)
 
 
-class Connection(pyamqp.Connection):
+class AmqpConnection(pyamqp.Connection):
     """A link to RabbitMQ."""
 
-    Channel = Channel
+    Channel = AmqpChannel
 
     # Of py-amqp's, and not in its stubs.
     _transport: Any
@@ -255,7 +255,7 @@ class Connection(pyamqp.Connection):
             until = min(now + self._answer_time, self._patient_until)
 
     def _has_read(self, until: float) -> bool:
-        """Whether something came and was dealt with before this time (monotonic)."""
+        """Read until something was read and handled; False if `until` (monotonic) passed before."""
         try:
             while not self.blocking_read(max(0.001, until - time.monotonic())):
                 pass
@@ -320,27 +320,27 @@ class Connection(pyamqp.Connection):
             return False
 
 
-class Transport(pyamqp.Transport):
+class AmqpTransport(pyamqp.Transport):
     """kombu's transport for RabbitMQ."""
 
-    Connection = Connection
+    Connection = AmqpConnection
 
 
-class SSLTransport(pyamqp.SSLTransport):
+class AmqpSSLTransport(pyamqp.SSLTransport):
     """The same over TLS."""
 
-    Connection = Connection
+    Connection = AmqpConnection
 
 
 class Pulse:
     """Sends the heartbeats of a process."""
 
     def __init__(self) -> None:
-        self._links: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._links: weakref.WeakSet[AmqpConnection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._start()
 
-    def keep(self, link: Connection) -> None:
+    def keep(self, link: AmqpConnection) -> None:
         """Send heartbeats over this link as long as it is open."""
         with self._lock:
             self._links.add(link)

@@ -62,7 +62,7 @@ class ApartConsumer(kombu.Consumer):
             # For Redis, which knows no acknowledgements of its own (`redis_transport`).
             channel.beside = self.channel
             kind = kombu.Consumer
-            if isinstance(channel, amqp_transport.Channel):
+            if isinstance(channel, amqp_transport.AmqpChannel):
                 kind = ConfirmedConsumer
             self.apart = kind(channel, auto_declare=False, on_decode_error=self.on_decode_error)
             self.apart.accept = self.accept

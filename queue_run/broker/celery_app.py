@@ -104,12 +104,12 @@ def jobs_queue(app: Celery, name: str | None) -> Queue:
 
 
 def is_redis(settings: Settings) -> bool:
-    """Whether the broker is Redis, which knows no acknowledgements of its own."""
+    """True if the broker is Redis, which has no acknowledgements of its own."""
     return settings.broker.startswith("redis")
 
 
 def is_rabbitmq(settings: Settings) -> bool:
-    """Whether the broker is RabbitMQ."""
+    """True if the broker is RabbitMQ."""
     return settings.broker.startswith(("amqp", "pyamqp"))
 
 

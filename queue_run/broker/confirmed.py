@@ -1,4 +1,4 @@
-"""How requests are taken from RabbitMQ: each runs at most once, and none is lost to a dead link.
+"""Taking requests from RabbitMQ: each runs at most once, and a dead link loses none of them.
 
 RabbitMQ takes a link that has died without an end for alive, for some seconds. Without
 acknowledgements it would send requests into it meanwhile, and they would be lost. With one at its

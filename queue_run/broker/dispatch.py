@@ -94,11 +94,12 @@ class Dispatcher(Batching[_Item]):
     def submit(self, work: Work, names: Sequence[str] | None = None) -> None:
         """Queue a turn or an authentication; never blocks.
 
-        Without a broker it is tried again until it expires: whoever waits for its outcome has its
-        own deadline.
+        Without a broker the dispatcher tries again until the work expires. The code that waits for
+        the outcome has a deadline of its own.
 
         Args:
-            names: of a turn's requests, to be claimed before they are sent.
+            work: the turn or the authentication.
+            names: the names of a turn's requests, which are claimed before they are sent.
         """
         self._waiting.append(_Item(work, names))
         if not self._woken:
@@ -143,7 +144,7 @@ class Dispatcher(Batching[_Item]):
             log.warning("lost the broker, trying again: %s", str(error) or type(error))
 
     def _reached(self) -> None:
-        """The broker has answered."""
+        """Note that the broker has answered."""
         self._reached_at = time.monotonic()
         self._is_there = True
         if self._lost:
@@ -215,7 +216,7 @@ class Dispatcher(Batching[_Item]):
         return batch
 
     def _claimed(self, batch: list[_Item]) -> list[_Item]:
-        """The batch without the requests that somebody else has taken, and what follows them."""
+        """The batch without the requests that others have taken, and without those behind them."""
         turns = [
             (item.work, item.names)
             for item in batch
@@ -227,7 +228,7 @@ class Dispatcher(Batching[_Item]):
         return [each for item in batch if (each := _shortened(item, taken)) is not None]
 
     def _drop_expired(self) -> None:
-        """While the broker is away: what nobody waits for any more must not pile up."""
+        """Drop expired work, so that it does not pile up while the broker is away."""
         now = self._clock.now()
         # One pass over what is here now; the event loop may append meanwhile.
         for _ in range(len(self._waiting)):
@@ -263,7 +264,7 @@ class Dispatcher(Batching[_Item]):
 
 
 def _shortened(item: _Item, taken: Iterator[int]) -> _Item | None:
-    """The item with the requests that were claimed; None without any."""
+    """The item with only the requests that were claimed; None if none of them was."""
     if not isinstance(item.work, Turn) or item.names is None:
         return item
     count = next(taken)

@@ -1,9 +1,9 @@
-"""What queue-run uses of its dependencies and they do not promise to keep, with the reasons.
+"""The fence: private things of the dependencies that queue-run uses, each with the reason.
 
 Names that begin with `_`, methods of theirs that ours replace, and insides of their modules may be
 gone in any new version, or mean something else. Then messages could be lost in silence. So each
-process looks when it starts whether all that it has loaded of them is as it is written down here,
-and says in one sentence what does not fit. A test holds the code against this page: what is used
+process compares, when it starts, all that it has loaded of them with this page, and says in one
+sentence what does not fit. A test holds the code against this page: what is used
 and not named here fails it.
 """
 

@@ -32,8 +32,8 @@ from redis import ResponseError
 from queue_run.broker import unreadable
 from queue_run.broker.unheard import Questions
 from queue_run.contracts.keys import BELL
-from queue_run.storage.clock import Answer
-from queue_run.storage.late_pushes import ALSO_WHEN_FULL, PUSH, Limits, PushedTooLate
+from queue_run.storage.clock import RedisTime
+from queue_run.storage.late_pushes import ALSO_WHEN_FULL, PUSH, PushedTooLate, WriteLimits
 from queue_run.storage.patience import FAILURES, standstills
 from queue_run.storage.script_files import load
 
@@ -97,7 +97,7 @@ class TakingChannel(kombu_redis.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._acknowledged: set[str] = set()
-        self._limits = Limits()
+        self._limits = WriteLimits()
         self._questions: Questions | None = None
         #: Whether a message without acknowledgement is followed at once by those that wait behind
         #: it. For a worker whose places run jobs: else there would be one of them for each job.
@@ -111,11 +111,11 @@ class TakingChannel(kombu_redis.Channel):
         return tag
 
     def forget(self, tag: str) -> None:
-        """An unacknowledged message is done."""
+        """Note that an unacknowledged message is settled: nothing to do here, a subclass may."""
 
     @property
     def acknowledges(self) -> bool:
-        """Whether some queue that is consumed here has acknowledgements."""
+        """True if at least one queue that is consumed here has acknowledgements."""
         return bool(self._acknowledged)
 
     # kombu calls `_brpop_start` when there is room for a message, and `_brpop_read` when the link
@@ -138,7 +138,7 @@ class TakingChannel(kombu_redis.Channel):
             self._ask_for_message(queues)
 
     def _is_distrusted(self) -> bool:
-        """Whether the link that is to be asked is older than a standstill of another one."""
+        """True if the link that is to be asked is older than a standstill of another one."""
         sock = self.client.connection._sock
         if sock is not self._asked_sock:
             self._asked_sock, self._standstills = sock, standstills.count
@@ -223,15 +223,15 @@ class TakingChannel(kombu_redis.Channel):
             self.was_not_heard(questions, number)
 
     def was_not_heard(self, questions: Questions, number: int) -> None:
-        """The link broke before the answer to a question for messages was read."""
+        """Note that the link broke before the answer to a question for messages was read."""
 
     # What cannot be read
 
     def _hand_over(self, data: bytes, queue: str, tag: str) -> None:
-        """Give a message to whoever consumes its queue.
+        """Give a message to the consumer of its queue.
 
         Args:
-            tag: under which it is written down; empty if it is not.
+            tag: the tag under which the message is noted as unacknowledged; empty if it is not.
         """
         self.taken = bool(tag)
         try:
@@ -277,7 +277,7 @@ class TakingChannel(kombu_redis.Channel):
             raise Empty from None
 
     def get_table(self, exchange: str) -> list[tuple[str, str, str]]:
-        """The queues that are bound to an exchange, without entries that are no binding."""
+        """The queues that are bound to an exchange; entries that are not bindings are left out."""
         bindings: list[Any] = super().get_table(exchange)
         return [binding for binding in bindings if len(binding) == 3]
 
@@ -308,7 +308,7 @@ class TakingChannel(kombu_redis.Channel):
             self._limits.distrust()
             raise PushedTooLate
 
-    def _ask_time(self) -> Answer:
+    def _ask_time(self) -> RedisTime:
         [(seconds, microseconds)] = self._exchange(("TIME",))
         return int(seconds), int(microseconds)
 
@@ -317,8 +317,10 @@ class TakingChannel(kombu_redis.Channel):
         self._exchange(("LPUSH", key, data))
 
     def give_back(self, message: Any) -> None:
-        """Put a message without acknowledgement, which nobody has done anything with, back as the
-        next of its queue."""
+        """Put a message without acknowledgement back, as the next one of its queue.
+
+        No handler may have begun with it.
+        """
         self._exchange(("RPUSH", message.delivery_info["routing_key"], dumps(message._raw)))
 
     @property

@@ -50,7 +50,7 @@ from queue_run.errors import SettingsError
 from queue_run.storage.fullness import is_full
 from queue_run.storage.patience import FAILURES, dropped_when_unready, watched
 from queue_run.storage.script_files import load
-from queue_run.threads.forks import Origin, one_in_each_process
+from queue_run.threads.forks import HomeProcess, one_in_each_process
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +74,13 @@ _REFRESH_BINDING = load("broker/refresh_binding")
 
 
 class Unsettled:
-    """What this process owes one Redis for messages whose channels are gone.
+    """The settlements that this process still owes one Redis, for messages whose channels are gone.
 
     Any thread may call it.
     """
 
     def __init__(self) -> None:
-        self._origin = Origin()
+        self._origin = HomeProcess()
         self._owed: deque[Settlement] = deque()
         self._held: dict[str, weakref.ref[Any]] = {}
         #: Of the channel that consumes.
@@ -88,7 +88,7 @@ class Unsettled:
         atexit.register(self._give_up)
 
     def owe(self, settlement: Settlement) -> None:
-        """Settle when a channel can."""
+        """Note a settlement, and do it as soon as a channel can."""
         self._owed.append(settlement)
 
     def hold(self, tag: str, message: Any) -> None:
@@ -102,7 +102,7 @@ class Unsettled:
         self._held[tag] = weakref.ref(message, dropped)
 
     def release(self, tag: str) -> None:
-        """Whoever holds the message settles it."""
+        """Do not watch a message any more: the code that holds it settles it."""
         self._held.pop(tag, None)
 
     def settle_through(self, qos: "QoS") -> None:
@@ -111,7 +111,7 @@ class Unsettled:
         self.settle()
 
     def settle(self) -> None:
-        """Pay what is owed, as far as there is a channel that can."""
+        """Do the settlements that are owed, as far as there is a channel that can do them."""
         qos = self._qos
         if qos is None or not self._origin.is_here:
             return
@@ -151,13 +151,13 @@ def unsettled_with(broker: str, unacked_key: str) -> Unsettled:
 class QoS(kombu_redis.QoS):
     """The unacknowledged messages of a channel whose link may break."""
 
-    channel: "Channel"
+    channel: "RedisChannel"
     # Of kombu's, and not in its stubs.
     _delivered: OrderedDict[str, Any]
     _flush: Callable[[], None]
     unacked_key: str
 
-    def __init__(self, channel: "Channel", prefetch_count: int = 0) -> None:
+    def __init__(self, channel: "RedisChannel", prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         broker = channel.connection.client.as_uri()
         self.unsettled = unsettled_with(broker, channel.unacked_key)
@@ -175,7 +175,7 @@ class QoS(kombu_redis.QoS):
             self._write_down(message, delivery_tag)
 
     def _write_down(self, message: Any, tag: str) -> None:
-        """As kombu does it, but by Redis' clock."""
+        """Note a message as unacknowledged, as kombu does, but with the time of Redis' clock."""
         place = message.delivery_info
         note = dumps([message._raw, place["exchange"], place["routing_key"]])
         with self.channel.conn_or_acquire() as client:
@@ -278,22 +278,22 @@ def _time_of(client: Any) -> float:
 
 
 def forget(qos: QoS, tag: str) -> None:
-    """The message is done."""
+    """Remove the note of a message that is settled."""
     qos.channel.forget(tag)
 
 
 def put_back(qos: QoS, tag: str) -> None:
-    """The message is the next one again, unless it is settled already."""
+    """Make the message the next one of its queue again, unless it is settled already."""
     qos.restore_by_tag(tag)
 
 
 def put_back_last(qos: QoS, tag: str) -> None:
-    """The message is in its queue again, behind the others, unless it is settled already."""
+    """Put the message back on its queue, behind the others, unless it is settled already."""
     qos.restore_by_tag(tag, leftmost=True)
 
 
 def recall(qos: QoS, questions: Questions, number: int) -> None:
-    """What was taken by a question whose answer was lost is the next one again."""
+    """Put back the message of a lost answer, as the next one of its queue."""
     with qos.channel.conn_or_acquire() as client:
         tag = questions.recall(client, number)
     if tag:
@@ -307,7 +307,7 @@ def scheduled_for_later() -> set[str]:
     return {request.message.delivery_tag for request in getattr(state, "scheduled_requests", ())}
 
 
-class _Client(redis.Redis):
+class _RedisClient(redis.Redis):
     """A client whose pipelines are no transactions, unless somebody asks for one.
 
     A full Redis refuses every command of a transaction. kombu asks for queues, purges and deletes
@@ -318,7 +318,7 @@ class _Client(redis.Redis):
         return super().pipeline(transaction, shard_hint)
 
 
-class Channel(TakingChannel):
+class RedisChannel(TakingChannel):
     """A channel that knows how it ended."""
 
     QoS = QoS
@@ -336,7 +336,7 @@ class Channel(TakingChannel):
     keyprefix_binding_permanent: str
 
     #: The channel of the same worker that has acknowledgements (`queue_run.broker.apart`).
-    beside: "Channel | None" = None
+    beside: "RedisChannel | None" = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         #: Whether there is room for more, beside what the prefetch says; else others take it.
@@ -403,7 +403,7 @@ class Channel(TakingChannel):
 
     def _get_client(self) -> Any:
         found = super()._get_client()  # type: ignore[misc]
-        return _Client if found is redis.Redis else found
+        return _RedisClient if found is redis.Redis else found
 
     def prove(self) -> None:
         """Have Redis show that it takes writes: not one that grows, which a full one refuses.
@@ -429,16 +429,16 @@ class Channel(TakingChannel):
         return self._blocking_client
 
 
-class Transport(kombu_redis.Transport):
+class RedisTransport(kombu_redis.Transport):
     """kombu's Redis transport, with messages that outlive its channels."""
 
-    Channel = Channel
+    Channel = RedisChannel
     channels: list[Any]
     client: Any
     _avail_channels: list[Any]
 
     def establish_connection(self) -> Any:
-        """As kombu's, to a Redis that does its part: while it does not, kombu tries again.
+        """Connect as kombu does, and check that Redis is ready. While it is not, kombu tries again.
 
         Raises:
             SettingsError: for the option of kombu that is not for this transport.
@@ -472,13 +472,13 @@ class Transport(kombu_redis.Transport):
 
 #: The transports that are used in the place of kombu's own.
 OURS: dict[Any, Any] = {
-    kombu_redis.Transport: Transport,
-    pyamqp.Transport: amqp_transport.Transport,
-    pyamqp.SSLTransport: amqp_transport.SSLTransport,
+    kombu_redis.Transport: RedisTransport,
+    pyamqp.Transport: amqp_transport.AmqpTransport,
+    pyamqp.SSLTransport: amqp_transport.AmqpSSLTransport,
 }
 
 
-class Connection(kombu.Connection):
+class BrokerConnection(kombu.Connection):
     """A connection to a broker that uses our transports where kombu would use its own."""
 
     def _ensure_connection(self, *arguments: Any, **options: Any) -> Any:
@@ -507,7 +507,7 @@ class ConnectionPool(KombuConnectionPool):
 
 
 class AMQP(CeleryAMQP):
-    """What a Celery application takes its connections from."""
+    """The maker of a Celery application's connections and consumers."""
 
-    Connection = Connection
+    Connection = BrokerConnection
     Consumer = ApartConsumer

@@ -1,4 +1,4 @@
-"""Messages that Redis gave out, and whose taker never heard it.
+"""Recovery of messages that Redis gave out, and whose taker never got them.
 
 A script takes a message and writes it down as unacknowledged. When the link breaks before its
 answer is read, nobody knows that the message was taken, and only the visibility timeout would bring
@@ -21,7 +21,8 @@ class Questions:
     def __init__(self, unacked_key: str, kept: float) -> None:
         """
         Args:
-            kept: seconds for which Redis knows what the last one got.
+            unacked_key: the key of the unacknowledged messages.
+            kept: seconds for which Redis remembers the message that the last question got.
         """
         self.key = f"{unacked_key}.taker.{uuid.uuid4().hex}"
         self._kept = round(kept * 1000)
@@ -29,26 +30,26 @@ class Questions:
         self._unanswered = False
 
     def next(self) -> tuple[int, int]:
-        """The last arguments of the script that is asked now."""
+        """Begin the next question, and return the last arguments of its script."""
         self._number += 1
         self._unanswered = True
         return self._number, self._kept
 
     def answered(self) -> None:
-        """The last question has its answer."""
+        """Note that the last question has its answer."""
         self._unanswered = False
 
     def unanswered(self) -> int | None:
-        """The number of the question whose answer was lost with its link, once."""
+        """Take the number of the question whose answer was lost with its link; None without one."""
         found = self._number if self._unanswered else None
         self._unanswered = False
         return found
 
     def recall(self, client: Any, number: int) -> str:
-        """The tag of what a question got; empty, when it got nothing and is not going to.
+        """The tag of the message that a question got; empty when it got none, and will get none.
 
         Raises:
-            redis.exceptions.RedisError, OSError: when Redis did not say.
+            redis.exceptions.RedisError, OSError: when Redis did not answer.
         """
         tag = client.eval(*_RECALL.given([self.key], [number, self._kept]))
         return tag.decode() if isinstance(tag, bytes) else str(tag)

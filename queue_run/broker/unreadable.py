@@ -1,4 +1,4 @@
-"""What somebody has left where our messages lie, and nobody can read: logged, and set aside.
+"""Entries that were found among our messages and cannot be read: logged, and set aside.
 
 A list in Redis keeps the newest of them, `<namespace>:unreadable`, so that a bad message neither
 ends a worker nor holds up others, and yet is there to be looked at.
@@ -50,7 +50,7 @@ class SetAside(msgspec.Struct, frozen=True, kw_only=True, rename={"source": "fro
 
 
 def entry(data: bytes | str, *, source: str, reason: object) -> str:
-    """What the list keeps of something that cannot be read, as JSON.
+    """Encode what the list keeps of something that cannot be read, as JSON.
 
     Args:
         source: where it lay, for example the Celery queue.
@@ -99,7 +99,7 @@ def set_aside(
 
 
 def newest(client: "redis.Redis", key: str) -> list[SetAside]:
-    """What the list `key` holds, the newest first.
+    """The entries of the list `key`, the newest first.
 
     Raises:
         redis.exceptions.RedisError: when Redis does not answer.

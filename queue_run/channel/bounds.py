@@ -36,7 +36,7 @@ class ByteBound:
         self._has_failed = False
 
     def passed(self, stream: str, size: int) -> Command | None:
-        """Note so many bytes; the command that measures the stream and cuts it, when it is due."""
+        """Count bytes of a stream; return the command that measures and cuts it, when it is due."""
         if self._step is None:
             return None
         passed = self._passed.get(stream, 0) + size
@@ -49,7 +49,7 @@ class ByteBound:
         return ("EVAL", *CUT.given([stream], [str(self._max_bytes)]))
 
     def failed(self, error: Exception) -> None:
-        """Redis did not do it, as where nobody may use MEMORY."""
+        """Log once that Redis did not bound a stream, as where the command MEMORY is forbidden."""
         if not self._has_failed:
             self._has_failed = True
             log.warning("streams in Redis are bounded in entries only, not in bytes: %s", error)

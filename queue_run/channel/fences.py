@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from redis.exceptions import RedisError
 
-from queue_run.storage.clock import Answer, Clock
+from queue_run.storage.clock import Clock, RedisTime
 
-#: The field of an entry that says it: milliseconds of Unix time.
+#: The field of an entry that holds its fence: milliseconds of Unix time.
 FIELD = "t"
 FIELD_BYTES = FIELD.encode()
 
@@ -23,14 +23,14 @@ MEASURE_INTERVAL = 60.0
 
 
 class CameTooLate(Exception):
-    """Redis has written an entry after its time: nobody will see it."""
+    """Raised when Redis has written an entry too late: no listener gives it out."""
 
     def __str__(self) -> str:
         return "it was written too late"
 
 
 def is_late(fence: bytes, milliseconds: int) -> bool:
-    """Whether an entry with this fence was written too late.
+    """True if an entry with this fence was written too late.
 
     Args:
         milliseconds: of its offset.
@@ -55,7 +55,7 @@ class Fences:
         self._offsets_ahead = 0
 
     def fence(self, deadline: float) -> bytes:
-        """What is written beside an entry that somebody waits for until then (monotonic).
+        """Make the fence of an entry that somebody waits for until `deadline` (monotonic).
 
         Raises:
             redis.exceptions.RedisError, OSError: when Redis was asked for its time and did not
@@ -69,11 +69,11 @@ class Fences:
         return b"%d" % (int(until * 1000) + self._offsets_ahead)
 
     def distrust(self) -> None:
-        """Something went wrong: it may be another Redis, with another clock."""
+        """Measure the clock again before the next fence: another Redis may answer now."""
         self._measure_at = 0.0
 
     def holds(self, fence: bytes, offset: bytes) -> bool:
-        """Whether an entry that Redis has written will be given out."""
+        """True if an entry that Redis has written is in time, so that listeners give it out."""
         milliseconds = int(offset.partition(b"-")[0])
         if milliseconds <= int(fence):
             return True
@@ -87,5 +87,5 @@ class Fences:
         return False
 
     def _measure(self) -> None:
-        self._clock.measure(lambda: cast("Answer", self._ask()))
+        self._clock.measure(lambda: cast("RedisTime", self._ask()))
         self._measure_at = time.monotonic() + MEASURE_INTERVAL

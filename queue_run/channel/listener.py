@@ -67,7 +67,7 @@ def format_offset(offset: Offset) -> str:
 Take: TypeAlias = Callable[[list[Entry]], Awaitable[None] | None]
 
 
-class Gap(NamedTuple):
+class LostEntries(NamedTuple):
     """Entries of a stream were lost before they could be read."""
 
     stream: str
@@ -80,7 +80,7 @@ class Gap(NamedTuple):
 
 
 class State(enum.Enum):
-    """What a listener does before it reads on."""
+    """The states of a listener, by what it does before it reads on."""
 
     #: Wait for Redis, and find out what is missing: the last contact failed.
     AWAY = "away"
@@ -96,7 +96,7 @@ class State(enum.Enum):
 _AWAY, _DOUBTFUL, _BUSY, _READING = State
 
 #: Hears of a gap.
-OnGap: TypeAlias = Callable[[Gap], None]
+OnGap: TypeAlias = Callable[[LostEntries], None]
 
 
 class Listener:
@@ -159,7 +159,7 @@ class Listener:
 
     @property
     def connected(self) -> bool:
-        """Whether the last contact with Redis succeeded."""
+        """True if the last contact with Redis succeeded."""
         return self._state is not _AWAY
 
     async def open(self) -> None:
@@ -328,8 +328,11 @@ class Listener:
         self._taking = self._take(read.batch) if read.batch else None
 
     async def _prove(self) -> None:
-        """Give out what may have a gap before it. There is none where a stream still holds the
-        entry before; where it does not, a gap is told, though it may have been cut since."""
+        """Give out the entries that may have a gap before them.
+
+        There is no gap where a stream still holds the entry before. Where it does not, a gap is
+        reported, though that entry may have been cut only since then.
+        """
         read, self._unproved = self._unproved, None
         if read is None:
             return
@@ -338,7 +341,7 @@ class Listener:
                 position = self.position(stream)
                 if position != (0, 0) and not await self._holds(stream, position):
                     self._go_to(stream, _before(first))
-                    self._tell_gap(Gap(stream, False), position)
+                    self._tell_gap(LostEntries(stream, False), position)
         self._give_out(read)
 
     def _read(self, answer: Any) -> "_Read":
@@ -386,7 +389,7 @@ class Listener:
         self._stepped_at = now
 
     def _may_have_missed(self) -> bool:
-        """Whether the streams may have been cut before we read them: that is not told."""
+        """True if the streams may have been cut before we read them; Redis does not report that."""
         self._note_stall()
         sure = self._state in (_READING, _BUSY) and self._succession.doubtful is None
         return not sure or not self._is_fresh()
@@ -412,12 +415,12 @@ class Listener:
             log.info("the channel is back")
             self._state = _READING
 
-    async def _gap_of(self, stream: str) -> tuple[Gap, Offset] | None:
-        """What is missing of a stream behind our position, and where to go on."""
+    async def _gap_of(self, stream: str) -> tuple[LostEntries, Offset] | None:
+        """Find the gap in a stream behind our position, and the place to go on; None for no gap."""
         position = self.position(stream)
         history = self._succession.doubtful
         if position == (0, 0) or await self._holds(stream, position):
-            return None if history is None else (Gap(stream, False, history), position)
+            return None if history is None else (LostEntries(stream, False, history), position)
         went_back = await self._end_of(stream) < position
         first = cast("_Page", await self._client.xrange(stream, count=1))
         if went_back or history is not None:
@@ -425,14 +428,14 @@ class Listener:
             if place is None:
                 # From our position we would wait for ever.
                 place = (0, 0) if went_back else position
-            return Gap(stream, went_back, history), place
+            return LostEntries(stream, went_back, history), place
         if first:
             # What comes before the first entry that there is will not come.
             position = max(position, _before(parse_offset(first[0][0])))
-        return Gap(stream, False), position
+        return LostEntries(stream, False), position
 
     async def _last_held(self, stream: str) -> Offset | None:
-        """The newest place of ours that a stream holds, which is another copy of what we read."""
+        """The newest place of ours that a stream still holds, in a Redis that is another copy."""
         position = self.position(stream)
         for place in reversed(self._footholds[stream]):
             if place not in ((0, 0), position) and await self._holds(stream, place):
@@ -443,7 +446,7 @@ class Listener:
         at = format_offset(offset)
         return bool(await self._client.xrange(stream, at, at))
 
-    def _tell_gap(self, gap: Gap, position: Offset) -> None:
+    def _tell_gap(self, gap: LostEntries, position: Offset) -> None:
         at = format_offset(position)
         if gap.history is not None:
             log.warning(
@@ -459,7 +462,7 @@ class Listener:
 
 
 class _Read:
-    """What one answer has."""
+    """The entries of one answer."""
 
     __slots__ = ("batch", "count", "ends", "newest", "size", "starts")
 
@@ -514,8 +517,8 @@ def _before(offset: Offset) -> Offset:
 
 
 def _ignore(batch: list[Entry]) -> None:
-    """Before it runs there is nobody to take anything."""
+    """Drop a batch: the default before `run`, when there is no taker."""
 
 
-def _ignore_gap(gap: Gap) -> None:
+def _ignore_gap(gap: LostEntries) -> None:
     """The default: a gap is logged and nothing else."""

@@ -22,7 +22,7 @@ _ALSO_WHEN_FULL = load("channel/also_when_full")
 
 
 class Noted(NamedTuple):
-    """What is written in the same step as an entry of a stream."""
+    """A note that is written in the same step as an entry of a stream."""
 
     script: Script
     #: Behind that of the stream.
@@ -37,9 +37,9 @@ class Noted(NamedTuple):
 
 
 def also_when_full(max_entries: int) -> Noted:
-    """Nothing is noted; the entry is written in a full Redis too.
+    """Make a note that notes nothing, and lets the entry be written in a full Redis too.
 
-    For what tells of an end, of which each makes room elsewhere.
+    It is for entries that report an end, since each end makes room elsewhere.
 
     Args:
         max_entries: about how many entries the stream keeps.
@@ -55,7 +55,7 @@ def noted(
     window_time: float,
     max_rooms: int,
 ) -> Noted | None:
-    """What is noted of a change; None for a connection without a session, which nobody resumes."""
+    """The note of a change; None for a connection without a session, which cannot be resumed."""
     joins = "+" if change.joins else "-"
     # As long as a push server keeps it: a session that lives, and then what others still hold.
     lasts = round(1000 * (2 * session_time + window_time))

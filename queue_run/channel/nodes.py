@@ -1,4 +1,4 @@
-"""Which Redis it is that answers, and whether it has all that another one had. Pure.
+"""Telling Redis nodes apart, and whether a new primary has all that the old one had. Pure.
 
 The address of Redis may stand for another node from one link to the next: a replica was promoted.
 A replica follows behind its primary, so the last entries that a primary took may be nowhere after
@@ -20,7 +20,7 @@ ROUNDING = 1.0
 
 
 class Node(NamedTuple):
-    """What a node says of itself."""
+    """The facts that a Redis node reports of itself."""
 
     #: Changes whenever its process is started.
     run: str
@@ -43,7 +43,7 @@ class End(NamedTuple):
 
 
 def parse(info: bytes) -> Node | None:
-    """What INFO says, in its sections `server` and `replication`; None when it says too little."""
+    """Read the sections `server` and `replication` of INFO; None when a fact is missing."""
     lines = (line.partition(":") for line in info.decode(errors="replace").splitlines())
     facts = {name: value for name, colon, value in lines if colon}
     try:
@@ -102,7 +102,7 @@ def end_of(known: Node, now: Node) -> End | None:
 
 
 def may_lack(now: Node, known: Node, end: End | None, away: float) -> bool:
-    """Whether a primary may lack what another one has taken.
+    """True if a primary may lack entries that another one has taken.
 
     Args:
         known: the primary that was there before.

@@ -20,7 +20,7 @@ from queue_run.storage.clock import Clock
 from queue_run.storage.links import BlockingLink, Command
 from queue_run.storage.patience import is_passing, longest_answer, refusal
 from queue_run.threads.batching import Batching
-from queue_run.threads.forks import Origin
+from queue_run.threads.forks import HomeProcess
 from queue_run.threads.vital import VitalThread
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Publisher(Batching["_Pending"]):
         self._timeout = timeout
         self._link = BlockingLink(url, timeout=longest_answer(timeout))
         self._fences = None if clock is None else Fences(clock, self._ask_time)
-        self._origin = Origin()
+        self._origin = HomeProcess()
         self._writing = threading.Lock()
         self._thread: threading.Thread | None = None
         self._thread_ends = False
@@ -265,7 +265,7 @@ class Publisher(Batching["_Pending"]):
 
 
 class _Pending:
-    """What waits to be written, and what is asked just before that."""
+    """An entry that waits to be written, and the question that is asked just before that."""
 
     __slots__ = (
         "counted",

@@ -1,4 +1,4 @@
-"""What a publish gives back, in synchronous and asynchronous code alike."""
+"""Receipts: the result of a publish, in synchronous and asynchronous code alike."""
 
 import logging
 import threading
@@ -16,7 +16,7 @@ _fullness = Fullness(log, "messages that nobody waits for are not sent")
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """Where a message is, and whom it may have reached."""
+    """The place of a message on its stream, and how many users it may have reached."""
 
     #: Position on the stream; None if its connection is gone, or nothing was to be sent.
     offset: str | None = None
@@ -33,15 +33,15 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
         return True
 
     def wait(self, timeout: float) -> None:
-        """Nothing is left to wait for."""
+        """Return at once: a message with a receipt has been sent."""
         warn_of_former("receipt.wait()", "await, or nothing in synchronous code")
 
     def raise_error(self) -> None:
-        """What went wrong was raised already."""
+        """Do nothing: a failure was raised before there was a receipt."""
         warn_of_former("receipt.raise_error()", "await, or nothing in synchronous code")
 
     async def settled(self) -> None:
-        """Nothing is left to wait for."""
+        """Return at once: a message with a receipt has been sent."""
         warn_of_former("receipt.settled()", "await, or nothing in synchronous code")
 
     def __await__(self) -> Generator[Any, None, "Receipt"]:

@@ -12,7 +12,7 @@ from queue_run.cli.command_line.errors import CommandError, CommandFailed
 from queue_run.cli.command_line.listing import Listing, limit_option, lines_option
 from queue_run.cli.command_line.text import ago, as_json, one_line, printable
 from queue_run.errors import InvalidName, UnknownDeadLetter, UnknownQueue
-from queue_run.jobs.envelopes import DeadLetter
+from queue_run.jobs.stored import DeadLetter
 from queue_run.process import runtime
 
 HINT = """\
@@ -82,7 +82,7 @@ def show(job_id: str, as_object: bool) -> None:
 
 
 def _now() -> float:
-    """By the clock that letters are dated by."""
+    """The present time, by the clock that gives letters their times."""
     here = runtime.current()
     here.measure_clock()
     return here.clock.now()

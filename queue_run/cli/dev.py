@@ -11,7 +11,7 @@ from queue_run import logs
 from queue_run.cli.command_line.environment import with_options
 from queue_run.cli.development.checks import check_application, check_extra, usable_port
 from queue_run.cli.development.console import Console
-from queue_run.cli.development.session import Session
+from queue_run.cli.development.run import DevelopmentRun
 from queue_run.settings import Settings
 
 
@@ -45,7 +45,7 @@ def command(port: str | None, app_dir: Path | None) -> None:
     logs.prepare(settings.secrets)
     check_extra()
     check_application(settings.app_path)
-    session = Session(
+    session = DevelopmentRun(
         settings=settings,
         environ=environ,
         port=usable_port(settings.host, settings.port, shared=settings.reuse_port),

@@ -167,7 +167,14 @@ def _payload(argument: str | None, *, as_text: bool) -> Any:
 
 
 def _read(argument: str) -> tuple[str, str]:
-    """What a payload is, for people; and its text."""
+    """Read a payload given as an argument, from a file (`@name`) or from standard input (`-`).
+
+    Returns:
+        The name of the source, for error messages, and the text.
+
+    Raises:
+        CommandError: when it cannot be read, or is not UTF-8.
+    """
     source = "the payload"
     try:
         if argument == "-":

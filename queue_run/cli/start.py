@@ -12,7 +12,7 @@ from queue_run.cli.development.console import Console
 from queue_run.cli.production.folder import working_folder
 from queue_run.cli.production.formation import Formation, for_production
 from queue_run.cli.production.procfile import ProcfileSource
-from queue_run.cli.production.session import ProductionSession
+from queue_run.cli.production.run import ProductionRun
 from queue_run.settings import Settings
 
 
@@ -65,4 +65,4 @@ def command(path: Path | None, processes: str) -> None:
         names=[place.program.name for place in formation.places()],
         again="a second signal kills at once",
     )
-    asyncio.run(ProductionSession(formation, settings=settings, console=console).run())
+    asyncio.run(ProductionRun(formation, settings=settings, console=console).run())

@@ -157,7 +157,7 @@ def _missing(ids: Sequence[str]) -> CommandFailed:
 
 
 def _newest() -> list[SetAside]:
-    """What lies in all places, the newest first."""
+    """The entries of all lists, the newest first, each once."""
     # Two URLs may stand for one Redis.
     found = {entry.id: entry for part in _at_each(lists.newest) for entry in part}
     return sorted(found.values(), key=lambda entry: entry.at, reverse=True)

@@ -1,16 +1,16 @@
-"""How long to wait before the next connection. Pure. Times are in seconds."""
+"""The delay before the next connection. Pure. Times are in seconds."""
 
 import random
 from collections.abc import Callable
 
-#: At most so long before the first attempt after a failure; it doubles with each further one.
+#: The longest delay after the first failure; it doubles with each further one.
 FIRST = 0.5
-#: What it grows to.
+#: The longest delay of all.
 CAP = 30.0
 
 
 class Backoff:
-    """Exponential backoff with full jitter: of thousands of clients no two come at once.
+    """Exponential backoff with full jitter, so that thousands of clients do not come at once.
 
     Args:
         chance: gives a number from 0 to 1.
@@ -29,12 +29,12 @@ class Backoff:
         return min(CAP, FIRST * 2.0 ** min(self._failures, 10))
 
     def delay(self) -> float:
-        """How long to wait now that a connection has failed or was lost."""
+        """Count a failed or lost connection; return the delay before the next one, in seconds."""
         delay = self.ceiling * self._chance()
         self._failures += 1
         return delay
 
     def lasted(self, seconds: float) -> None:
-        """A connection stood so long: one that outlived the delay before it begins anew."""
+        """Note the seconds that a connection lasted; after a long one the backoff starts anew."""
         if seconds >= self.ceiling:
             self._failures = 0

@@ -22,8 +22,8 @@ from queue_run.client.connection import (
 from queue_run.client.errors import (
     ClientClosed,
     ConnectionFailed,
-    ConnectionRefused,
     OutcomeUnknown,
+    Rejected,
 )
 from queue_run.client.inbox import GAP, Inbox, InboxEnded
 from queue_run.client.options import GRACE, INBOX, Options
@@ -58,31 +58,31 @@ def connect(
     grace: float = GRACE,
     inbox: int = INBOX,
 ) -> "Client":
-    """A client, to be used as `async with connect(...) as client`.
+    """Make a client, to be used as `async with connect(...) as client`.
 
     Args:
         url: `ws://` or `wss://`; several for several push servers: they are tried in this order,
             and the next one after each failure.
-        token: sent as `Authorization: Bearer`. A function, plain or async, is asked for it at each
-            attempt, for tokens that expire. One that raises, or takes longer than 30 seconds,
-            counts as an attempt that failed. A plain one must not block.
-        headers: of the handshake.
-        ssl: for `wss://`, instead of Python's default.
-        on_gap: called without arguments where messages may have been missed; a function, plain or
-            async. The task that takes the messages calls it, in their order: those from before the
-            gap were handed out before. What it raises is raised there.
+        token: sent as `Authorization: Bearer`. A function, plain or async, is called for the token
+            at each attempt, for tokens that expire. A function that raises, or takes longer than 30
+            seconds, counts as an attempt that failed. A plain function must not block.
+        headers: headers of the handshake.
+        ssl: the context for `wss://`, instead of Python's default.
+        on_gap: a function, plain or async, called without arguments where messages may have been
+            missed. The task that takes the messages calls it, in their order: the messages from
+            before the gap were handed out before. An error that it raises is raised in that task.
         on_connected: a plain function, called when requests can be sent, also after a reconnect.
-        on_disconnected: a plain function, called when that has ended.
-        connect_timeout: seconds for the first connection, over which failures are tried again.
-            None: for ever. Later connections are always tried for ever.
-        grace: seconds beyond its heartbeat after which a silent server has gone.
-        inbox: messages that wait to be taken. Beyond it the socket is not read, unless a request
-            waits for its reply, or nobody ever takes messages: then the oldest are dropped, and a
-            gap is told in their place.
+        on_disconnected: a plain function, called when requests can be sent no more.
+        connect_timeout: seconds for the first connection, in which failed attempts are repeated.
+            None: without a limit. Later connections are always attempted without a limit.
+        grace: seconds beyond its heartbeat after which a silent server counts as gone.
+        inbox: the number of messages that may wait to be taken. Beyond it the client does not read
+            the socket. But where a request waits for its reply, or no task ever takes messages, the
+            client reads on: it drops the oldest messages and reports a gap in their place.
 
     Raises:
-        ValueError: for what no attempt could ever be made with: an address that is none of a
-            WebSocket, a header or a token that cannot be sent.
+        ValueError: for arguments with which every attempt would fail: an address that is not one of
+            a WebSocket, a header or a token that cannot be sent.
     """
     return Client(
         Options(
@@ -101,10 +101,11 @@ def connect(
 
 
 class Client:
-    """A connection that is made anew whenever it is lost; made by `connect`.
+    """A client with a connection that is made anew whenever it is lost; `connect` makes the client.
 
-    `async for message in client` gives the messages in their order, to one task at a time. It ends
-    when the client is closed, and raises `ConnectionRefused` when the server refuses it for good.
+    `async for message in client` gives the messages in their order, to one task at a time. The
+    iteration ends when the client is closed, and raises `Rejected` when the server refuses the
+    client for good.
     """
 
     def __init__(self, options: Options) -> None:
@@ -116,55 +117,55 @@ class Client:
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._first: asyncio.Future[None] | None = None
-        #: Of the address in use.
+        #: Index of the address in use.
         self._url = 0
         self._times_connected = 0
-        #: What the last connection or attempt failed with.
+        #: The error of the last connection or attempt.
         self._failure: BaseException | None = None
-        #: Why it has ended for good.
+        #: The error with which the client has ended for good; None while it has not.
         self._end: Exception | None = None
 
-    # What is known.
+    # State.
 
     @property
     def connected(self) -> bool:
-        """Whether requests can be sent now; they may be made at any time."""
+        """True while requests are sent at once; else they wait for a connection."""
         return self._protocol.up
 
     @property
     def reconnects(self) -> int:
-        """How many times it was connected again."""
+        """The number of times that the client has connected again."""
         return max(0, self._times_connected - 1)
 
     @property
     def user(self) -> str | None:
-        """The user's id; None for an anonymous one, and before the first connection."""
+        """The user's id; None for an anonymous user, and before the first connection."""
         return self._protocol.user
 
     @property
     def session(self) -> str | None:
-        """The secret of the session; None when there is none."""
+        """The secret of the session; None when there is no session."""
         return self._protocol.session
 
     @property
     def offset(self) -> str | None:
-        """Up to where messages were received; opaque."""
+        """The offset up to which messages were received; opaque. None before there is one."""
         return self._protocol.offset
 
     @property
     def epoch(self) -> str | None:
-        """What the offset belongs to; opaque."""
+        """The epoch that the offset belongs to; opaque. None before there is one."""
         return self._protocol.epoch
 
     # Opening and closing.
 
     async def open(self) -> None:
-        """Connect for the first time; `async with` does it.
+        """Connect for the first time; `async with` calls this.
 
         Raises:
-            ConnectionRefused: when the server refuses for good.
+            Rejected: when the server refuses the client for good.
             ConnectionFailed: when there was no connection within `connect_timeout` seconds.
-            RuntimeError: when it was called before.
+            RuntimeError: when the client was opened before.
         """
         if self._task is not None:
             raise RuntimeError("a client is opened once: connect again for another one")
@@ -187,7 +188,7 @@ class Client:
             raise
 
     async def close(self) -> None:
-        """End it for good. Requests that wait raise `ClientClosed`, and the iteration ends."""
+        """Close the client for good. Waiting requests raise `ClientClosed`, the iteration ends."""
         self._inbox.clear()
         self._finish(ClientClosed("the client is closed"))
         if self._task is not None and not self._task.done():
@@ -214,24 +215,26 @@ class Client:
         *,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Any:
-        """Send a request, and wait for what its handler returns.
+        """Send a request, and wait for the reply of its handler.
 
-        It may be made while there is no connection: it is sent when there is one. One whose reply
-        has not come when the connection is lost is sent again, and not run again.
+        A request may be made while there is no connection: the client sends it when there is one.
+        When the connection is lost before the reply has come, the client sends the request again,
+        and workers do not run it again.
 
         Args:
             data: bytes, or anything that has a JSON form.
-            timeout: seconds.
+            timeout: seconds to wait for the outcome; None for no limit.
 
         Returns:
             A JSON value, text or bytes; None when the handler returned nothing.
 
         Raises:
             RequestFailed: with the text of the error.
-            OutcomeUnknown: when the session ended before the outcome came: it may have run, or not.
-            TimeoutError: when no outcome came in time; it may still run.
-            ClientClosed: when the client is closed.
-            ConnectionRefused: when the server refuses this client for good.
+            OutcomeUnknown: when the session ended before the outcome came: the request may have
+                run, or not.
+            TimeoutError: when no outcome came in time; the request may still run.
+            ClientClosed: when the client is closed, or was not opened yet.
+            Rejected: when the server refuses this client for good.
             NotEncodable: for data that has no JSON form.
         """
         if self._end is not None:
@@ -283,30 +286,30 @@ class Client:
         try:
             while True:
                 await self._attempt()
-        except ConnectionRefused as error:
+        except Rejected as error:
             log.warning("%s", error)
             self._finish(error)
         except Exception as error:
             log.exception("the client has failed")
             self._finish(error)
         except BaseException as error:
-            # The program ends: until it has, nobody is to wait in vain.
+            # The program ends: no request is to wait in vain until then.
             self._finish(ClientClosed(f"the client has ended with {type(error).__name__}"))
             if not isinstance(error, GeneratorExit):
                 raise
 
     async def _attempt(self) -> None:
-        """One connection from its beginning to its end, and the wait for the next one."""
+        """Make one connection, stay until it ends, and wait before the next one."""
         self._handle(self._protocol.expire(_now()))
         try:
             moved = await self._connect()
-        except ConnectionRefused:
+        except Rejected:
             raise
         except (Lost, OtherProtocol, NoWelcome, NoToken, *FAILURES) as error:
             self._failure = error
             moved = False
         except Exception as error:
-            # Whatever it was: later attempts were promised.
+            # The client has promised later attempts, whatever the error.
             log.exception("the connection failed unexpectedly")
             self._failure = error
             moved = False
@@ -318,14 +321,14 @@ class Client:
             await asyncio.sleep(delay)
 
     def _why(self) -> str:
-        """Why there is no connection, on one line: it may be what a server has said."""
+        """The reason why there is no connection, on one line: it may be a text of the server."""
         try:
             return safe_line(str(self._failure))
         except Exception:
             return type(self._failure).__name__
 
     async def _connect(self) -> bool:
-        """Be connected; True when it ended since the server had asked for it."""
+        """Connect, and stay connected; True if the server has asked to end the connection."""
         options = self._options
         headers = {**options.headers, **await self._authorization()}
         socket = await open_socket(options.urls[self._url], headers, options.ssl)
@@ -339,7 +342,7 @@ class Client:
                     await self._make_room(connection)
         except Lost as error:
             if error.code == UNAUTHORIZED and not (self.connected and callable(options.token)):
-                raise ConnectionRefused(error.code, error.reason) from error
+                raise Rejected(error.code, error.reason) from error
             if error.code == TOO_LARGE:
                 self._handle(self._protocol.too_large())
             # A server that sends everybody away at once must not be asked without a pause.
@@ -393,14 +396,14 @@ class Client:
                 case _:
                     assert_never(event)
 
-    def _settle(self, number: int, outcome: Any) -> None:
+    def _settle(self, number: int, answer: Any) -> None:
         waiting = self._waiting.get(number)
         if waiting is None or waiting.done():
             return
-        if isinstance(outcome, Exception):
-            waiting.set_exception(outcome)
+        if isinstance(answer, Exception):
+            waiting.set_exception(answer)
         else:
-            waiting.set_result(outcome)
+            waiting.set_result(answer)
 
     def _connected(self) -> None:
         self._times_connected += 1
@@ -418,7 +421,7 @@ class Client:
             _call(self._options.on_disconnected)
 
     def _finish(self, error: Exception) -> None:
-        """Nothing more comes."""
+        """End the client: requests that wait fail with the error, and no message comes any more."""
         if self._end is not None:
             return
         self._end = error

@@ -5,9 +5,9 @@ import logging
 import ssl as tls
 from collections.abc import Mapping
 
-from queue_run.client.errors import ConnectionRefused
+from queue_run.client.errors import Rejected
 from queue_run.client.protocol import Protocol
-from queue_run.contracts.frames import SUBPROTOCOL
+from queue_run.contracts.client_frames import SUBPROTOCOL
 from queue_run.errors import QueueRunError
 
 try:
@@ -41,16 +41,16 @@ MAX_FRAME = 64 * 1024 * 1024
 #: Frames that wait in the socket's own queue; it is not read while there are more.
 MAX_QUEUE = 64
 
-#: What an attempt to connect fails with, when another one may succeed.
+#: The errors of an attempt to connect after which another attempt may succeed.
 FAILURES = (OSError, TimeoutError, WebSocketException)
 
 
 class OtherProtocol(QueueRunError):
-    """The server took the connection, but does not speak the envelope protocol."""
+    """Raised when the server took the connection, but does not speak the envelope protocol."""
 
 
 class Lost(QueueRunError):
-    """The socket has ended.
+    """Raised when the socket has ended.
 
     Args:
         code: of the close frame; 1006 without one.
@@ -69,9 +69,10 @@ class Lost(QueueRunError):
 async def open_socket(
     url: str, headers: Mapping[str, str], ssl: tls.SSLContext | None
 ) -> ClientConnection:
-    """
+    """Open a WebSocket to the server.
+
     Raises:
-        ConnectionRefused: when the server refuses for good.
+        Rejected: when the server refuses for good.
         OtherProtocol: when the server does not speak the envelope protocol.
         OSError, TimeoutError, WebSocketException: when the attempt failed otherwise.
     """
@@ -93,7 +94,7 @@ async def open_socket(
         status = error.response.status_code
         if status in REFUSALS:
             reason = (error.response.body or b"").decode(errors="replace").strip()
-            raise ConnectionRefused(status, reason) from error
+            raise Rejected(status, reason) from error
         raise
     if socket.subprotocol != SUBPROTOCOL:
         socket.transport.abort()
@@ -116,25 +117,25 @@ class Connection:
         self._grace = grace
         self._loop = asyncio.get_running_loop()
         self._opened = self._heard = self._loop.time()
-        #: The client takes no messages: that nothing is heard says nothing about the server.
+        #: The client takes no messages now: silence then says nothing about the server.
         self._paused = False
         self._writing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        #: The server has asked for the end, and it has come.
+        #: The server has asked to end the connection, and that time has come.
         self.moved = False
         self._moving: asyncio.TimerHandle | None = None
-        #: Silent for too long, unless it was this process that stood still.
+        #: The server was silent for too long, unless it was this process that stood still.
         self._suspected = False
         # One timer, and not one for each frame: it looks when the server was heard last.
         self._look_again = self._loop.call_later(grace, self._look)
 
     @property
     def age(self) -> float:
-        """Seconds since it was opened."""
+        """Seconds since the connection was opened."""
         return self._loop.time() - self._opened
 
     async def receive(self) -> bytes:
-        """The next frame.
+        """Wait for the next frame, and return it.
 
         Raises:
             Lost: when the socket has ended.
@@ -148,7 +149,7 @@ class Connection:
         return frame
 
     def pause(self) -> None:
-        """Until `go_on` nobody calls `receive`."""
+        """Stop counting the server's silence: nobody calls `receive` until `go_on`."""
         self._paused = True
 
     def go_on(self) -> None:
@@ -156,7 +157,7 @@ class Connection:
         self._heard = self._loop.time()
 
     def flush(self) -> None:
-        """Write what the protocol has to say."""
+        """Write the frames that the protocol has for the server."""
         if self._writing is None and self._protocol.has_frames:
             self._writing = self._loop.create_task(self._write(), name="queue_run.client write")
 
@@ -178,7 +179,7 @@ class Connection:
             self._writing = None
 
     def move(self, seconds: float) -> None:
-        """End it after so many seconds, since the server has asked for that."""
+        """End the connection after this number of seconds, since the server has asked for that."""
         if self._moving is None:
             self._moving = self._loop.call_later(seconds, self._move)
 
@@ -201,11 +202,11 @@ class Connection:
             self._socket.transport.abort()
 
     async def close(self) -> None:
-        """End it with a closing handshake."""
+        """End the connection with a closing handshake."""
         await self._socket.close()
 
     def discard(self) -> None:
-        """Let go of it, in whatever state it is."""
+        """Drop the connection at once, in whatever state it is."""
         self._look_again.cancel()
         if self._moving is not None:
             self._moving.cancel()

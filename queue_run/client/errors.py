@@ -4,7 +4,7 @@ QueueRunError
 ├── RequestFailed              the request ended with an error
 ├── OutcomeUnknown             the request's session ended before its outcome came
 ├── ClientClosed               the client was closed, or not opened yet
-├── ConnectionRefused          the server refuses this client for good
+├── Rejected                   the server refuses this client for good
 └── ConnectionFailed           the first connection did not come about in time
 """
 
@@ -12,13 +12,13 @@ from queue_run.errors import QueueRunError
 
 
 class RequestFailed(QueueRunError):
-    """Raised by `request` when it ended with an error; its text is the server's."""
+    """Raised by `request` when the request ended with an error; the text is the server's."""
 
 
 class OutcomeUnknown(QueueRunError):
     """Raised by `request` when its session ended before the outcome came.
 
-    It may have run, or not.
+    The request may have run, or not.
     """
 
 
@@ -26,7 +26,7 @@ class ClientClosed(QueueRunError):
     """Raised by `request` when the client is closed, or was not opened yet."""
 
 
-class ConnectionRefused(QueueRunError, ConnectionError):
+class Rejected(QueueRunError, ConnectionError):
     """Raised when the server refuses this client for good: another attempt would change nothing.
 
     Args:
@@ -47,5 +47,5 @@ class ConnectionRefused(QueueRunError, ConnectionError):
 class ConnectionFailed(QueueRunError, ConnectionError):
     """Raised when the first connection did not come about within `connect_timeout` seconds.
 
-    Its `__cause__` is what the last attempt failed with.
+    The `__cause__` is the error of the last attempt.
     """

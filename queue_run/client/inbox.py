@@ -1,4 +1,4 @@
-"""Messages that were received and not handed out yet, and where among them some were missed."""
+"""The inbox: messages that were received and not handed out yet, and the gaps among them."""
 
 import asyncio
 from collections import deque
@@ -13,20 +13,20 @@ GAP = GapMark()
 
 
 class InboxEnded(Exception):
-    """There is nothing more to hand out."""
+    """Raised when all messages are handed out, and no more will come."""
 
 
 class Inbox:
     """A bounded queue from the task that reads the socket to the one that takes the messages.
 
     Args:
-        size: how many messages wait at most.
+        size: the largest number of messages that wait.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._items: deque[Any] = deque()
-        #: Some before the first item were dropped.
+        #: Whether messages before the first item were dropped.
         self._dropped = False
         self._ended = False
         #: Whether anybody has ever asked for a message.
@@ -43,7 +43,7 @@ class Inbox:
 
     @property
     def taken(self) -> bool:
-        """Whether anybody has ever asked for a message."""
+        """True as soon as a task has asked for a message once."""
         return self._taken
 
     # For the one that reads the socket.
@@ -57,13 +57,13 @@ class Inbox:
             self.put(GAP)
 
     def drop_oldest(self) -> None:
-        """Make room; that messages were missed is told in their place."""
+        """Drop the oldest messages, so that there is room; `get` reports a gap in their place."""
         while self.full:
             self._items.popleft()
             self._dropped = True
 
     async def room(self) -> None:
-        """Wait until half of it is empty again, or `release` is called."""
+        """Wait until half of the inbox is empty again, or `release` is called."""
         self._reader = asyncio.get_running_loop().create_future()
         try:
             await self._reader
@@ -71,26 +71,26 @@ class Inbox:
             self._reader = None
 
     def release(self) -> None:
-        """Let the reader go on, be there room or not."""
+        """Let the reader go on, even without room."""
         _wake(self._reader)
 
     def end(self) -> None:
-        """Nothing more comes."""
+        """Note that no more messages come; `get` raises `InboxEnded` after the last one."""
         self._ended = True
         _wake(self._taker)
 
     def clear(self) -> None:
-        """Hand out nothing more."""
+        """Drop all messages, without a gap."""
         self._items.clear()
         self._dropped = False
 
     # For the one that takes the messages.
 
     async def get(self) -> Any:
-        """The next message, or `GAP`.
+        """Wait for the next message, and return it; `GAP` where messages were missed.
 
         Raises:
-            InboxEnded: when nothing more comes.
+            InboxEnded: when no more messages come.
             RuntimeError: when another task waits here already.
         """
         self._taken = True

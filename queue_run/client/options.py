@@ -1,4 +1,4 @@
-"""What `connect` was told, and whether any attempt can be made with it. Pure."""
+"""The arguments of `connect`, and the check that an attempt can be made with them. Pure."""
 
 import re
 import ssl as tls
@@ -10,9 +10,9 @@ import msgspec
 from queue_run.client.tokens import Token, problem
 from queue_run.settings.masking import without_password
 
-#: Messages that wait to be taken; beyond it the socket is not read.
+#: The number of messages that may wait to be taken; beyond it the socket is not read.
 INBOX = 10_000
-#: Seconds beyond its heartbeat after which a server that is not heard has gone.
+#: Seconds beyond its heartbeat after which a silent server counts as gone.
 GRACE = 10.0
 
 #: The name of a header (RFC 9110, 5.6.2), and its value: without line ends and the like.
@@ -21,10 +21,10 @@ _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What `connect` was told; see there.
+    """The arguments of `connect`, which describes them.
 
     Raises:
-        ValueError: for what makes every attempt fail.
+        ValueError: for a value with which every attempt would fail.
     """
 
     urls: tuple[str, ...]
@@ -67,9 +67,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _check_address(url: object) -> None:
-    """
+    """Check an address.
+
     Raises:
-        ValueError: for what is no address of a WebSocket.
+        ValueError: for a value that is not the address of a WebSocket.
     """
     wrong = "no text" if not isinstance(url, str) else _fault(url)
     if wrong:
@@ -97,7 +98,8 @@ def _fault(url: str) -> str | None:
 
 
 def _check_header(name: object, value: object) -> None:
-    """
+    """Check a header.
+
     Raises:
         ValueError: for a header that cannot be sent; its value may be a secret, and is not shown.
     """

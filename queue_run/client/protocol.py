@@ -1,7 +1,8 @@
-"""What a client of the envelope protocol remembers, and what it answers (docs/protocol.md).
+"""The client's side of the envelope protocol: its state, and its answers (docs/protocol.md).
 
-Pure: frames come in, events and frames go out, and the time is passed in, as seconds of a monotonic
-clock. All that survives a socket lives here: the session, the offset, the requests without answer.
+Pure: frames come in, events and frames go out. The time is passed in, as seconds of a monotonic
+clock. Everything that outlives a socket is kept here: the session, the offset, the requests without
+an answer.
 """
 
 import enum
@@ -12,7 +13,7 @@ from typing import Any, TypeAlias, assert_never
 import msgspec
 
 from queue_run.client.errors import OutcomeUnknown, RequestFailed
-from queue_run.contracts.frames import (
+from queue_run.contracts.client_frames import (
     ClientFrame,
     ErrorFrame,
     Gap,
@@ -37,42 +38,42 @@ _PONG = encode(ClientFrame(type="pong"))
 
 
 class NoWelcome(QueueRunError):
-    """The server's first frame is no welcome: it does not speak the protocol."""
+    """Raised when the server's first frame is not a welcome of the protocol."""
 
 
 # Events.
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message: a JSON value, text or bytes."""
+    """A message came: a JSON value, text or bytes."""
 
     value: Any
 
 
 class Missed(msgspec.Struct, frozen=True):
-    """Messages may have been missed here."""
+    """Messages may have been missed at this place."""
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What the handler of a request returned."""
+    """A request has ended with a reply: the value that its handler returned."""
 
     id: int
     value: Any
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A request that ended without a reply."""
+    """A request has ended without a reply."""
 
     id: int
     error: QueueRunError
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """All that was missed has been received, and requests are sent."""
+    """The client has caught up: all missed messages were received, and requests are sent."""
 
 
 class Moving(msgspec.Struct, frozen=True):
-    """The server is about to end: connect again after so many seconds."""
+    """The server is about to end: connect again after this number of seconds."""
 
     after: float
 
@@ -88,7 +89,7 @@ class _Phase(enum.Enum):
 
 
 class _Unanswered:
-    """A request without answer."""
+    """A request without an answer."""
 
     __slots__ = ("frame", "session")
 
@@ -99,12 +100,12 @@ class _Unanswered:
 
 
 class Protocol:
-    """One client, over any number of sockets."""
+    """The state of one client, over any number of sockets."""
 
     def __init__(self) -> None:
         self.user: str | None = None
         self.session: str | None = None
-        #: The last one, after its end.
+        #: The last session, after its end.
         self._ended: str | None = None
         self.offset: str | None = None
         self.epoch: str | None = None
@@ -128,13 +129,13 @@ class Protocol:
 
     @property
     def up(self) -> bool:
-        """Whether requests are sent now."""
+        """True while requests are sent."""
         return self._phase is _Phase.UP
 
     # Requests.
 
     def request(self, data: object) -> int:
-        """Take a request; it is sent as soon as that is possible.
+        """Take a request, and give it a number; it is sent as soon as that is possible.
 
         Raises:
             NotEncodable: for data that has no JSON form.
@@ -151,11 +152,11 @@ class Protocol:
         return number
 
     def forget(self, number: int) -> None:
-        """Nobody waits for this request any more: it is not sent again, nor its answer told."""
+        """Forget a request that nobody waits for: do not send it again, and ignore its answer."""
         self._unanswered.pop(number, None)
 
     def was_written(self, number: int) -> bool:
-        """Whether a request without answer may have reached a server."""
+        """True if a request without an answer may have reached a server."""
         unanswered = self._unanswered.get(number)
         return unanswered is not None and unanswered.session is not None
 
@@ -164,7 +165,7 @@ class Protocol:
         return bool(self._outgoing)
 
     def next_frame(self) -> bytes | None:
-        """The next frame to write; from now on it counts as written."""
+        """Take the next frame to write, which counts as written now; None without a frame."""
         while self._outgoing:
             item = self._outgoing.popleft()
             if isinstance(item, bytes):
@@ -179,20 +180,20 @@ class Protocol:
     # Sockets.
 
     def opened(self) -> None:
-        """There is a new socket."""
+        """Note that a new socket is open: the server's welcome comes next."""
         self._phase = _Phase.GREETING
         self._largest = (0, 0)
 
     def lost(self) -> None:
-        """The socket is gone."""
+        """Note that the socket is gone."""
         self._phase = _Phase.DOWN
         self._outgoing.clear()
         self._replayed.clear()
 
     def too_large(self) -> list[Event]:
-        """The server closed the socket over a frame beyond its limit: that request has failed.
+        """Fail the largest request: the server closed the socket over a frame beyond its limit.
 
-        Sent again it would close the next socket too.
+        Sent again, the request would close the next socket too.
         """
         size, number = self._largest
         if self._unanswered.pop(number, None) is None:
@@ -201,7 +202,7 @@ class Protocol:
         return [Failed(number, RequestFailed(text))]
 
     def expire(self, now: float) -> list[Event]:
-        """End a session that the server does not remember any more."""
+        """End the session when the server does not remember it any more."""
         if self.up or self.session is None or now - self._heard <= self._resume:
             return []
         # The server is told of it all the same: it knows whether messages to rooms were missed.
@@ -211,17 +212,21 @@ class Protocol:
     # Frames.
 
     def receive(self, frame: str | bytes, now: float) -> list[Event]:
-        """What a frame of the server means.
+        """Take a frame of the server, and return the events that follow from it.
+
+        Args:
+            frame: one text or binary frame.
+            now: seconds of a monotonic clock.
 
         Raises:
-            NoWelcome: when the first one is something else.
+            NoWelcome: when the first frame is not a welcome.
         """
         try:
             decoded = decode_server(frame)
         except ValueError as error:
             if self._phase is _Phase.GREETING:
                 raise NoWelcome(f"the first frame is none of the protocol: {error}") from None
-            # Of a newer server, maybe.
+            # Maybe the server is newer.
             log.warning("a frame of the server is not understood: %s", error)
             return []
         if self._phase is _Phase.GREETING and not isinstance(decoded, Welcome):
@@ -248,7 +253,7 @@ class Protocol:
                 )
             case Ping():
                 self._outgoing.append(_PONG)
-                # While it is replayed what was missed, this is not where the client is.
+                # While missed messages are replayed, the client is not yet at this offset.
                 if isinstance(frame.offset, str) and self.up:
                     self.offset = frame.offset
                 return []
@@ -284,7 +289,7 @@ class Protocol:
         return [message]
 
     def _answer(self, number: object, event: Any) -> list[Event]:
-        # Unknown ones were forgotten, or were told a second time.
+        # An unknown request was forgotten, or is answered a second time.
         known = isinstance(number, int) and self._unanswered.pop(number, None) is not None
         return [event(number)] if known else []
 
@@ -309,7 +314,7 @@ class Protocol:
         return replayed
 
     def _continue(self, session: str, offset: str, epoch: str | None, now: float) -> list[Event]:
-        """The server has said where the client is."""
+        """Go on at the offset that the server has named."""
         self.offset, self.epoch = offset, epoch
         if self._phase is not _Phase.RESUMING:
             self.session = session
@@ -322,7 +327,7 @@ class Protocol:
         return self._up(now, same_session=same_session)
 
     def _up(self, now: float, *, same_session: bool) -> list[Event]:
-        """Send what waits, and again what has no answer, in order."""
+        """Send the requests that wait, and again those without an answer, in order."""
         self._phase = _Phase.UP
         self._heard = now
         events: list[Event] = [] if same_session else self._unknown()
@@ -331,7 +336,7 @@ class Protocol:
         return [*events, Ready()]
 
     def _unknown(self, but: str | None = None) -> list[Event]:
-        """Fail the requests that were written, but not those of one session."""
+        """Fail the requests that were written, except those of the session `but`."""
         numbers = [
             number
             for number, unanswered in self._unanswered.items()
@@ -344,7 +349,7 @@ class Protocol:
 
 
 def _content(frame: MessageFrame | Reply) -> Any:
-    """A JSON value, text or bytes; None when there is neither."""
+    """The content of a frame: a JSON value, text or bytes; None when the frame has no content."""
     if isinstance(frame.binary, bytes):
         return frame.binary
     return decode_json(bytes(frame.data)) if isinstance(frame.data, msgspec.Raw) else None

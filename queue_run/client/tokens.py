@@ -1,4 +1,4 @@
-"""Asking the application for a token, whose failure must not end the client."""
+"""Asking the application for a token, in such a way that a failure does not end the client."""
 
 import asyncio
 import inspect
@@ -11,22 +11,25 @@ from queue_run.errors import QueueRunError
 TOKEN_TIMEOUT = 30.0
 
 TokenFunction: TypeAlias = Callable[[], str | Awaitable[str]]
-#: A token, or what gives one: it is asked at each attempt to connect.
+#: A token, or a function that gives one and is called at each attempt to connect.
 Token: TypeAlias = str | TokenFunction
 
-#: What ends a program, or a coroutine that nobody goes on with.
+#: Errors that end a program, or a coroutine that is not continued.
 _ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class NoToken(QueueRunError):
-    """The function that gives the token failed; its text says how, its `__cause__` is the error."""
+    """Raised when the function that gives the token failed; `__cause__` is its error, if any."""
 
 
 async def ask_for_token(function: TokenFunction, *, timeout: float = TOKEN_TIMEOUT) -> str:  # noqa: ASYNC109
-    """The token that a function gives, plain or async.
+    """Call the function that gives the token, plain or async, and return the token.
+
+    Args:
+        timeout: seconds for the function.
 
     Raises:
-        NoToken: when it raises, gives none, or takes too long.
+        NoToken: when the function raises, gives no usable token, or takes too long.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -36,12 +39,12 @@ async def ask_for_token(function: TokenFunction, *, timeout: float = TOKEN_TIMEO
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        # Of something that the function has waited for.
+        # The function has waited for something that was cancelled.
         raise NoToken("the function that gives the token was cancelled") from error
     except _ENDS:
         raise
     except BaseException as error:
-        # Libraries raise what is no Exception, too, for example where they have run out of time.
+        # Some libraries raise errors that are not an Exception, for example at a timeout.
         raise NoToken(f"the function that gives the token failed: {_said(error)}") from error
     wrong = problem(token)
     if wrong:
@@ -58,7 +61,7 @@ def _said(error: BaseException) -> str:
 
 
 def problem(token: object) -> str | None:
-    """Why it cannot stand in a header; None when it can."""
+    """Say why a token cannot stand in a header; None when it can."""
     if not isinstance(token, str):
         return f"{type(token).__name__} is no text"
     if not token:

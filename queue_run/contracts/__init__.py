@@ -1,1 +1,1 @@
-"""What all sides agree on. Pure: no input, no output."""
+"""The contracts that push servers, workers and clients share. Pure: no input, no output."""

@@ -8,7 +8,7 @@ NETWORK_BITS = 64
 
 
 def counted_as(address: str) -> str:
-    """What stands for the client behind an address: the address itself; of IPv6 its network.
+    """The text that stands for a client: its IPv4 address, or the network of its IPv6 address.
 
     Args:
         address: as `ipaddress` writes it; any other text stands for itself.

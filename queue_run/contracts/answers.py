@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Answer(Generic[T_co]):
-    """What a call gives that works in synchronous and in asynchronous code.
+    """The result of a call that works in synchronous and in asynchronous code.
 
     In synchronous code the work is done when the call returns, a failure was raised there, and
     `value` is its result. In asynchronous code, await the call: that raises a failure, and gives
@@ -165,7 +165,7 @@ def do(answer: Answer[T], executor: Callable[[], Executor], work: Callable[[], T
 
 
 def in_event_loop() -> bool:
-    """Whether the code that calls is asynchronous."""
+    """True if the calling code runs on an event loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""What travels between push servers and workers.
+"""Envelopes: the entries that travel between push servers and workers.
 
 Pure: bytes in, frozen structs out. Two directions, each a closed set of kinds:
 
@@ -110,7 +110,7 @@ class CloseConnection(
 
 
 class Outcome(_ChannelEnvelope, frozen=True, array_like=True, kw_only=True, tag="outcome"):
-    """How a request ended: a reply, an error, or neither."""
+    """The end of a request: a reply, an error, or neither."""
 
     connection: ConnectionId
     request: RequestId

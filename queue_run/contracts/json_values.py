@@ -40,16 +40,16 @@ class NoNumber(NoJson):
 
 
 def may_hold_half_characters(text: str) -> bool:
-    """Whether JSON has escapes that msgspec refuses where they stand alone."""
+    """True if JSON has escapes that msgspec refuses where they stand alone."""
     return _SURROGATE_ESCAPE.search(text) is not None
 
 
 def loads(text: str) -> Any:
-    """What a JSON document means; half characters are taken, NaN and Infinity are not.
+    """Decode a JSON document; half characters are accepted, NaN and Infinity are not.
 
     Raises:
-        ValueError: for what is no JSON.
-        RecursionError: for what is nested too deeply.
+        ValueError: when the text is not JSON.
+        RecursionError: when the document is nested too deeply.
     """
     return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
 
@@ -61,7 +61,7 @@ def dumps(value: Any) -> bytes:
 
 
 def whole(document: bytes) -> bytes:
-    """A JSON document in which half characters are replaced (U+FFFD), for who cannot take them."""
+    """Replace half characters in a JSON document (U+FFFD), for readers that cannot take them."""
     text = document.decode()
     if not may_hold_half_characters(text):
         return document
@@ -70,11 +70,11 @@ def whole(document: bytes) -> bytes:
 
 
 def plain(value: Any, path: str = "$") -> Any:
-    """The value in dicts, lists, texts, numbers, truth values and None alone.
+    """Convert a value into dicts, lists, texts, numbers, truth values and None alone.
 
     Raises:
-        NoJson: for what has no JSON form, with the place where it stands.
-        RecursionError: for what is nested too deeply, or contains itself.
+        NoJson: for a value that has no JSON form, with the place where it stands.
+        RecursionError: for a value that is nested too deeply, or contains itself.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -92,7 +92,7 @@ def plain(value: Any, path: str = "$") -> Any:
 
 
 def deeper_than(value: Any, levels: int) -> bool:
-    """Whether arrays and objects are within each other deeper than so."""
+    """True if arrays and objects are nested more than `levels` deep."""
     level = [value]
     for _ in range(levels + 1):
         below: list[Any] = []
@@ -122,7 +122,7 @@ def number_of(value: Any) -> Any:
 
 
 def _other(value: Any, path: str) -> Any:
-    """What is no value of JSON itself."""
+    """Convert a value that is not one of JSON's own types."""
     found = number_of(value)
     if found is not NotImplemented and not _is_enum(value):
         return plain(found, path)
@@ -141,7 +141,7 @@ def _other(value: Any, path: str) -> Any:
 
 
 def _dumped(value: Any) -> Any:
-    """What is inside of a struct, or a pydantic model."""
+    """Convert a value inside of a struct, or a pydantic model, into one of JSON's types."""
     found = number_of(value)
     if found is not NotImplemented:
         return found

@@ -14,7 +14,7 @@ DRAIN_TASK = "queue_run.drain"
 JOBS = "jobs"
 #: What follows the name of a Celery queue in that of its bell (`queue_run.broker.redis_taking`).
 BELL = "bell"
-#: Characters of a group's lane and a dedupe id that stand in a key as they are.
+#: Characters of a group's name and a dedupe id that stand in a key as they are.
 LONGEST_DEDUPE = 200
 
 
@@ -73,15 +73,15 @@ class Keys:
         self.dead_index = f"{namespace}:dead:index"
         #: What lay where our messages lie, and could not be read (`queue_run.broker.unreadable`).
         self.unreadable = f"{namespace}:unreadable"
-        #: Lanes that hold jobs, by the time at which somebody must look after each.
-        self.lanes = f"{namespace}:lanes"
+        #: Groups that hold jobs, by the time at which somebody must look after each.
+        self.groups = f"{namespace}:lanes"
 
     def server(self, server: ServerId) -> str:
         """Stream of replies and outcomes for the connections of one push server."""
         return f"{self.namespace}:server:{server}"
 
     def claim(self, session: str, request: str) -> str:
-        """Which push server took a client's request, so that its repetition is not run again.
+        """The claim of a request: the push server that took it. A repetition is not run again.
 
         Args:
             request: the id that the client gave it, as JSON.
@@ -89,11 +89,11 @@ class Keys:
         return f"{self.namespace}:claim:{session}:{request}"
 
     def session(self, session: str) -> str:
-        """Is there while a session lives, and says from which offset on."""
+        """The mark of a session that lives, with the offset from which on it has lived."""
         return f"{self.namespace}:session:{session}"
 
     def left_room(self, user: str, room: str) -> str:
-        """When a user was made to leave a room, wherever that user was."""
+        """The time at which a user was made to leave a room, with all connections."""
         # Both may hold colons; its length tells where the user's id ends.
         return f"{self.namespace}:left:{len(user)}:{user}:{room}"
 
@@ -102,7 +102,7 @@ class Keys:
         return f"{self.namespace}:session-rooms:{session}"
 
     def session_left(self, session: str) -> str:
-        """The rooms that a session has left lately, as above."""
+        """The rooms that a session has left lately, with the offsets of its joins and leaves."""
         return f"{self.namespace}:session-left:{session}"
 
     def users_of(self, server: ServerId) -> str:
@@ -114,21 +114,21 @@ class Keys:
         return self.jobs_queue if name is None else f"{self.namespace}.{name}"
 
     def job(self, job_id: str) -> str:
-        """What is known of a job's attempts (`queue_run.jobs.attempts`)."""
+        """The record of a job's attempts (`queue_run.jobs.attempt_records`)."""
         return f"{self.namespace}:job:{job_id}"
 
-    def lane(self, name: str) -> str:
-        """The jobs that wait in a lane."""
+    def group(self, name: str) -> str:
+        """The jobs that wait in a group."""
         return f"{self.namespace}:lane:{name}"
 
-    def lane_lease(self, name: str) -> str:
-        """Who drains a lane."""
+    def group_lease(self, name: str) -> str:
+        """The lease of the drain that runs a group's jobs."""
         return f"{self.namespace}:lane-lease:{name}"
 
-    def dedupe(self, lane: str, name: str) -> str:
-        """The first of the pushes that are the same."""
-        # Both may hold colons; its length tells where the lane's name ends.
-        both = f"{len(lane)}:{lane}:{name}"
+    def dedupe(self, group: str, name: str) -> str:
+        """The first of the pushes that are equal."""
+        # Both may hold colons; its length tells where the group's name ends.
+        both = f"{len(group)}:{group}:{name}"
         if len(both) > LONGEST_DEDUPE:
             # Clients name groups, and the key outlives the job. A letter: no other begins so.
             data = both.encode(errors="surrogatepass")
@@ -136,7 +136,7 @@ class Keys:
         return f"{self.namespace}:dedupe:{both}"
 
     def sequence(self, queue: str) -> str:
-        """Counts the jobs of a FIFO queue."""
+        """The count of a FIFO queue's jobs."""
         return f"{self.namespace}:sequence:{queue}"
 
 

@@ -13,7 +13,7 @@ from queue_run.errors import InvalidEnvelope
 
 
 class RouteFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the push server needs to know of one file in `sockets/`."""
+    """The facts about one file in `sockets/` that push servers need."""
 
     pattern: str
     #: The file, below `sockets/`; for people.
@@ -27,29 +27,29 @@ class RouteFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What whoever pushes a job needs to know of one file in `queues/`."""
+    """The facts about one file in `queues/` that are needed to push a job."""
 
     #: Jobs are pushed with a group.
     fifo: bool = False
     #: The Celery queue that carries its jobs, without the namespace; None for the usual one.
     celery_queue: str | None = None
-    #: Who may push by HTTP beside programs with an API key: "user" for every user. Not for any
-    #: other value: it comes from a newer release.
+    #: Who may push by HTTP beside programs with an API key: "user" for every user. Another value
+    #: comes from a newer release, and lets no user push.
     http: str | None = None
 
     @property
     def takes_users(self) -> bool:
-        """Whether users may push to it by HTTP."""
+        """True if users may push to the queue by HTTP."""
         return self.http == "user"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the workers of an application offer."""
+    """The manifest of an application: the routes and queues that its workers offer."""
 
     routes: list[RouteFacts] = []
     #: Whether connections are accepted only after a worker has run `on_authenticate`.
     authenticates: bool = False
-    #: Whether it has `on_online` or `on_offline`: users who come and go are told to it.
+    #: Whether it has `on_online` or `on_offline`, and so must learn which users come and go.
     watches_users: bool = False
     #: The queues by name.
     queues: dict[str, QueueFacts] = {}
@@ -62,7 +62,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Read a manifest.
 
         Raises:
-            InvalidEnvelope: when the bytes are none.
+            InvalidEnvelope: when the bytes are not a manifest.
         """
         try:
             return _decoder.decode(data)
@@ -71,7 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def version(self) -> str:
-        """Equal for equal manifests."""
+        """A text that is equal for equal manifests."""
         return hashlib.sha256(self.encode()).hexdigest()[:12]
 
     def router(self) -> Router[RouteFacts]:

@@ -1,4 +1,4 @@
-"""What clients get: a value is encoded once, in the form in which every client receives it."""
+"""Messages to clients: a value is encoded once, in the form in which every client receives it."""
 
 import enum
 import re
@@ -11,7 +11,7 @@ from queue_run.errors import MessageTooLarge, NotEncodable
 
 
 class Form(enum.IntEnum):
-    """How a message travels to the client."""
+    """The form in which a message travels to the client."""
 
     JSON = 0  # a text frame that holds a JSON document
     TEXT = 1  # any other text frame
@@ -44,8 +44,8 @@ def encode(value: object, *, limit: int) -> Message:
         limit: the largest message in bytes.
 
     Raises:
-        NotEncodable: when the value has no JSON form; None is no message.
-        MessageTooLarge: beyond the limit.
+        NotEncodable: when the value is None, or has no JSON form.
+        MessageTooLarge: when the message is larger than `limit`.
     """
     if isinstance(value, str):
         message = Message(Form.TEXT, utf8(value))
@@ -61,11 +61,13 @@ def encode(value: object, *, limit: int) -> Message:
 
 
 def encode_json(value: object) -> bytes:
-    """The value as a JSON document. Subclasses of texts and numbers, scalars of numpy, keys that
-    are no texts, and half characters are written as `json.dumps` would.
+    """Encode a value as a JSON document.
+
+    Subclasses of texts and numbers, scalars of numpy, keys that are not texts, and half characters
+    are written as `json.dumps` would write them.
 
     Raises:
-        NotEncodable: when it has none; NaN and Infinity have none.
+        NotEncodable: when the value has no JSON form, as NaN and Infinity.
     """
     try:
         encoded = _json.encode(value)
@@ -80,11 +82,13 @@ def encode_json(value: object) -> bytes:
 
 
 def user_facts(user: object) -> Any:
-    """What an application says of a user, as JSON has it. Half characters are replaced (U+FFFD),
-    but in the id: who checks that is to refuse them.
+    """Convert an application's user into JSON values.
+
+    Half characters are replaced (U+FFFD), but not in the id: the code that checks the id refuses
+    them.
 
     Raises:
-        NotEncodable: when it has no JSON form.
+        NotEncodable: when the user has no JSON form.
     """
     encoded = encode_json(user)
     document = json_values.whole(encoded)
@@ -125,10 +129,10 @@ def _check_slowly(value: object) -> None:
 
 
 def decode_json(data: str | bytes) -> Any:
-    """What a JSON document means. Half characters are taken: JSON can say them (`"\\ud83d"`).
+    """Decode a JSON document. Half characters are accepted, since JSON can hold them (`"\\ud83d"`).
 
     Raises:
-        ValueError: for what is no JSON, or nested too deeply.
+        ValueError: when the data is not JSON, or is nested too deeply.
     """
     try:
         return msgspec.json.decode(data)
@@ -154,15 +158,19 @@ def error_message(text: str) -> Message:
 
 
 def unicode_text(text: object) -> str:
-    """What an application says, as text that each envelope can carry: a half character, as of an
-    error that names what a client sent, becomes a question mark."""
+    """Convert a text of the application into one that each envelope can carry.
+
+    A half character becomes a question mark. An error that names what a client has sent may hold
+    one.
+    """
     return str(text).encode(errors="replace").decode()
 
 
 def utf8(text: str) -> bytes:
-    """
+    """Encode a text in UTF-8.
+
     Raises:
-        NotEncodable: for what is no Unicode.
+        NotEncodable: when the text is not valid Unicode.
     """
     try:
         return text.encode()

@@ -1,4 +1,4 @@
-"""Which route answers a URL path.
+"""Routing: finding the route that answers a URL path.
 
 Pure, and shared: workers find the handler with it, push servers the route's timeout, from the
 same patterns, so the two never disagree.

@@ -5,9 +5,9 @@ import uuid
 from typing import cast
 
 from queue_run.errors import InvalidEnvelope
-from queue_run.jobs.attempts import LIVING_EXPIRY
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, decode_dead_letter, encode
-from queue_run.jobs.lanes import Lane
+from queue_run.jobs.attempt_records import LIVING_EXPIRY
+from queue_run.jobs.groups import Group
+from queue_run.jobs.stored import DeadLetter, StoredJob, decode_dead_letter, encode
 from queue_run.storage.script_files import load
 from queue_run.storage.scripts import Store, milliseconds
 
@@ -19,12 +19,12 @@ PAGE = 200
 DROPPED_EXPIRY = 60.0
 
 _REVIVE = load("dead_letters/revive")
-_REVIVE_IN_LANE = load("dead_letters/revive_in_lane")
+_REVIVE_IN_GROUP = load("dead_letters/revive_in_group")
 _DROP = load("dead_letters/drop")
 
 
 class DeadLetters:
-    """What `Attempts.park` has put aside."""
+    """The dead letters: the jobs that `Attempts.park` has put aside."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -48,7 +48,7 @@ class DeadLetters:
         data = self._store.patiently(lambda: self._store.client.hget(self._keys.dead, job_id))
         return decode_dead_letter(data) if isinstance(data, bytes) else None
 
-    def revive(self, letter: DeadLetter, job: JobEnvelope) -> bool:
+    def revive(self, letter: DeadLetter, job: StoredJob) -> bool:
         """Let a job run again with all its attempts; False when the letter is gone."""
         keys = [self._keys.job(job.id), self._keys.dead, self._keys.dead_index]
         arguments = [job.id, encode(job), _new_token(), milliseconds(LIVING_EXPIRY)]
@@ -56,9 +56,9 @@ class DeadLetters:
             keys += [self._keys.delayed, self._keys.delayed_jobs]
             return bool(self._store.call(_REVIVE, keys, arguments))
         assert job.facts.group is not None
-        lane = Lane(job.queue, job.facts.group).name
-        keys += [self._keys.lane(lane), self._keys.lanes, self._keys.sequence(job.queue)]
-        return bool(self._store.call(_REVIVE_IN_LANE, keys, [*arguments, lane]))
+        group = Group(job.queue, job.facts.group).name
+        keys += [self._keys.group(group), self._keys.groups, self._keys.sequence(job.queue)]
+        return bool(self._store.call(_REVIVE_IN_GROUP, keys, [*arguments, group]))
 
     def drop(self, job_id: str) -> bool:
         """Forget a job; False when there is no such letter."""
@@ -87,5 +87,5 @@ def _readable(data: bytes) -> DeadLetter | None:
 
 
 def _new_token() -> str:
-    """By which a call that is repeated finds its own change made."""
+    """A token by which a repeated call finds that its change was made already."""
     return uuid.uuid4().hex

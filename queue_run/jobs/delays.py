@@ -8,26 +8,26 @@ import logging
 from dataclasses import dataclass
 
 from queue_run.errors import InvalidEnvelope
-from queue_run.jobs.envelopes import JobEnvelope, decode_job, encode
+from queue_run.jobs.stored import StoredJob, decode_job, encode
 from queue_run.storage.script_files import load
 from queue_run.storage.scripts import Store, milliseconds
 
 log = logging.getLogger(__name__)
 
 #: Seconds in which a claimed job must have reached the broker.
-CLAIM = 30.0
+TAKEN_FOR = 30.0
 
-# A full Redis runs these, as in `queue_run.jobs.attempts`: a job that waits has been elsewhere.
+# A full Redis runs these, as in `attempt_records`: a job that waits has been elsewhere.
 _ADD = load("delays/add")
-_CLAIM = load("delays/claim")
+_TAKE_DUE = load("delays/take_due")
 _DONE = load("delays/done")
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class DueJob:
     """A job whose time has come."""
 
-    job: JobEnvelope
+    job: StoredJob
     #: By which a claim knows that nobody has delayed the job anew meanwhile.
     score: bytes
 
@@ -39,22 +39,24 @@ class Delays:
         self._store = store
         self._set, self._jobs = store.keys.delayed, store.keys.delayed_jobs
 
-    def add(self, job: JobEnvelope, after: float) -> None:
+    def add(self, job: StoredJob, after: float) -> None:
         """Let a job come `after` so many seconds."""
         arguments = [job.id, encode(job), milliseconds(after)]
         self._store.call(_ADD, [self._set, self._jobs], arguments)
 
-    def claim(self, limit: int) -> list[Claimed]:
-        """Jobs that are due, at most `limit`: nobody else gets them for `CLAIM` seconds."""
-        flat = self._store.call(_CLAIM, [self._set, self._jobs], [milliseconds(CLAIM), limit])
-        claimed = []
+    def take_due(self, limit: int) -> list[DueJob]:
+        """Claim at most `limit` due jobs: no other worker gets them for `TAKEN_FOR` seconds."""
+        flat = self._store.call(
+            _TAKE_DUE, [self._set, self._jobs], [milliseconds(TAKEN_FOR), limit]
+        )
+        due_jobs = []
         for data, score in zip(flat[::2], flat[1::2], strict=True):
             try:
-                claimed.append(Claimed(decode_job(data), score))
+                due_jobs.append(DueJob(decode_job(data), score))
             except InvalidEnvelope as error:
                 log.error("a delayed job cannot be read, and is left to wait: %s", error)
-        return claimed
+        return due_jobs
 
-    def done(self, claimed: Claimed) -> None:
-        """The job is with the broker."""
-        self._store.call(_DONE, [self._set, self._jobs], [claimed.job.id, claimed.score])
+    def done(self, due_job: DueJob) -> None:
+        """Remove a job that is with the broker now."""
+        self._store.call(_DONE, [self._set, self._jobs], [due_job.job.id, due_job.score])

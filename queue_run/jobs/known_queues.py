@@ -1,4 +1,4 @@
-"""Which queues workers offer: so that a push to a misspelt name fails where it is made."""
+"""The queues that workers offer: a push to a misspelt name fails where the push is made."""
 
 import time
 
@@ -27,7 +27,7 @@ class KnownQueues:
         self._read_at = float("-inf")
 
     def facts(self, name: str) -> QueueFacts | None:
-        """What is known of a queue; None where no worker has ever said what it offers.
+        """Look up the facts about a queue; None where no worker has ever said what it offers.
 
         Raises:
             UnknownQueue: when workers have said what they offer, and this is not among it.

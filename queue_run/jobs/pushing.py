@@ -1,4 +1,4 @@
-"""Handing jobs to the broker, from any process: as a Celery task, or through a FIFO lane."""
+"""Handing jobs to the broker, from any process: as a Celery task, or through a FIFO group."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from kombu.utils.json import register_type
 from queue_run.contracts.keys import DRAIN_TASK, JOB_TASK_PREFIX
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable, InvalidPush, JobStoreUnavailable
-from queue_run.jobs.attempts import Attempts
-from queue_run.jobs.envelopes import HEADER, JobEnvelope
-from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.attempt_records import Attempts
+from queue_run.jobs.groups import Group, Groups
 from queue_run.jobs.sending import TaskSender
+from queue_run.jobs.stored import HEADER, StoredJob
 from queue_run.storage.late_pushes import ALSO_WHEN_FULL
 from queue_run.storage.patience import unconfirmed
 
@@ -36,17 +36,17 @@ class JobPusher:
     def __init__(
         self,
         celery: "Callable[[], Celery]",
-        lanes: Lanes,
+        groups: Groups,
         attempts: Attempts,
         *,
         patience: float,
     ) -> None:
         self._celery = celery
-        self._lanes = lanes
+        self._groups = groups
         self._attempts = attempts
         self._sender = TaskSender(celery, patience)
 
-    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None = None) -> str:
+    def push(self, job: StoredJob, facts: QueueFacts | None, dedupe: str | None = None) -> str:
         """Hand a job to its workers.
 
         Args:
@@ -65,16 +65,16 @@ class JobPusher:
         if job.facts.group is None:
             self._push_plain(job, facts)
             return job.id
-        pushed = self._lanes.push(job, dedupe if dedupe is not None else _fingerprint(job))
+        pushed = self._groups.push(job, dedupe if dedupe is not None else _fingerprint(job))
         if pushed.needs_drain:
             try:
-                self.send_drain(Lane(job.queue, job.facts.group), facts)
+                self.send_drain(Group(job.queue, job.facts.group), facts)
             except DispatchUnavailable as error:
-                # The job is safe in its lane, and a worker that looks after lanes sends another.
+                # The job is safe in its group, and a worker that looks after groups sends another.
                 log.warning("a drain is sent later: %s", error)
         return pushed.job_id
 
-    def _push_plain(self, job: JobEnvelope, facts: QueueFacts | None) -> None:
+    def _push_plain(self, job: StoredJob, facts: QueueFacts | None) -> None:
         before = unconfirmed.count
         try:
             self.send(job, facts)
@@ -85,9 +85,11 @@ class JobPusher:
             if not isinstance(error, DispatchUnavailable):
                 raise
 
-    def _is_with_workers(self, job: JobEnvelope) -> bool:
-        """Whether a worker has begun a job that the broker has not confirmed; if none has, none
-        does so later."""
+    def _is_with_workers(self, job: StoredJob) -> bool:
+        """True if a worker has begun a job that the broker has not confirmed.
+
+        If no worker has begun it, the job is withdrawn, so that no worker begins it later.
+        """
         try:
             return not self._attempts.withdraw(job.id)
         except JobStoreUnavailable as error:
@@ -95,7 +97,7 @@ class JobPusher:
             return False
 
     def send(
-        self, job: JobEnvelope, facts: QueueFacts | None, *, also_when_full: bool = False
+        self, job: StoredJob, facts: QueueFacts | None, *, also_when_full: bool = False
     ) -> None:
         """Hand a job to the broker as the Celery task of its queue.
 
@@ -111,14 +113,14 @@ class JobPusher:
             headers[ALSO_WHEN_FULL] = 1
         self._send(JOB_TASK_PREFIX + job.queue, [marked(job.payload)], facts, job.id, headers)
 
-    def send_drain(self, lane: Lane, facts: QueueFacts | None) -> None:
-        """Have a lane's jobs run.
+    def send_drain(self, group: Group, facts: QueueFacts | None) -> None:
+        """Have a group's jobs run.
 
         Raises:
             DispatchUnavailable: when the broker does not take it in time.
         """
         headers: dict[str, object] = {ALSO_WHEN_FULL: 1}
-        self._send(DRAIN_TASK, [lane.queue, lane.group], facts, headers=headers)
+        self._send(DRAIN_TASK, [group.queue, group.id], facts, headers=headers)
 
     def _send(
         self,
@@ -142,7 +144,7 @@ class JobPusher:
         )
 
 
-def check_group(job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> None:
+def check_group(job: StoredJob, facts: QueueFacts | None, dedupe: str | None) -> None:
     """
     Raises:
         InvalidPush: for a group or dedupe id where there must be none, or no group where there
@@ -179,7 +181,7 @@ register_type(
 
 
 def marked(value: object) -> object:
-    """The value such that kombu's JSON gives it back as it is.
+    """Convert a value into a form from which kombu's JSON gives it back as it was.
 
     kombu marks what JSON has no form for with objects of just these two fields. A payload that has
     such an object, from whatever client, would become something else, or could not be read by any
@@ -193,8 +195,8 @@ def marked(value: object) -> object:
     return value
 
 
-def _fingerprint(job: JobEnvelope) -> str:
-    """Equal for equal payloads."""
+def _fingerprint(job: StoredJob) -> str:
+    """A text that is equal for equal payloads."""
     payload = job.payload
     kind = type(payload).__name__ if isinstance(payload, str | bytes) else "json"
     # The order of an object's fields is no part of its value.

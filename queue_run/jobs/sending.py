@@ -116,5 +116,5 @@ def _said(error: Exception) -> str:
 
 
 def _cause(error: Exception) -> BaseException:
-    """What kombu has wrapped."""
+    """Unwrap an error that kombu has wrapped."""
     return error.__cause__ or error if isinstance(error, KombuError) else error

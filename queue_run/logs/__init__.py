@@ -1,4 +1,4 @@
-"""What every log line of a process goes through, whoever writes it and wherever it goes.
+"""Log records: the preparation of every log line of a process, by any logger and for any handler.
 
 One record is one line: control characters, line ends and marks that turn text around are escaped,
 so that no client can forge a line. Long excerpts are cut, and secrets hidden. It happens in the
@@ -27,10 +27,10 @@ _secrets: tuple[str, ...] = ()
 
 
 def prepare(secrets: Iterable[str] = ()) -> None:
-    """Make this process log so, and tell of its unexpected end so.
+    """Make this process log safe lines, and log its unexpected end in the same way.
 
     Args:
-        secrets: texts that nobody may read in a log.
+        secrets: texts that must not stand in a log.
     """
     global _secrets
     long_enough = {each for each in secrets if len(each) >= SHORTEST_SECRET}
@@ -76,7 +76,7 @@ def safe_traceback(text: str) -> str:
 
 
 def excerpt(text: str, size: int = 200) -> str:
-    """The beginning of what a client has sent."""
+    """The beginning of a text that a client has sent."""
     return text if len(text) <= size else f"{text[:size]}… ({len(text):,} characters)"
 
 
@@ -97,7 +97,7 @@ def escaped(text: str) -> str:
 
 
 def _cut(arguments: Any) -> Any:
-    """The arguments of a line, none of them too long."""
+    """The arguments of a line, each cut to a certain length."""
     if isinstance(arguments, Mapping):
         return {name: _excerpt(value) for name, value in arguments.items()}
     return tuple(map(_excerpt, arguments)) if isinstance(arguments, tuple) else arguments
@@ -110,7 +110,7 @@ def _excerpt(value: Any) -> Any:
 def _tell_failure(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """As Python tells of what nobody has caught."""
+    """Write an error that nobody has caught to standard error, as Python does, as safe text."""
     if issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, traceback)
         return

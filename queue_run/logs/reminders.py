@@ -1,4 +1,4 @@
-"""Lines of the log about what goes on: whoever tries again and again says it once a minute."""
+"""Reminders: lines of the log about a lasting failure, each logged once a minute."""
 
 import logging
 import time
@@ -28,11 +28,11 @@ class Reminder:
         self._lines = Seldom(first=1, period=PERIOD, most=MOST, clock=clock)
 
     def tell(self, error: BaseException) -> None:
-        """It does not work: log it, unless the same was logged within the last minute."""
+        """Log a failure, unless the same was logged within the last minute."""
         said = str(error) or repr(error)
         if self._lines.may_tell(said):
             self._log.warning(self._text, said)
 
     def over(self) -> None:
-        """It works: what comes later is news."""
+        """Note that it works again: the next failure is logged at once."""
         self._lines.forget()

@@ -1,1 +1,1 @@
-"""What one process has of queue_run, and who acts in it."""
+"""The runtime of one process, and the user for whom its code acts."""

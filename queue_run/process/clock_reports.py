@@ -34,7 +34,7 @@ class ClockWatch:
         self._logged_at = -math.inf
 
     def look(self) -> float:
-        """The difference in seconds; zero for one that nobody need know of."""
+        """The difference in seconds; zero for one that is too small to matter."""
         found = self._clock.difference()
         told = found if abs(found) > TOLERANCE else 0.0
         if abs(told - self._logged) > CHANGE and self._may_log():
@@ -49,8 +49,8 @@ class ClockWatch:
         return time.monotonic() - self._logged_at >= LOG_INTERVAL
 
 
-class Told(NamedTuple):
-    """What a process has left in Redis."""
+class ClockReport(NamedTuple):
+    """The report that a process has left in Redis about its clock."""
 
     difference: float
     #: Unix time, by Redis' clock: the process has gone by then, or has told it anew.
@@ -60,8 +60,8 @@ class Told(NamedTuple):
         return f"{self.difference:.1f} {self.until:.0f}"
 
     @classmethod
-    def decode(cls, data: bytes) -> "Told | None":
-        """What the bytes say; None for what no process of ours has left."""
+    def decode(cls, data: bytes) -> "ClockReport | None":
+        """Decode a report; None for bytes that are not a report of ours."""
         try:
             difference, until = data.split()
             return cls(float(difference), float(until))
@@ -74,7 +74,7 @@ def notes(found: Mapping[bytes, bytes], now: float) -> tuple[list[str], list[byt
     that are gone."""
     sentences, gone = [], []
     for name, data in sorted(found.items()):
-        told = Told.decode(data)
+        told = ClockReport.decode(data)
         if told is None or told.until < now:
             gone.append(name)
         else:

@@ -45,12 +45,12 @@ class Call:
 
 
 def outside() -> Call:
-    """A call of nobody, in which nothing that is sent is told to middleware."""
+    """A call without a user, whose messages are not reported to middleware."""
     return Call(user=None, user_id=None, on_sent=_tell_nobody)
 
 
 def _tell_nobody(message: SentMessage) -> None:
-    """The middleware of middleware."""
+    """Ignore a message: it was sent by middleware, and is not reported to middleware."""
 
 
 _call: contextvars.ContextVar[Call | None] = contextvars.ContextVar("queue_run_call", default=None)
@@ -84,7 +84,7 @@ def enter(call: Call) -> None:
 
 
 class Expiry:
-    """When a connection that is being authenticated must end."""
+    """The time at which a connection that is being authenticated must end."""
 
     def __init__(self) -> None:
         #: Unix time; None for never.

@@ -1,4 +1,4 @@
-"""What one process has of queue_run: its settings, its publisher, its Celery application.
+"""The runtime of one process: its settings, its publisher, its Celery application.
 
 Made at the first use, from the environment, so that a script or a view needs no set-up; entry
 points that have settings already call `configure`. A forked child makes its own.
@@ -21,12 +21,12 @@ from queue_run.application.requests import SentMessage
 from queue_run.channel.publisher import Publisher
 from queue_run.contracts.keys import Keys
 from queue_run.contracts.manifest import QueueFacts
-from queue_run.jobs.attempts import Attempts
+from queue_run.jobs.attempt_records import Attempts
 from queue_run.jobs.dead import DeadLetters
-from queue_run.jobs.envelopes import JobEnvelope
+from queue_run.jobs.groups import Groups
 from queue_run.jobs.known_queues import KnownQueues
-from queue_run.jobs.lanes import Lanes
 from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.stored import StoredJob
 from queue_run.presence import Presence
 from queue_run.settings import Settings
 from queue_run.storage.clock import Clock
@@ -53,7 +53,7 @@ class LocalQueue:
 
 
 class Runtime:
-    """Everything that sending and pushing need, opened when it is first used."""
+    """The parts that sending and pushing need, each opened when it is first used."""
 
     def __init__(self, settings: Settings, celery: "Celery | None" = None) -> None:
         self.settings = settings
@@ -117,8 +117,8 @@ class Runtime:
         return Attempts(self.store, lease=settings.lease, visibility=settings.visibility_timeout)
 
     @cached_property
-    def lanes(self) -> Lanes:
-        return Lanes(self.store, lease=self.settings.lease)
+    def groups(self) -> Groups:
+        return Groups(self.store, lease=self.settings.lease)
 
     @cached_property
     def dead_letters(self) -> DeadLetters:
@@ -128,15 +128,15 @@ class Runtime:
     def job_pusher(self) -> JobPusher:
         return JobPusher(
             lambda: self.celery,
-            self.lanes,
+            self.groups,
             self.attempts,
             patience=self.settings.publish_timeout,
         )
 
     def measure_clock(self, *, after: float = CLOCK_AGE) -> None:
-        """Ask Redis for its time, if nobody has done so for `after` seconds; blocks.
+        """Ask Redis for its time, if this was not done for `after` seconds; blocks.
 
-        Workers do so with each heartbeat. Without an answer the clock goes on as it was.
+        Workers do so with each heartbeat. Without an answer the clock goes on as before.
         """
         if not self.clock.is_older_than(after):
             return
@@ -146,18 +146,20 @@ class Runtime:
             log.info("Redis' clock cannot be asked for: %s", error)
 
     def queue(self, name: str) -> "LocalQueue | None":
-        """What is known of a queue: from the application that is loaded here, else from the
-        workers. None where no worker has ever said what it offers.
+        """Look up a queue in the application that is loaded here, else in what workers offer.
+
+        Returns:
+            None where no worker has ever said what it offers.
 
         Raises:
-            UnknownQueue: when workers have said what they offer, and this is not among it.
+            UnknownQueue: when workers have said what they offer, and this queue is not among it.
         """
         if name in self.local_queues:
             return self.local_queues[name]
         facts = self.known_queues.facts(name)
         return None if facts is None else LocalQueue(facts)
 
-    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> str:
+    def push(self, job: StoredJob, facts: QueueFacts | None, dedupe: str | None) -> str:
         """Hand a job to its workers; blocks. See `JobPusher.push`."""
         return self.job_pusher.push(job, facts, dedupe)
 
@@ -193,7 +195,7 @@ _in_use = 0
 
 
 def current() -> Runtime:
-    """This process's runtime.
+    """The runtime of this process, which is made by the first call.
 
     Raises:
         SettingsError: when it is made from an environment that cannot be used.

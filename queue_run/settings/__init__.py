@@ -54,7 +54,7 @@ RateLimit = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process is told from outside. Times are in seconds, sizes in bytes."""
+    """The settings of a process. Times are in seconds, sizes in bytes."""
 
     #: Redis or Valkey: carries the channel, and the broker unless `broker_url` names another.
     redis_url: str = "redis://127.0.0.1:6379/0"
@@ -163,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def secrets(self) -> frozenset[str]:
-        """The texts in it that nobody may read in a log."""
+        """The texts in the settings that must not stand in a log."""
         found = secrets_in(self.redis_url) | secrets_in(self.broker_url) | {self.session_secret}
         with contextlib.suppress(api_keys.InvalidApiKeys):
             found |= {each.key for each in api_keys.parse(self.api_keys)}
@@ -231,7 +231,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return settings
 
     def problems(self) -> list[str]:
-        """What no type can say: one sentence for each value that cannot work."""
+        """Check what types cannot: one sentence for each value that cannot work."""
         found = []
         if not self.redis_url.startswith(REDIS_SCHEMES):
             found.append(
@@ -312,7 +312,7 @@ _BARE_HOST = re.compile(r"[a-z][a-z.-]{0,62}|[A-Za-z0-9.-]+:\d{1,5}(/\d*)?")
 
 
 def _shown(url: str) -> str:
-    """What may be shown of a text that should be a URL: it may be a password, by mistake."""
+    """Mask a text that should be a URL, before it is shown: by mistake it may be a password."""
     if "://" in url or "@" in url or _BARE_HOST.fullmatch(url):
         return without_password(url)
     return MASK
@@ -351,7 +351,7 @@ def _with_userinfo(url: str) -> str:
 
 
 def _url_problems(variable: str, urls: str) -> list[str]:
-    """What nothing could connect to. It is said here: who finds it later quotes it."""
+    """Find URLs that no library can parse, before an error of a library quotes them."""
     found = []
     for url in urls.split(";"):
         try:
@@ -368,7 +368,7 @@ def _url_problems(variable: str, urls: str) -> list[str]:
 
 
 def _is_utf8(text: str) -> bool:
-    """Whether all bytes of a variable were characters: Python gives others as half characters."""
+    """True if all bytes of a variable are UTF-8: Python gives other bytes as half characters."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -43,7 +43,7 @@ def parse(text: str) -> list[ApiKey]:
     """The keys of a comma separated list.
 
     Raises:
-        InvalidApiKeys: with a sentence for each item that is none.
+        InvalidApiKeys: with a sentence for each item that is not a usable key.
     """
     items = [each.strip() for each in text.split(",")]
     items = [each for each in items if each]
@@ -63,7 +63,7 @@ def parse(text: str) -> list[ApiKey]:
 
 
 def _problem(key: str, queues: list[str] | None) -> str | None:
-    """What is wrong with an item; None when nothing is."""
+    """Say what is wrong with an item; None when nothing is."""
     if re.search(r"\s", key):
         return "a key has no white space in it: separate keys with commas"
     if not key.isprintable():

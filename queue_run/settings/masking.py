@@ -23,7 +23,7 @@ _NEXT_PARAMETER = re.compile(r"&(?=[^&=]*=)|$")
 _NESTED = ("{", "%7B", "%7b")
 #: Where one URL of several ends: brokers of a failover are listed so.
 _NEXT_URL = re.compile(r"([;,\s]+)(?=[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
-#: A URL whose host has been forgotten: where its port should be stands what is none.
+#: A URL whose host was forgotten: in the place of its port stands a text that is not a port.
 _NO_PORT = re.compile(
     r"([A-Za-z][A-Za-z0-9+.-]{0,30}://[^:@/?#\[\]]*:)(?!\d{1,5}(?:\W|$))([^@/?#]+)"
 )
@@ -81,8 +81,10 @@ def secrets_in(url: str) -> set[str]:
 
 
 def _without_port(url: str) -> str:
-    """A URL without what stands for its port and is none; where there is an @, its user is hidden
-    in any case."""
+    """Mask the text in the place of a URL's port that is not a port.
+
+    A URL with an @ stays as it is: its user is hidden in any case.
+    """
     return url if "@" in url else _NO_PORT.sub(lambda found: f"{found[1]}{MASK}", url, count=1)
 
 
@@ -123,7 +125,7 @@ def _without_parameters(text: str) -> str:
 
 
 def _secret_parameters(text: str) -> Iterator[tuple[int, int]]:
-    """Where the values of parameters stand that are secrets, or may have some in them."""
+    """Find the values of parameters that are secrets, or may hold some: start and end of each."""
     at = 0
     while found := _PARAMETER.search(text, at):
         at = found.end()
@@ -151,6 +153,6 @@ def _start_of_scheme(text: str, at: int, done: int) -> int:
 
 
 def _end_of_url(text: str, at: int) -> int:
-    """Where the white space behind a URL begins."""
+    """Find the end of a URL: the position of the next white space, or the end of the text."""
     found = re.compile(r"\s").search(text, at)
     return len(text) if found is None else found.start()

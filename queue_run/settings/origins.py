@@ -43,7 +43,7 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{self.host}{port}"
 
     def is_of(self, host: str) -> bool:
-        """Whether it is the origin of the pages of this host, as the header Host names it.
+        """True if this is the origin of the pages of a host, as the header Host names it.
 
         Whether these come by http or https only a proxy knows: the origin's own scheme says which
         port goes without saying.

@@ -34,7 +34,7 @@ FORMS: tuple[tuple[re.Pattern[str], Callable[[str], object]], ...] = (
 
 
 def without_services(environ: Mapping[str, str], *, prefix: str) -> dict[str, str]:
-    """The environment without what services have set that begins with this prefix."""
+    """The environment without the variables with this prefix that services have set."""
     ours = {name: text for name, text in environ.items() if name.startswith(prefix)}
     services = {name: _service(name, text.strip()) for name, text in ours.items()}
     # A link also brings the other container's variables: QUEUE_RUN_ENV_PATH.
@@ -47,7 +47,7 @@ def without_services(environ: Mapping[str, str], *, prefix: str) -> dict[str, st
 
 
 def _service(name: str, text: str) -> str | None:
-    """The service that has set a variable, as it is written there; None for no such variable."""
+    """The service that has set a variable, as it is written there; None if no service has."""
     for form, fits in FORMS:
         match = form.fullmatch(name)
         if match and fits(text):

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 #: What Redis answers to TIME: seconds and microseconds.
-Answer: TypeAlias = tuple[int, int]
+RedisTime: TypeAlias = tuple[int, int]
 
 #: Seconds by which the system clock may differ from Redis' before anybody is told.
 TOLERANCE = 2.0
@@ -59,16 +59,16 @@ class Clock:
 
     @property
     def doubt(self) -> float:
-        """How wrong `now` may be, either way, in seconds."""
+        """The error that `now` may have, in either direction, in seconds."""
         doubt: float = self._shared.doubt
         return doubt
 
     def is_older_than(self, seconds: float) -> bool:
-        """Whether nobody has measured, nor tried to, for so long."""
+        """True if no process has measured or tried to measure for this number of seconds."""
         asked: float = self._shared.asked_at
         return asked == 0 or time.monotonic() - asked > seconds
 
-    def measure(self, ask: Callable[[], Answer]) -> None:
+    def measure(self, ask: Callable[[], RedisTime]) -> None:
         """Ask Redis for its time.
 
         Args:
@@ -78,13 +78,13 @@ class Clock:
         answer = ask()
         self.learn(answer, begun, time.monotonic())
 
-    async def measure_async(self, ask: Callable[[], Awaitable[Answer]]) -> None:
+    async def measure_async(self, ask: Callable[[], Awaitable[RedisTime]]) -> None:
         """The same on an event loop."""
         begun = self._shared.asked_at = time.monotonic()
         answer = await ask()
         self.learn(answer, begun, time.monotonic())
 
-    def learn(self, answer: Answer, begun: float, ended: float) -> None:
+    def learn(self, answer: RedisTime, begun: float, ended: float) -> None:
         """Take in a measurement.
 
         Redis has read its clock at some moment between the two. What is known already stays where
@@ -107,8 +107,10 @@ class Clock:
         self._shared.base = min(max(base, low), high) if base else (low + high) / 2
 
     def difference(self) -> float:
-        """By how many seconds this machine's system clock is ahead of Redis', at least; negative
-        for one that is behind, zero where nothing was measured."""
+        """The seconds by which this machine's system clock is ahead of Redis', at least.
+
+        Negative for a system clock that is behind; zero where nothing was measured.
+        """
         base: float = self._shared.base
         doubt: float = self._shared.doubt
         if not base:

@@ -1,4 +1,4 @@
-"""What a process knows of a full Redis (`maxmemory`, `noeviction`), and says of it: once a minute.
+"""A full Redis (`maxmemory`, `noeviction`): how it is recognised, and logged once a minute.
 
 A full Redis refuses every command that may make it grow, and every command of a transaction. It
 runs a script if the first write of that frees or only expires, and refuses the script whole if the
@@ -26,12 +26,12 @@ _SAID = "used memory > 'maxmemory'"
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error is the refusal of a full Redis."""
+    """True if an error is the refusal of a full Redis."""
     return isinstance(error, OutOfMemoryError) or _SAID in str(error)
 
 
 class Fullness:
-    """Whether Redis is full, as far as one part of a process has seen.
+    """The state of Redis, full or not, as far as one part of a process has seen.
 
     Args:
         waits: what waits meanwhile, for the log.
@@ -53,7 +53,7 @@ class Fullness:
         return self._full
 
     def refused(self) -> None:
-        """Redis has refused a write because it is full."""
+        """Note that Redis has refused a write because it is full."""
         self._full = True
         if self._lines.may_tell(self._waits):
             self._told = True
@@ -62,7 +62,7 @@ class Fullness:
             )
 
     def taken(self) -> None:
-        """Redis has taken a write that makes it grow."""
+        """Note that Redis has taken a write that makes it grow."""
         self._full = False
         if self._told:
             self._told = False

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from redis import ConnectionError as RedisConnectionError
 
-from queue_run.storage.clock import Answer, Clock
+from queue_run.storage.clock import Clock, RedisTime
 from queue_run.storage.script_files import load
 
 #: Seconds after which the clock is measured again, if nothing has gone wrong before.
@@ -31,7 +31,7 @@ class PushedTooLate(RedisConnectionError):
         return "Redis was reached too late"
 
 
-class Limits:
+class WriteLimits:
     """Until when writes may be done, over links to one Redis.
 
     Args:
@@ -42,7 +42,7 @@ class Limits:
         self._clock = clock or Clock()
         self._measure_at = 0.0
 
-    def last(self, seconds: float | None, ask: Callable[[], Answer]) -> int:
+    def last(self, seconds: float | None, ask: Callable[[], RedisTime]) -> int:
         """Milliseconds of Redis' clock; 0 for no limit.
 
         Args:

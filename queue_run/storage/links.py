@@ -156,17 +156,17 @@ class AsyncLink:
         return answers
 
 
-async def _ask(connection: Any, *command: str) -> Any:
-    await connection.send_command(*command)
-    return await connection.read_response(disable_decoding=True)
+async def _ask(link: Any, *command: str) -> Any:
+    await link.send_command(*command)
+    return await link.read_response(disable_decoding=True)
 
 
 class _Answers(asyncio.BufferedProtocol):
     """The answers that come over one connection, one at a time."""
 
-    def __init__(self, connection: object, transport: asyncio.Transport) -> None:
+    def __init__(self, link: object, transport: asyncio.Transport) -> None:
         # Whose end would close the transport.
-        self._connection = connection
+        self._connection = link
         self.transport = transport
         self._buffer = bytearray(READ_SIZE)
         self._reader = hiredis.Reader(replyError=ResponseError, notEnoughData=_NOTHING)
@@ -269,7 +269,7 @@ def async_client(url: str, *, connect_timeout: float, retries: int) -> redis.asy
 def _dropped_when_unready(kind: type[Any]) -> type[Any]:
     """The same of redis-py's asynchronous connections as `patience.watched` of others."""
 
-    class Dropped(kind):  # type: ignore[misc]
+    class AsyncDropped(kind):  # type: ignore[misc]
         async def read_response(self, *arguments: Any, **options: Any) -> Any:
             try:
                 return await super().read_response(*arguments, **options)
@@ -279,7 +279,7 @@ def _dropped_when_unready(kind: type[Any]) -> type[Any]:
                 await self.disconnect(nowait=True)
                 raise Unready(str(error)) from error
 
-    return Dropped
+    return AsyncDropped
 
 
 async def drop_idle(client: redis.asyncio.Redis) -> None:
@@ -298,7 +298,7 @@ def packed(*command: str | bytes | float) -> bytes:
 
 
 def _stop(answer: Any) -> None:
-    """Nobody asked."""
+    """Ask nothing more: the end of a conversation, for an answer that is not needed."""
 
 
 #: There is no whole answer yet.

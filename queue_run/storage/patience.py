@@ -1,4 +1,4 @@
-"""How long a link may be silent: the rule for every link to Redis, and to the broker.
+"""The longest silence of a link: the rule for every link to Redis, and to the broker.
 
 A link can die without an end: a host vanishes, a firewall forgets the connection. Then nothing
 comes any more, and nothing says so. Therefore:
@@ -64,7 +64,7 @@ def longest_answer(patience: float) -> float:
 
 
 def redis_options(url: str, *, timeout: float | None, connect_timeout: float) -> dict[str, Any]:
-    """What redis-py is told of a link, beside its URL.
+    """The options of redis-py for a link, beside its URL.
 
     Args:
         timeout: seconds that an answer may take; None where the caller has a limit of its own.
@@ -103,7 +103,7 @@ class Unready(RedisConnectionError):
 
 
 def is_unready(error: Exception) -> bool:
-    """Whether it is the answer of a Redis that will soon do its part again, here or elsewhere."""
+    """True if an error is the answer of a Redis that will soon work again, here or elsewhere."""
     text = str(error).rpartition(_IN_PIPELINE)[2]
     return (
         isinstance(error, _UNREADY_CLASSES)
@@ -114,19 +114,19 @@ def is_unready(error: Exception) -> bool:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether Redis will soon do its part again: it is away, or answers that it is not ready."""
+    """True if Redis will soon work again: it is away, or answers that it is not ready."""
     return isinstance(error, RedisConnectionError) or is_unready(error)
 
 
 def refusal(error: BaseException) -> str:
-    """What Redis said, and what to do where that is known."""
+    """Say what Redis answered, and what to do where that is known."""
     if is_full(error):
         return f"Redis is full, raise its maxmemory or remove data: {error}"
     return f"Redis refused: {error}"
 
 
 class Standstills:
-    """What a process knows of links that died without an end.
+    """The count of this process's links that died without an end.
 
     Where one link has fallen silent, the others to the same place have, too: each is opened anew
     before it is used again, instead of being waited for in vain. That costs little where it was
@@ -138,7 +138,7 @@ class Standstills:
         self.count = 0
 
     def note(self, link: object, seconds: float | None) -> None:
-        """A link was given up."""
+        """Count a link that was given up."""
         self.count += 1
         log.warning("%s gave no answer within %g s: it is opened anew", link, seconds or 0)
 
@@ -148,7 +148,7 @@ standstills = Standstills()
 
 
 class Unconfirmed(threading.local):
-    """What a thread knows of messages that a broker may have got, and has not confirmed."""
+    """The count, for one thread, of messages that a broker may have got and has not confirmed."""
 
     #: How many there have been.
     count = 0
@@ -159,7 +159,7 @@ unconfirmed = Unconfirmed()
 
 @functools.cache
 def watched(kind: type[Connection]) -> type[Connection]:
-    """Connections of redis-py that take part in what a process knows of standstills."""
+    """Make connections of redis-py that take part in this process's count of standstills."""
 
     class Watched(kind):  # type: ignore[misc, valid-type]
         #: How many there had been when this link was opened; None before that is known.

@@ -37,7 +37,7 @@ class Given(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Given":
-        """What a field of a header says."""
+        """Parse a field of a header."""
         names = tuple(name for name in text.split() if name != NONE)
         single = sum(not name.endswith(ANY_NUMBER) for name in names)
         return cls(names, single, single if single == len(names) else None)
@@ -94,7 +94,7 @@ class Script:
             )
 
     def given(self, keys: Sequence[object], arguments: Sequence[object]) -> tuple[Any, ...]:
-        """What follows EVAL.
+        """The arguments of EVAL.
 
         Raises:
             ValueError: as `check` does.
@@ -103,7 +103,7 @@ class Script:
         return (self.text, len(keys), *keys, *arguments)
 
     def given_by_sha(self, keys: Sequence[object], arguments: Sequence[object]) -> tuple[Any, ...]:
-        """What follows EVALSHA.
+        """The arguments of EVALSHA.
 
         Raises:
             ValueError: as `check` does.

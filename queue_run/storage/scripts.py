@@ -20,9 +20,9 @@ from redis.retry import Retry
 from queue_run.contracts.keys import Keys
 from queue_run.errors import JobStoreUnavailable
 from queue_run.settings import Settings
-from queue_run.storage.clock import Answer, Clock
+from queue_run.storage.clock import Clock, RedisTime
 from queue_run.storage.fullness import is_full
-from queue_run.storage.late_pushes import Limits, PushedTooLate
+from queue_run.storage.late_pushes import PushedTooLate, WriteLimits
 from queue_run.storage.patience import is_passing, longest_answer, redis_options, refusal, watched
 from queue_run.storage.script_files import Script
 
@@ -44,7 +44,7 @@ class Store:
             patience: seconds for which a call is tried while Redis is away.
             clock: Redis' time.
         """
-        self._limits = Limits(clock)
+        self._limits = WriteLimits(clock)
         self.keys = Keys(settings.namespace)
         self._patience = patience
         limit = self._longest_answer = longest_answer(settings.publish_timeout)
@@ -97,7 +97,7 @@ class Store:
 
         return self.patiently(attempt)
 
-    def _ask_time(self) -> Answer:
+    def _ask_time(self) -> RedisTime:
         return self.client.time()
 
     def call_all(self, calls: Iterable[tuple[Script, Sequence[str], Sequence[object]]]) -> Any:

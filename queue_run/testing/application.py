@@ -14,7 +14,7 @@ from queue_run import queues
 from queue_run.application.requests import SentMessage
 from queue_run.contracts.ids import id_of_user, user_id
 from queue_run.contracts.messages import user_facts
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.process import runtime
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection, Handshake, header_list
@@ -30,15 +30,16 @@ _open: list["Application"] = []
 
 
 class Application:
-    """The application in a folder; it is open inside `with` or `async with`.
+    """The application in a folder, under test; it is open inside `with` or `async with`.
 
-    Meanwhile everything in this process sends to the clients of the test and pushes into a list:
-    handlers and jobs, but also a view or a function that the test calls. Its modules are imported
-    anew each time it is opened.
+    While the application is open, everything in this process sends to the clients of the test, and
+    pushes jobs into a list: handlers and jobs, but also a view or a function that the test calls.
+    The application's modules are imported anew each time it is opened.
 
     Args:
-        folder: holds `sockets/` and `queues/`.
-        raise_errors: a client's `send` raises what the handler raised, after its error has arrived.
+        folder: the folder that holds `sockets/` and `queues/`.
+        raise_errors: a client's `send` raises the error of the handler, after the error has reached
+            the client.
         settings: limits, and `expose_errors`; the environment is not read.
     """
 
@@ -60,9 +61,11 @@ class Application:
         return f"<Application in {self.folder}>"
 
     def __enter__(self) -> "Application":
-        """
+        """Import the application.
+
         Raises:
             ApplicationError: with every file of the application that cannot be used.
+            RuntimeError: when the application is open already.
         """
         if self._exits is not None:
             raise RuntimeError(f"{self} is open already")
@@ -113,16 +116,19 @@ class Application:
         cookies: Mapping[str, str] | None = None,
         remote_ip: str = "127.0.0.1",
     ) -> "Connecting":
-        """A client, inside `with` or `async with`; an application that is not open is, meanwhile.
+        """Make a client that is connected inside `with` or `async with`.
+
+        An application that is not open is opened for the same block.
 
         Args:
             user: the client's user: an id (the user then is `{"id": id}`), a user, or None for an
-                anonymous one. Without it `on_authenticate` decides, as for a real client.
-            path: of the URL: it picks the file that answers.
-            query: of the URL.
-            headers: of the handshake, for `on_authenticate`.
-            cookies: the same.
-            remote_ip: the same.
+                anonymous user. Without this argument `on_authenticate` decides, as for a real
+                client.
+            path: path of the URL; it selects the file that answers.
+            query: query of the URL.
+            headers: headers of the handshake, for `on_authenticate`.
+            cookies: cookies of the handshake, for `on_authenticate`.
+            remote_ip: the client's address, for `on_authenticate`.
 
         Raises:
             Refuse: (by `with`) when `on_authenticate` refuses; with status 500 when it fails.
@@ -138,8 +144,11 @@ class Application:
 
     @property
     def sent(self) -> list[SentMessage]:
-        """Everything that was sent with `queue_run.socket`, and what `Config(notify=True)` tells of
-        the ends of jobs, whether or not it reached a client, in order; replies are not among it."""
+        """The messages that were sent with `queue_run.socket`, in order.
+
+        Messages that reached no client are among them. The messages that `Config(notify=True)`
+        sends at the ends of jobs are, too; replies are not.
+        """
         return self._stage.delivery.sent
 
     @property
@@ -149,18 +158,21 @@ class Application:
 
     @property
     def errors(self) -> list[BaseException]:
-        """Everything that has failed in handlers, middleware and jobs, in order."""
+        """The errors of handlers, middleware and jobs, in order."""
         return self._stage.errors
 
     def clear(self) -> None:
-        """Forget what was sent and pushed, and what has failed."""
+        """Forget the messages that were sent, the jobs that were pushed, and the errors."""
         self._stage.clear()
 
     def run_jobs(self) -> list[Pushed]:
-        """Run the jobs that were pushed and not run yet, one after another, and those that they
-        push; returns them. Jobs that were cancelled are not run.
+        """Run the waiting jobs one after another, and the jobs that they push.
 
-        Each has one attempt. What it raises is raised here, and the rest waits.
+        Each job has one attempt. An error of a job is raised here, and the jobs behind it go on
+        waiting. Jobs that were cancelled are not run.
+
+        Returns:
+            The jobs that were run, in order.
 
         Raises:
             RuntimeError: when jobs push jobs without an end.
@@ -181,18 +193,20 @@ class Application:
         group: str | int | None = None,
         attempt: int = 1,
     ) -> Any:
-        """Make one attempt of one job at once; gives what its handler returns, and raises what it
-        raises.
+        """Make one attempt of one job at once.
 
         Args:
             queue: the queue's name: `mail` for `queues/mail.py`.
-            payload: what would be pushed. Unlike a push it is not checked beforehand: the attempt
-                fails, as that of a job which comes from elsewhere.
-            user: whom the job belongs to: as for `connected`.
-            params: what would be pushed beside the payload.
-            group: of a FIFO queue.
-            attempt: its number, from 1. With the queue's last one, `1 + retries`, the job has
-                failed for good if it fails.
+            payload: the payload that would be pushed. Unlike a push it is not checked beforehand:
+                the attempt fails, as that of a job which comes from elsewhere.
+            user: the job's user, as for `connected`.
+            params: the texts that would be pushed beside the payload.
+            group: the group, for a FIFO queue.
+            attempt: the attempt's number, from 1. When the last attempt (`1 + retries`) fails, the
+                job has failed for good.
+
+        Returns:
+            The value that the handler returns. An error of the handler is raised here.
 
         Raises:
             UnknownQueue: when the application has no such queue.
@@ -224,13 +238,13 @@ class Application:
         return self._stage
 
 
-class _Client(Connection):
-    """What both flavours of a client have."""
+class _TestClient(Connection):
+    """The parts that synchronous and asynchronous clients share."""
 
     def __init__(self, app: Application, stage: Stage, handshake: Handshake) -> None:
         ordered = stage.keeps_order(handshake.path)
         super().__init__(stage.delivery.new_id(), replace(handshake, ordered=ordered))
-        #: The application that it is connected to.
+        #: The application that the client is connected to.
         self.app = app
         self._stage = stage
 
@@ -238,7 +252,7 @@ class _Client(Connection):
         await self._stage.exchange(self, message, raise_errors=self.app.raise_errors)
 
 
-class Client(_Client):
+class Client(_TestClient):
     """A client for synchronous tests: `with app.connected(...) as client`."""
 
     def send(self, message: object) -> None:
@@ -256,7 +270,7 @@ class Client(_Client):
         self._stage.run(self._exchange(message))
 
 
-class AsyncClient(_Client):
+class AsyncClient(_TestClient):
     """A client for asynchronous tests: `async with app.connected(...) as client`."""
 
     async def send(self, message: object) -> None:
@@ -355,9 +369,9 @@ def connected(
     cookies: Mapping[str, str] | None = None,
     remote_ip: str = "127.0.0.1",
 ) -> Connecting:
-    """A client of the application that is open, else of the one in the working directory.
+    """Make a client of the application that is open, else of the one in the working directory.
 
-    Arguments as for `Application.connected`.
+    Arguments and errors are those of `Application.connected`.
     """
     app = _open[-1] if _open else Application()
     return app.connected(
@@ -371,14 +385,14 @@ def _job(
     user: User,
     params: Mapping[str, str] | None,
     group: str | int | None,
-) -> JobEnvelope:
+) -> StoredJob:
     facts = JobFacts(
         queued_at=time.time(),
         user=_user(user),
         params=dict(params or {}),
         group=None if group is None else queues.get(queue).group(group).group_id,
     )
-    return JobEnvelope(
+    return StoredJob(
         id=str(uuid.uuid4()), queue=queue, payload=queues.as_argument(payload), facts=facts
     )
 

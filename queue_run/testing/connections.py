@@ -1,4 +1,4 @@
-"""The connections of a test's clients, and what has reached them."""
+"""The connections of a test's clients, and the messages that have reached them."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from queue_run.errors import QueueRunError
 
 
 class Disconnected(QueueRunError):
-    """A client sends, but its connection is closed.
+    """Raised when a client sends, but its connection is closed.
 
     Args:
         code: of the close frame; None when the client has left by itself.
@@ -32,13 +32,13 @@ class Disconnected(QueueRunError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handshake:
-    """What a client connects with."""
+    """The request with which a client connects."""
 
     path: str = "/"
     query: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     remote_ip: str = "127.0.0.1"
-    #: Whether its requests take turns: the file that answers its path says so.
+    #: Whether the client's requests take turns: the file that answers its path says so.
     ordered: bool = True
 
 
@@ -49,20 +49,20 @@ class Connection:
         #: The connection's id, as handlers get it.
         self.id = connection_id
         self.handshake = handshake
-        #: What handlers get as `user`; None for an anonymous one.
+        #: The user, as handlers get it; None for an anonymous user.
         self.user: Any = None
-        #: Everything it has got, in order: JSON decoded, text, bytes.
+        #: All messages that the client has got, in order: JSON decoded, text, bytes.
         self.received: list[Any] = []
-        #: What `on_error` was told of its requests, in order: all failures of handlers, and of
-        #: `on_message_sent`.
+        #: The errors that `on_error` got for the client's requests, in order: all failures of
+        #: handlers, and of `on_message_sent`.
         self.errors: list[BaseException] = []
-        #: Code and reason with which it was closed; None while it is open.
+        #: Code and reason with which the connection was closed; None while it is open.
         self.closed: tuple[int, str] | None = None
-        #: Unix time at which its token expires; None for never.
+        #: Unix time at which the client's token expires; None for never.
         self.expires: float | None = None
-        #: The rooms it is in.
+        #: The rooms that the connection is in.
         self.rooms: set[str] = set()
-        #: Whether its first message is to be its token.
+        #: Whether the client's first message must be its token.
         self.owes_token = False
         #: Held by the request whose turn it is.
         self.turn = asyncio.Lock()
@@ -75,31 +75,32 @@ class Connection:
 
     @property
     def user_id(self) -> UserId | None:
-        """The id of its user; None for an anonymous one."""
+        """The id of the client's user; None for an anonymous user."""
         return id_of_user(self.user)
 
     @property
     def is_open(self) -> bool:
-        """Whether messages reach it."""
+        """True while messages reach the client."""
         return not (self._left or self.owes_token or self.closed)
 
     def take(self, message: Message) -> None:
-        """A message has come."""
+        """Receive a message."""
         self.received.append(decoded(message))
 
     def close(self, code: int, reason: str) -> None:
-        """The connection is closed."""
+        """Close the connection, as a push server does; the client leaves its rooms."""
         self.closed = code, reason
         self.rooms.clear()
 
     def leave(self) -> None:
-        """The client is gone."""
+        """Note that the client is gone: its block has ended."""
         self._left = True
 
     def require_connected(self) -> None:
-        """
+        """Check that the client can still send.
+
         Raises:
-            Disconnected: when it can send no more.
+            Disconnected: when it cannot.
         """
         if self._left:
             raise Disconnected
@@ -111,10 +112,10 @@ class Connection:
         return RequestId(f"{self.id}-{self._requests}")
 
     def frame(self, message: object) -> Inbound:
-        """The message on its way: text and bytes as they are, anything else as JSON.
+        """Make the frame of a message: text and bytes as they are, anything else as JSON.
 
         Raises:
-            NotEncodable: when it has no JSON form.
+            NotEncodable: when the message has no JSON form.
         """
         if isinstance(message, str):
             return Inbound(id=self.next_request_id(), text=message)
@@ -124,7 +125,7 @@ class Connection:
 
 
 def decoded(message: Message) -> Any:
-    """The message as a client reads it."""
+    """Decode a message, as a client reads it."""
     match message.form:
         case Form.JSON:
             return decode_json(message.data)

@@ -1,4 +1,4 @@
-"""From the channel to the clients of a test: what the push server does, without a server."""
+"""Delivery from the channel to the clients of a test: a push server's work, without a server."""
 
 import itertools
 import threading
@@ -29,8 +29,8 @@ from queue_run.contracts.messages import error_message
 from queue_run.testing.connections import Connection, decoded
 
 
-class Delivery:
-    """The clients that are connected, and everything that was sent to anybody."""
+class KitDelivery:
+    """The clients that are connected, and all messages that were sent."""
 
     def __init__(self) -> None:
         self._connections: dict[ConnectionId, Connection] = {}
@@ -70,7 +70,7 @@ class Delivery:
             self._sent.clear()
 
     def deliver(self, envelope: ChannelEnvelope) -> None:
-        """Let it reach whom it is addressed to, at once."""
+        """Deliver an envelope at once to the connections that it is addressed to."""
         with self._lock:
             match envelope:
                 case ToUsers():
@@ -150,7 +150,7 @@ class Delivery:
 class DeliveringPublisher(Publisher):
     """A publisher whose entries reach the clients at once, in whatever thread."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: KitDelivery) -> None:
         # Without the base's own set-up, which is Redis.
         self._delivery = delivery
         self._offsets = itertools.count(1)
@@ -188,7 +188,7 @@ class DeliveringPublisher(Publisher):
         return finished(Receipt(f"{next(self._offsets)}-0", online))
 
     def flush(self) -> None:
-        """Nothing ever waits."""
+        """Do nothing: no entry ever waits."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no link is open."""

@@ -1,6 +1,6 @@
-"""What follows from how a job ended: what its user is told, and what is kept of it."""
+"""The ends of jobs: the messages to their users, and the dead letters."""
 
-from queue_run.testing.jobs import Entry
+from queue_run.testing.jobs import KeptJob
 from queue_run.testing.process import InProcessRuntime
 from worker.application.routes import JobHandler
 from worker.jobs import ends
@@ -8,22 +8,24 @@ from worker.jobs.attempts import may_retry
 
 
 class Ends:
-    """What a worker does at the end of an attempt; but nothing is run again by itself."""
+    """The end of an attempt, as in a worker, except that no job is retried by itself."""
 
     def __init__(self, runtime: InProcessRuntime) -> None:
         self._ends = ends.Ends(runtime.settings, runtime.attempts)
 
-    def cancelled(self, queue: JobHandler, entry: Entry) -> None:
-        """Somebody has cancelled the job, before it ran or meanwhile."""
-        self._ends.tell(queue, entry.envelope, "cancelled")
+    def cancelled(self, handler: JobHandler, entry: KeptJob) -> None:
+        """Tell the user that the job was cancelled, before it ran or meanwhile."""
+        self._ends.tell(handler, entry.stored, "cancelled")
 
-    def finished(self, queue: JobHandler, entry: Entry) -> None:
-        """The handler has returned."""
-        self._ends.tell(queue, entry.envelope, "finished")
+    def finished(self, job_handler: JobHandler, entry: KeptJob) -> None:
+        """Tell the user that the job has finished."""
+        self._ends.tell(job_handler, entry.stored, "finished")
 
-    def failed(self, queue: JobHandler, entry: Entry, attempt: int, failure: BaseException) -> None:
-        """An attempt has failed; for good, where a worker would not make another."""
-        if not may_retry(queue, failure, attempt):
+    def failed(
+        self, handler: JobHandler, entry: KeptJob, attempt: int, failure: BaseException
+    ) -> None:
+        """Keep the job as a dead letter if a worker would not make another attempt."""
+        if not may_retry(handler, failure, attempt):
             self._ends.park(
-                *(queue, entry.envelope, "", failure), attempt=attempt, sequence=entry.sequence
+                *(handler, entry.stored, "", failure), attempt=attempt, sequence=entry.sequence
             )

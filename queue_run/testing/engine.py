@@ -1,4 +1,4 @@
-"""Handlers and jobs on one event loop, through the worker's own runner."""
+"""The engine: it runs handlers and jobs on one event loop, through the worker's own runner."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ from queue_run.errors import HandlerTimeout, Refuse
 from queue_run.process import context
 from queue_run.testing.connections import Connection
 from queue_run.testing.ends import Ends
-from queue_run.testing.jobs import Entry
+from queue_run.testing.jobs import KeptJob
 from queue_run.testing.process import InProcessRuntime
 from worker.application.middleware import Asker, Hook, Hooks, Middleware, ends_the_process
 from worker.application.routes import JobHandler, Routes
@@ -49,7 +49,7 @@ FAR = 3600.0
 _working: contextvars.ContextVar["Engine | None"] = contextvars.ContextVar(
     "queue_run_testing_engine", default=None
 )
-#: What has failed in the request that runs here, in its middleware too.
+#: The errors of the request that runs here, and of its middleware.
 _failures: contextvars.ContextVar[list[BaseException] | None] = contextvars.ContextVar(
     "queue_run_testing_failures", default=None
 )
@@ -97,7 +97,7 @@ class Engine:
             await self.settle()
 
     def sent(self, message: SentMessage) -> None:
-        """Tell the middleware of a message that no handler has sent; from any thread."""
+        """Call `on_message_sent` for a message that no handler has sent; from any thread."""
         self._runner.sent(message)
 
     async def settle(self) -> None:
@@ -107,7 +107,7 @@ class Engine:
         await self._middleware.settled()
 
     async def request(self, client: Connection, frame: Inbound) -> list[BaseException]:
-        """Run the handler, and deliver its outcome; gives what has failed."""
+        """Run the handler, and deliver its outcome; return the errors."""
         turn = Turn(
             connection=client.id,
             path=client.handshake.path,
@@ -123,13 +123,13 @@ class Engine:
         return failures
 
     async def authenticate(self, client: Connection, first: Inbound | None) -> list[BaseException]:
-        """Run `on_authenticate`, and give the client its user; gives what has failed.
+        """Run `on_authenticate`, and give the client its user; return the errors.
 
         Args:
             first: the client's first message, if it was asked for its token.
 
         Raises:
-            Refuse: when it is refused before it is connected.
+            Refuse: when the client is refused before it is connected.
         """
         asked = Authenticate(
             id=first.id if first is not None else client.next_request_id(),
@@ -157,9 +157,9 @@ class Engine:
                 raise
             return Authenticated.of(asked.id, Refusal(503, "no worker answered in time"))
 
-    async def run_job(self, entry: Entry, attempt: int = 1) -> Any:
-        """Make one attempt of a job that was begun; what it raises is raised here."""
-        queue = self._routes.queues[entry.envelope.queue]
+    async def run_job(self, entry: KeptJob, attempt: int = 1) -> Any:
+        """Make one attempt of a job that was begun, and raise its error here."""
+        queue = self._routes.queues[entry.stored.queue]
         job = _job(queue, entry, attempt)
         value, failure = None, None
         try:
@@ -185,31 +185,31 @@ class Engine:
             _raise(failure)
         return value
 
-    def drop_job(self, entry: Entry) -> None:
+    def drop_job(self, entry: KeptJob) -> None:
         """End a job that was cancelled before it ran."""
-        self._ends.cancelled(self._routes.queues[entry.envelope.queue], entry)
+        self._ends.cancelled(self._routes.queues[entry.stored.queue], entry)
         self._jobs.end(entry)
 
-    async def _attempt(self, queue: JobHandler, job: Job) -> Any:
+    async def _attempt(self, handler: JobHandler, job: Job) -> Any:
         limited = self._runner.limited
-        if queue.is_async:
-            return await run_async_job(queue, job, limited=limited, middleware=self._middleware)
+        if handler.is_async:
+            return await run_async_job(handler, job, limited=limited, middleware=self._middleware)
         run = partial(
-            run_plain_job, self._watched(queue), job, limited=limited, on_loop=self._on_loop
+            run_plain_job, self._watched(handler), job, limited=limited, on_loop=self._on_loop
         )
-        value = await limited(lambda: self._in_thread(run), queue.timeout, job.signal)
+        value = await limited(lambda: self._in_thread(run), handler.timeout, job.signal)
         if self._is_over_time(job):
             # The job has a clock of its own, which may be a little ahead.
-            raise HandlerTimeout(queue.timeout)
+            raise HandlerTimeout(handler.timeout)
         return value
 
-    def _watched(self, queue: JobHandler) -> JobHandler:
+    def _watched(self, handler: JobHandler) -> JobHandler:
         """A plain job's queue, whose middleware does in a thread what it does in a main thread:
         there a job that runs too long is interrupted, and does not finish."""
-        hooks = queue.hooks
+        hooks = handler.hooks
         finished = hooks.finished and _instead(hooks.finished, partial(self._finished, hooks))
         error = _instead(hooks.error, partial(self._failed, hooks))
-        return replace(queue, hooks=replace(hooks, finished=finished, error=error))
+        return replace(handler, hooks=replace(hooks, finished=finished, error=error))
 
     def _finished(self, hooks: Hooks, job: Job) -> Any:
         assert hooks.finished is not None
@@ -232,7 +232,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[list[BaseException]]:
-        """Outside the call, if any, that the test itself runs in; gives what fails inside."""
+        """Run the block outside the test's own call, if there is one; give the errors inside."""
         failures: list[BaseException] = []
         engine, outer = _working.set(self), _failures.set(failures)
         try:
@@ -263,13 +263,13 @@ class _Noting(Middleware):
         await super().failed(hooks, error, asker)
 
 
-def _job(queue: JobHandler, entry: Entry, attempt: int) -> Job:
-    envelope, facts = entry.envelope, entry.envelope.facts
+def _job(handler: JobHandler, entry: KeptJob, attempt: int) -> Job:
+    stored, facts = entry.stored, entry.stored.facts
     return Job(
-        job_id=envelope.id,
-        queue_name=queue.name,
+        job_id=stored.id,
+        queue_name=handler.name,
         # What a job does to its payload is not what was pushed.
-        payload=copy.deepcopy(envelope.payload),
+        payload=copy.deepcopy(stored.payload),
         user=copy.deepcopy(facts.user),
         queued_at=facts.queued_at,
         attempt=attempt,
@@ -278,7 +278,7 @@ def _job(queue: JobHandler, entry: Entry, attempt: int) -> Job:
         sequence_number=entry.sequence,
         params=dict(facts.params),
         signal=entry.signal,
-        file=queue.file,
+        file=handler.file,
     )
 
 

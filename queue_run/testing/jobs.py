@@ -1,4 +1,4 @@
-"""Jobs that code under test has pushed: those that wait, those that run, those that have ended."""
+"""The jobs that code under test has pushed: those that wait, run, or have ended."""
 
 import collections
 import threading
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from queue_run.application.requests import Signal
-from queue_run.jobs.envelopes import JobEnvelope
-from queue_run.jobs.lanes import DEDUPE_WINDOW, Lane
+from queue_run.jobs.groups import DEDUPE_WINDOW, Group
+from queue_run.jobs.stored import StoredJob
 
 #: Jobs that one `run_jobs` runs: beyond it, jobs push jobs for ever.
 MOST_JOBS = 1000
@@ -15,11 +15,11 @@ MOST_JOBS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """A job that was pushed. Two are equal when everything but their ids and times is."""
+    """A job that was pushed. Two are equal when everything except their ids and times is equal."""
 
     queue: str
     payload: Any
-    #: The user whose request or job pushed it; None without.
+    #: The user whose request or job pushed it; None for a job without a user.
     user: Any = None
     #: Given beside the payload.
     params: dict[str, str] = field(default_factory=dict)
@@ -33,25 +33,25 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Entry:
+class KeptJob:
     """A job that waits or runs."""
 
-    envelope: JobEnvelope
+    stored: StoredJob
     #: FIFO queues: its position within the queue.
     sequence: int | None = None
-    #: What the test sees of it.
+    #: The job as the test sees it.
     pushed: Pushed
     signal: Signal = field(default_factory=Signal)
 
     @property
-    def lane(self) -> Lane | None:
-        """Its FIFO group, where it has one."""
-        group = self.envelope.facts.group
-        return None if group is None else Lane(self.envelope.queue, group)
+    def group(self) -> Group | None:
+        """The job's FIFO group; None for a job without a group."""
+        group = self.stored.facts.group
+        return None if group is None else Group(self.stored.queue, group)
 
 
 #: A group, and what is equal for the same push to it.
-_Push: TypeAlias = tuple[Lane, str]
+_Push: TypeAlias = tuple[Group, str]
 
 
 class PushedJobs:
@@ -59,8 +59,8 @@ class PushedJobs:
 
     def __init__(self) -> None:
         self._all: list[Pushed] = []
-        self._waiting: collections.deque[Entry] = collections.deque()
-        self._running: dict[str, Entry] = {}
+        self._waiting: collections.deque[KeptJob] = collections.deque()
+        self._running: dict[str, KeptJob] = {}
         self._cancelled: set[str] = set()
         self._ended: set[str] = set()
         #: The first of equal pushes, and its Unix time.
@@ -68,12 +68,15 @@ class PushedJobs:
         self._sequences: collections.Counter[str] = collections.Counter()
         self._lock = threading.Lock()
 
-    def push(self, job: JobEnvelope, *, same: str = "", dedupe: str | None = None) -> str:
-        """Let a job wait, unless it repeats a push to its group; the id of the one that waits.
+    def push(self, job: StoredJob, *, same: str = "", dedupe: str | None = None) -> str:
+        """Let a job wait, unless it repeats a push to its group.
 
         Args:
-            same: FIFO queues: equal for what is the same push to the group.
-            dedupe: what was given for it.
+            same: FIFO queues: a text that is equal for repetitions of a push to the group.
+            dedupe: FIFO queues: the id given to `dedupe`, if any.
+
+        Returns:
+            The id of the job that waits: the first one, where this push is a repetition.
         """
         entry = _entry(job, dedupe)
         with self._lock:
@@ -84,36 +87,39 @@ class PushedJobs:
             self._waiting.append(self._numbered(entry))
             return job.id
 
-    def revive(self, job: JobEnvelope) -> None:
-        """Let a job wait that has failed for good."""
+    def revive(self, job: StoredJob) -> None:
+        """Let a job that has failed for good wait again."""
         with self._lock:
             self._ended.discard(job.id)
             self._waiting.append(self._numbered(_entry(job)))
 
-    def begin(self, job: JobEnvelope) -> Entry:
-        """Run a job that nobody has pushed."""
+    def begin(self, job: StoredJob) -> KeptJob:
+        """Begin a job that was not pushed."""
         with self._lock:
             return self._begun(self._numbered(_entry(job)))
 
-    def take(self) -> Entry | None:
-        """The next job to be run; None when none waits but for one of its group that runs."""
+    def take(self) -> KeptJob | None:
+        """Begin the next job; None when none waits, except behind a running one of its group."""
         with self._lock:
-            held = {entry.lane for entry in self._running.values()} - {None}
+            held = {entry.group for entry in self._running.values()} - {None}
             for place, entry in enumerate(self._waiting):
-                if entry.lane not in held:
+                if entry.group not in held:
                     del self._waiting[place]
                     return self._begun(entry)
             return None
 
-    def end(self, entry: Entry) -> None:
-        """A job that was begun has ended."""
+    def end(self, entry: KeptJob) -> None:
+        """Note that a job that was begun has ended."""
         with self._lock:
-            del self._running[entry.envelope.id]
-            self._cancelled.discard(entry.envelope.id)
-            self._ended.add(entry.envelope.id)
+            del self._running[entry.stored.id]
+            self._cancelled.discard(entry.stored.id)
+            self._ended.add(entry.stored.id)
 
     def cancel(self, job_id: str) -> bool:
-        """Let a job that waits not run, and tell one that runs; False when it has ended."""
+        """Cancel a job: a waiting one does not run, a running one finds its signal set.
+
+        False when the job has ended.
+        """
         with self._lock:
             if job_id in self._ended:
                 return False
@@ -128,7 +134,7 @@ class PushedJobs:
             return job_id in self._cancelled
 
     def clear(self) -> None:
-        """Forget what was pushed, as if nothing ever had been."""
+        """Forget all pushes."""
         with self._lock:
             self._all.clear()
             self._waiting.clear()
@@ -145,23 +151,23 @@ class PushedJobs:
         with self._lock:
             return list(self._all)
 
-    def _begun(self, entry: Entry) -> Entry:
-        self._running[entry.envelope.id] = entry
+    def _begun(self, entry: KeptJob) -> KeptJob:
+        self._running[entry.stored.id] = entry
         return entry
 
-    def _numbered(self, entry: Entry) -> Entry:
+    def _numbered(self, entry: KeptJob) -> KeptJob:
         """The job with its position within its queue, if that is a FIFO queue."""
-        if entry.lane is None:
+        if entry.group is None:
             return entry
-        self._sequences[entry.lane.queue] += 1
-        return replace(entry, sequence=self._sequences[entry.lane.queue])
+        self._sequences[entry.group.queue] += 1
+        return replace(entry, sequence=self._sequences[entry.group.queue])
 
-    def _first_push(self, entry: Entry, same: str) -> str:
-        """The id of the job that was pushed first; its own, where it is no repetition."""
-        job_id, now = entry.envelope.id, entry.envelope.facts.queued_at
-        if entry.lane is None or now is None:
+    def _first_push(self, entry: KeptJob, same: str) -> str:
+        """The id of the job that was pushed first; the job's own id if it is not a repetition."""
+        job_id, now = entry.stored.id, entry.stored.facts.queued_at
+        if entry.group is None or now is None:
             return job_id
-        key = entry.lane, same
+        key = entry.group, same
         first, at = self._first.get(key, (job_id, now))
         if now - at >= DEDUPE_WINDOW:
             first, at = job_id, now
@@ -169,7 +175,7 @@ class PushedJobs:
         return first
 
 
-def _entry(job: JobEnvelope, dedupe: str | None = None) -> Entry:
+def _entry(job: StoredJob, dedupe: str | None = None) -> KeptJob:
     facts = job.facts
     pushed = Pushed(
         queue=job.queue,
@@ -181,4 +187,4 @@ def _entry(job: JobEnvelope, dedupe: str | None = None) -> Entry:
         id=job.id,
         queued_at=facts.queued_at,
     )
-    return Entry(envelope=job, pushed=pushed)
+    return KeptJob(stored=job, pushed=pushed)

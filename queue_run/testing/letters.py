@@ -3,12 +3,12 @@
 import threading
 
 from queue_run.jobs.dead import DeadLetters
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
+from queue_run.jobs.stored import DeadLetter, StoredJob
 from queue_run.testing.jobs import PushedJobs
 
 
 class KeptLetters(DeadLetters):
-    """What `queue_run.dead_letters` reads and changes in a test."""
+    """The dead letters of a test, which `queue_run.dead_letters` reads and changes."""
 
     def __init__(self, jobs: PushedJobs) -> None:
         # Without the base's own set-up, which is Redis.
@@ -29,7 +29,7 @@ class KeptLetters(DeadLetters):
         with self._lock:
             return self._letters.get(job_id)
 
-    def revive(self, letter: DeadLetter, job: JobEnvelope) -> bool:
+    def revive(self, letter: DeadLetter, job: StoredJob) -> bool:
         if not self.drop(job.id):
             return False
         self._jobs.revive(job)

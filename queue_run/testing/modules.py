@@ -1,4 +1,4 @@
-"""Importing an application for one test, and taking it out again."""
+"""Importing an application for one test, and removing it again."""
 
 import contextlib
 import sys
@@ -12,10 +12,10 @@ from worker.application.routes import Routes
 
 @contextlib.contextmanager
 def loaded(folder: Path) -> Iterator[Routes]:
-    """The application in `folder`, freshly imported.
+    """Import the application in `folder` anew, for the block.
 
-    After the block the modules `sockets` and `queues`, those in them, and the import path are what
-    they were before. Whatever else the application has imported stays.
+    After the block the modules `sockets` and `queues`, the modules in them, and the import path are
+    as before. Other modules that the application has imported stay.
 
     Raises:
         ApplicationError: with every file that cannot be used.

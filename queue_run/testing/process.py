@@ -9,16 +9,16 @@ from queue_run.channel.publisher import Publisher
 from queue_run.contracts.ids import UserId
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import UnknownQueue
-from queue_run.jobs.attempts import Attempts
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
-from queue_run.jobs.lanes import Lanes
-from queue_run.jobs.lanes import Pushed as PushedToLane
+from queue_run.jobs.attempt_records import Attempts
+from queue_run.jobs.groups import Groups
+from queue_run.jobs.groups import PushedToGroup as PushedToGroup
 from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.stored import DeadLetter, StoredJob
 from queue_run.presence import Presence
 from queue_run.process.runtime import LocalQueue, Runtime
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
-from queue_run.testing.delivery import DeliveringPublisher, Delivery
+from queue_run.testing.delivery import DeliveringPublisher, KitDelivery
 from queue_run.testing.jobs import PushedJobs
 from queue_run.testing.letters import KeptLetters
 
@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 
 class InProcessRuntime(Runtime):
-    """Messages go to the clients of the test, jobs into a list; nothing goes to Redis."""
+    """A runtime without Redis: messages go to the clients of the test, jobs into a list."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.delivery = Delivery()
+        self.delivery = KitDelivery()
         self.jobs = PushedJobs()
         self._letters = KeptLetters(self.jobs)
 
@@ -64,7 +64,7 @@ class InProcessRuntime(Runtime):
         return self._letters
 
     def measure_clock(self, *, after: float = 0.0) -> None:
-        """The test's own clock is the only one."""
+        """Do nothing: the test's own clock is the only one."""
 
     def queue(self, name: str) -> LocalQueue:
         """One of the application's queues.
@@ -76,11 +76,11 @@ class InProcessRuntime(Runtime):
             raise UnknownQueue(name, self.local_queues)
         return self.local_queues[name]
 
-    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None) -> str:
+    def push(self, job: StoredJob, facts: QueueFacts | None, dedupe: str | None) -> str:
         return _KeepingPusher(self.jobs, dedupe).push(job, facts, dedupe)
 
     def clear(self) -> None:
-        """Forget what was sent and pushed."""
+        """Forget the messages that were sent, the jobs that were pushed, and the dead letters."""
         self.delivery.clear()
         self.jobs.clear()
         self._letters.clear()
@@ -96,15 +96,15 @@ class _KeepingPusher(JobPusher):
     def __init__(self, jobs: PushedJobs, dedupe: str | None) -> None:
         # Without the base's own set-up, which is Celery.
         self._jobs = jobs
-        self._lanes = _KeepingLanes(jobs, dedupe)
+        self._groups = _KeepingGroups(jobs, dedupe)
 
     def send(
-        self, job: JobEnvelope, facts: QueueFacts | None, *, also_when_full: bool = False
+        self, job: StoredJob, facts: QueueFacts | None, *, also_when_full: bool = False
     ) -> None:
         self._jobs.push(job)
 
 
-class _KeepingLanes(Lanes):
+class _KeepingGroups(Groups):
     """The FIFO groups, for one push.
 
     Args:
@@ -116,13 +116,13 @@ class _KeepingLanes(Lanes):
         self._jobs = jobs
         self._dedupe = dedupe
 
-    def push(self, job: JobEnvelope, dedupe: str) -> PushedToLane:
+    def push(self, job: StoredJob, dedupe: str) -> PushedToGroup:
         job_id = self._jobs.push(job, same=dedupe, dedupe=self._dedupe)
-        return PushedToLane(job_id, needs_drain=False)
+        return PushedToGroup(job_id, needs_drain=False)
 
 
 class _InProcessAttempts(Attempts):
-    """What `queues.cancel` asks, and what keeps jobs that have failed for good."""
+    """The attempts of a test's jobs, for `queues.cancel` and for jobs that fail for good."""
 
     def __init__(self, jobs: PushedJobs, letters: KeptLetters) -> None:
         # Without the base's own set-up, which is Redis.
@@ -138,9 +138,9 @@ class _InProcessAttempts(Attempts):
 
 
 class _InProcessPresence(Presence):
-    """Who is online is who is connected in the test."""
+    """The presence of a test: a user with an open connection in the test is online."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: KitDelivery) -> None:
         # Without the base's own set-up, which is Redis.
         self._delivery = delivery
 
@@ -150,7 +150,7 @@ class _InProcessPresence(Presence):
 
 
 class _AtOnce(Executor):
-    """Runs everything where it is submitted, so that a push nobody awaits is recorded too."""
+    """Runs everything at once in the calling thread: a push without `await` is recorded too."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         future: Future[T] = Future()

@@ -1,4 +1,4 @@
-"""An application that is open for tests: what it is made of, and on which loops it runs."""
+"""The parts of an application that is open for tests, and the event loops on which it runs."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from queue_run.application.requests import SentMessage
 from queue_run.contracts.ids import UserId
 from queue_run.errors import Refuse
-from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import check_group
+from queue_run.jobs.stored import StoredJob
 from queue_run.settings import Settings
 from queue_run.testing.connections import Connection
 from queue_run.testing.engine import Engine, working
@@ -22,7 +22,7 @@ from worker.running.background import BackgroundLoop
 
 T = TypeVar("T")
 
-#: Seconds that the threads of plain handlers get at the end. One that hangs is left alone.
+#: Seconds that the threads of plain handlers get to end. A thread that hangs is left alone.
 THREADS_END = 1.0
 
 
@@ -37,9 +37,9 @@ class Stage:
         self.runtime = InProcessRuntime(settings)
         self.delivery = self.runtime.delivery
         self.jobs = self.runtime.jobs
-        #: All that `on_error` was told of.
+        #: The errors that `on_error` got, or would have got.
         self.errors: list[BaseException] = []
-        #: Users who were online when the application was last told.
+        #: The users who were online when `on_online` and `on_offline` last ran.
         self._online: list[UserId] = []
         self._routes = Routes()
         self._router = self._routes.router()
@@ -48,7 +48,7 @@ class Stage:
         self._engines: dict[asyncio.AbstractEventLoop, Engine] = {}
 
     def start(self, routes: Routes) -> None:
-        """Let it run these handlers."""
+        """Begin to run these handlers."""
         self._routes = routes
         self._router = routes.router()
         self.runtime.local_queues = routes.local_queues
@@ -57,7 +57,7 @@ class Stage:
             self.runtime.on_sent = self._sent
 
     def keeps_order(self, path: str) -> bool:
-        """Whether requests on this path take turns."""
+        """True if requests on this path take turns."""
         found = self._router.match(path)
         return found is None or found[0].ordered
 
@@ -65,8 +65,8 @@ class Stage:
         """Let the application's `on_authenticate` decide on a client that connects.
 
         Raises:
-            Refuse: when it refuses, or fails.
-            Exception: its own, with `raise_errors`.
+            Refuse: when `on_authenticate` refuses, or fails.
+            Exception: the error of `on_authenticate`, with `raise_errors`.
         """
         try:
             await self.engine().authenticate(client, None)
@@ -92,7 +92,7 @@ class Stage:
             raise failures[0]
 
     async def run_jobs(self) -> list[Pushed]:
-        """Run the jobs that wait, and those that they push; gives those that were run.
+        """Run the waiting jobs, and the jobs that they push; return those that were run.
 
         Raises:
             RuntimeError: when jobs push jobs without an end.
@@ -100,7 +100,7 @@ class Stage:
         """
         done: list[Pushed] = []
         while (entry := self.jobs.take()) is not None:
-            if self.jobs.is_cancelled(entry.envelope.id):
+            if self.jobs.is_cancelled(entry.stored.id):
                 self.engine().drop_job(entry)
                 continue
             try:
@@ -112,8 +112,8 @@ class Stage:
                 raise RuntimeError(f"{MOST_JOBS} jobs have run, and there are still more")
         return done
 
-    async def run_job(self, job: JobEnvelope, attempt: int) -> Any:
-        """Make one attempt of a job that nobody has pushed.
+    async def run_job(self, job: StoredJob, attempt: int) -> Any:
+        """Make one attempt of a job that was not pushed.
 
         Raises:
             UnknownQueue: when the application has no such queue.
@@ -141,17 +141,17 @@ class Stage:
                 await self.engine().run_hook(user, online=True)
 
     def notice_users_now(self) -> None:
-        """The same in synchronous tests."""
+        """Run `on_online` and `on_offline`, in synchronous tests."""
         if self._routes.watches_users:
             self.run(self.notice_users())
 
     def clear(self) -> None:
-        """Forget what was sent and pushed, and what has failed."""
+        """Forget the messages that were sent, the jobs that were pushed, and the errors."""
         self.runtime.clear()
         self.errors.clear()
 
     def engine(self) -> Engine:
-        """What runs handlers on the current event loop."""
+        """The engine that runs handlers on the current event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._engines:
             # The test's own loop may belong to a framework's test case, whose transaction is
@@ -164,7 +164,7 @@ class Stage:
         return self._engines[loop]
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run on the loop in the thread, and wait for it."""
+        """Run a coroutine on the loop in the thread, and wait for its result."""
         if self._background is None:
             # The process is the tests': what is lost here is logged, and ends nothing.
             self._background = BackgroundLoop(self._routes.around, on_loss=lambda: None)
@@ -187,7 +187,7 @@ class Stage:
         await asyncio.get_running_loop().shutdown_default_executor()
 
     def _sent(self, message: SentMessage) -> None:
-        """Tell the application's middleware of what a job, or code outside of handlers, sends."""
+        """Call `on_message_sent` for a message of a job, or of code outside of handlers."""
         engine = working()
         if engine is not None:
             engine.sent(message)
@@ -206,7 +206,7 @@ class Stage:
 
 
 class _Threads(HandlerThreads):
-    """Threads of which none is left after the test, unless a handler hangs."""
+    """The threads of plain handlers. They end with the test, unless a handler hangs."""
 
     def end(self, seconds: float) -> None:
         self.shutdown()

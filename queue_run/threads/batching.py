@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 class Batching(Generic[T]):
-    """What waits for a thread, and the bell that wakes it: rung once for all that has come since.
+    """A queue for one thread, and the bell that wakes the thread once for all that has come.
 
     To submit from any thread, at the cost of one append while the thread has not looked yet:
 

@@ -28,12 +28,12 @@ class Download:
         self._thread: threading.Thread | None = None
 
     def fetch(self) -> bytes:
-        """The body of the answer. Blocks.
+        """Fetch the body of the answer. Blocks.
 
         Raises:
-            OSError: when there is none in time, or its status is another than 200.
-            ValueError: when it is too large.
-            http.client.HTTPException: when it is no HTTP.
+            OSError: when there is no answer in time, or its status is not 200.
+            ValueError: when the answer is too large.
+            http.client.HTTPException: when the answer is not HTTP.
         """
         if self._thread is not None and self._thread.is_alive():
             raise TimeoutError("the server still sends its last answer")
@@ -50,11 +50,11 @@ class Download:
             raise found
         return found
 
-    def _run(self, outcome: "queue.SimpleQueue[bytes | Exception]") -> None:
+    def _run(self, result: "queue.SimpleQueue[bytes | Exception]") -> None:
         try:
-            outcome.put(self._read())
+            result.put(self._read())
         except Exception as error:
-            outcome.put(error)
+            result.put(error)
 
     def _read(self) -> bytes:
         until = monotonic() + self._timeout

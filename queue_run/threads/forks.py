@@ -1,4 +1,4 @@
-"""What a fork copies and its child must not use: links and locks of threads that it has not."""
+"""Forks: a child must not use the links and locks of threads that were not copied with it."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Origin:
+class HomeProcess:
     """The process in which something was made."""
 
     __slots__ = ("_pid",)
@@ -19,7 +19,7 @@ class Origin:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is that process, and none that was forked from it."""
+        """True in that process, and False in one that was forked from it."""
         return os.getpid() == self._pid
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from queue_run.client import Client, ConnectionRefused, RequestFailed, connect
+from queue_run.client import Client, Rejected, RequestFailed, connect
 from tests.processes import Stack
 from tests.waiting import DEADLINE, eventually_async
 
@@ -131,7 +131,7 @@ async def test_messages_reach_the_user_on_both_servers(stack: Stack) -> None:
 
 
 async def test_a_client_that_is_not_authorized_is_refused(stack: Stack) -> None:
-    with pytest.raises(ConnectionRefused, match="401: who are you"):
+    with pytest.raises(Rejected, match="401: who are you"):
         await connect(stack.ws("/?user=nobody"), connect_timeout=DEADLINE).open()
 
 

@@ -268,7 +268,7 @@ async def test_a_job_of_a_group_that_waits_for_its_retry_is_cancelled_at_once(
     async with connected(stack.ws("/?user=cancel-tom")) as tom:
         with as_user("cancel-tom"):
             first, second = await group.push("fails"), await group.push("short")
-        lease = Keys(stack.namespace).lane_lease("long_group:failing")
+        lease = Keys(stack.namespace).group_lease("long_group:failing")
         await eventually_async(lambda: record.client.get(lease) == "postponed", what="its wait")
         assert await queues.cancel(first)
         await assert_hears(

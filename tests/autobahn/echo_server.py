@@ -16,8 +16,8 @@ import redis
 from push_server import app, parts
 from push_server.clients.connections import Connection, Connections
 from push_server.clients.plain import message_frame
-from push_server.requests.application import Application
 from push_server.requests.forwarder import Forwarder
+from push_server.requests.known_application import KnownApplication
 from push_server.requests.late_outcomes import LateOutcomes
 from queue_run.broker.dispatch import Dispatcher
 from queue_run.contracts.envelopes import Outcome, Turn, Work
@@ -69,7 +69,7 @@ class EchoForwarder(Forwarder):
         self,
         settings: Settings,
         connections: Connections,
-        application: Application,
+        application: KnownApplication,
         dispatcher: EchoDispatcher,
         late_outcomes: LateOutcomes,
         clock: Clock,

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import redis
 
-from queue_run.jobs.attempts import Attempts
+from queue_run.jobs.attempt_records import Attempts
 from queue_run.jobs.dead import DeadLetters
-from queue_run.jobs.delays import Claimed, Delays
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, JobFacts
-from queue_run.jobs.lanes import Lane, Lanes, Next
+from queue_run.jobs.delays import Delays, DueJob
+from queue_run.jobs.groups import Group, Groups, Next
+from queue_run.jobs.stored import DeadLetter, JobFacts, StoredJob
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 from tests.waiting import eventually
@@ -23,11 +23,11 @@ SHORT = 0.05
 MOST = 3
 
 
-def a_job(queue: str = "mail", payload: object = None, **facts: Any) -> JobEnvelope:
-    return JobEnvelope(id=uuid.uuid4().hex, queue=queue, payload=payload, facts=JobFacts(**facts))
+def a_job(queue: str = "mail", payload: object = None, **facts: Any) -> StoredJob:
+    return StoredJob(id=uuid.uuid4().hex, queue=queue, payload=payload, facts=JobFacts(**facts))
 
 
-def letter_of(job: JobEnvelope, **changes: Any) -> DeadLetter:
+def letter_of(job: StoredJob, **changes: Any) -> DeadLetter:
     fields: dict[str, Any] = {"attempts": MOST, "failed_at": 1.0, "error": "ValueError: no"}
     return DeadLetter(job=job, fifo=job.facts.group is not None, **fields | changes)
 
@@ -41,15 +41,15 @@ class Jobs:
         self.keys = self.store.keys
         self.client = redis.Redis.from_url(url)
         self.attempts = self.attempts_with(LONG)
-        self.lanes = self.lanes_with(LONG)
+        self.groups = self.groups_with(LONG)
         self.delays = Delays(self.store)
         self.dead = DeadLetters(self.store)
 
     def attempts_with(self, lease: float) -> Attempts:
         return Attempts(self.store, lease=lease, visibility=LONG)
 
-    def lanes_with(self, lease: float) -> Lanes:
-        return Lanes(self.store, lease=lease)
+    def groups_with(self, lease: float) -> Groups:
+        return Groups(self.store, lease=lease)
 
     def close(self) -> None:
         self.store.close()
@@ -57,21 +57,21 @@ class Jobs:
 
     # What tests look at and wait for
 
-    def begun(self, job: JobEnvelope, token: str = "one") -> JobEnvelope:
+    def begun(self, job: StoredJob, token: str = "one") -> StoredJob:
         """The job, whose attempt runs."""
         assert self.attempts.begin(job.id, token, most=MOST).verdict == "run"
         return job
 
-    def verdict(self, job: JobEnvelope, token: str) -> str:
+    def verdict(self, job: StoredJob, token: str) -> str:
         return self.attempts.begin(job.id, token, most=MOST).verdict
 
-    def due(self) -> list[Claimed]:
+    def due(self) -> list[DueJob]:
         """Delayed jobs, as soon as there are any."""
-        return eventually(lambda: self.delays.claim(10), what="a job that is due")
+        return eventually(lambda: self.delays.take_due(10), what="a job that is due")
 
-    def due_lanes(self) -> list[Lane]:
+    def due_groups(self) -> list[Group]:
         """Lanes to look after, as soon as there are any."""
-        return eventually(lambda: self.lanes.claim(10), what="a lane to look after")
+        return eventually(lambda: self.groups.take_due(10), what="a lane to look after")
 
     def waiting(self) -> list[str]:
         """Ids of the delayed jobs."""
@@ -80,15 +80,15 @@ class Jobs:
         assert sorted(found) == sorted(kept)
         return [each.decode() for each in found]
 
-    def wait_of(self, job: JobEnvelope) -> float:
+    def wait_of(self, job: StoredJob) -> float:
         """Seconds until a delayed job is due."""
         score = self.client.zscore(self.keys.delayed, job.id)
         assert isinstance(score, float)
         return score / 1000 - self.now()
 
-    def wait_of_lane(self, lane: Lane) -> float:
-        """Seconds until somebody must look after the lane."""
-        score = self.client.zscore(self.keys.lanes, lane.name)
+    def wait_of_lane(self, group: Group) -> float:
+        """Seconds until somebody must look after the group."""
+        score = self.client.zscore(self.keys.groups, group.name)
         assert isinstance(score, float)
         return score / 1000 - self.now()
 
@@ -96,7 +96,7 @@ class Jobs:
         seconds, microseconds = self.client.time()
         return seconds + microseconds / 1_000_000
 
-    def record(self, job: JobEnvelope) -> dict[str, str]:
+    def record(self, job: StoredJob) -> dict[str, str]:
         found = cast("dict[bytes, bytes]", self.client.hgetall(self.keys.job(job.id)))
         return {name.decode(): value.decode() for name, value in found.items()}
 
@@ -114,31 +114,31 @@ class Jobs:
         for key in self.client.scan_iter(f"{self.settings.namespace}:*"):
             self.client.delete(key)
 
-    # Lanes
+    # Groups
 
-    def push(self, group: str, *payloads: object, queue: str = "fifo") -> Lane:
+    def push(self, group: str, *payloads: object, queue: str = "fifo") -> Group:
         for payload in payloads:
-            self.lanes.push(a_job(queue, payload, group=group), uuid.uuid4().hex)
-        return Lane(queue, group)
+            self.groups.push(a_job(queue, payload, group=group), uuid.uuid4().hex)
+        return Group(queue, group)
 
-    def advance(self, lane: Lane, token: str = "drain", **options: Any) -> Next:
-        return self.lanes.drain(lane, token, most=MOST).advance(**options)
+    def advance(self, group: Group, token: str = "drain", **options: Any) -> Next:
+        return self.groups.drain(group, token, most=MOST).advance(**options)
 
-    def drained(self, lane: Lane, run: Callable[[Next], None]) -> Next:
-        """Run a lane to its end; what was said there."""
-        found = self.advance(lane)
+    def drained(self, group: Group, run: Callable[[Next], None]) -> Next:
+        """Run a group to its end; what was said there."""
+        found = self.advance(group)
         while found.job is not None:
             run(found)
-            found = self.advance(lane, done=found.job.id)
+            found = self.advance(group, done=found.job.id)
         return found
 
-    def payloads(self, lane: Lane) -> list[Any]:
-        """Drain the lane; what its jobs carried."""
+    def payloads(self, group: Group) -> list[Any]:
+        """Drain the group; what its jobs carried."""
         seen: list[Any] = []
 
         def run(found: Next) -> None:
             assert found.job is not None
             seen.append(found.job.payload)
 
-        assert self.drained(lane, run).step == "empty"
+        assert self.drained(group, run).step == "empty"
         return seen

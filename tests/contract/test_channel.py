@@ -12,7 +12,14 @@ from contextlib import asynccontextmanager
 import pytest
 import redis
 
-from queue_run.channel.listener import Entry, Gap, Listener, Offset, format_offset, parse_offset
+from queue_run.channel.listener import (
+    Entry,
+    Listener,
+    LostEntries,
+    Offset,
+    format_offset,
+    parse_offset,
+)
 from queue_run.channel.publisher import Publisher
 from queue_run.errors import ChannelUnavailable
 from tests.processes import RedisServer, environment, free_port
@@ -28,7 +35,7 @@ def publisher(redis_url: str) -> Iterator[Publisher]:
 
 @asynccontextmanager
 async def listening(url: str, *streams: str) -> AsyncIterator["Reader"]:
-    gaps: list[Gap] = []
+    gaps: list[LostEntries] = []
     listener = Listener(url, streams)
     await listener.open()
     reader = Reader(listener, gaps)
@@ -44,7 +51,7 @@ async def listening(url: str, *streams: str) -> AsyncIterator["Reader"]:
 class Reader:
     """Collects what a listener gives out."""
 
-    def __init__(self, listener: Listener, gaps: list[Gap]) -> None:
+    def __init__(self, listener: Listener, gaps: list[LostEntries]) -> None:
         self.listener = listener
         self.gaps = gaps
         self.entries: list[Entry] = []
@@ -200,7 +207,7 @@ async def test_a_listener_tells_of_a_gap_when_its_place_was_trimmed_while_it_was
             pipeline.xtrim(namespace, maxlen=1, approximate=False)
             pipeline.execute()
             assert (await reader.read(2))[-1] == b"kept"
-            assert reader.gaps == [Gap(namespace, went_back=False)]
+            assert reader.gaps == [LostEntries(namespace, went_back=False)]
     publisher.close()
 
 
@@ -331,7 +338,7 @@ async def test_a_backlog_that_was_cut_while_it_was_read_is_a_gap(
 ) -> None:
     monkeypatch.setattr("queue_run.channel.listener.READ_COUNT", 3)
     publisher = Publisher(redis_server.url, timeout=DEADLINE)
-    gaps: list[Gap] = []
+    gaps: list[LostEntries] = []
     listener = Listener(redis_server.url, [namespace])
     await listener.open()
     publish(publisher, namespace, *(str(number).encode() for number in range(9)))
@@ -346,7 +353,7 @@ async def test_a_backlog_that_was_cut_while_it_was_read_is_a_gap(
     running = asyncio.create_task(listener.run(take, gaps.append))
     await eventually_async(lambda: len(batches) == 2, what="two batches")
     assert batches == [[b"0", b"1", b"2"], [b"6", b"7", b"8"]]
-    assert gaps == [Gap(namespace, went_back=False)]
+    assert gaps == [LostEntries(namespace, went_back=False)]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await listener.close()

@@ -7,12 +7,12 @@ import pytest
 
 from queue_run.errors import InvalidEnvelope
 from queue_run.jobs.dead import PAGE
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
-from queue_run.jobs.lanes import Lane, Next
+from queue_run.jobs.groups import Group, Next
+from queue_run.jobs.stored import DeadLetter, StoredJob
 from tests.contract.jobs import MOST, Jobs, a_job, letter_of
 
 
-def parked(jobs: Jobs, job: JobEnvelope, at: float | None = None) -> DeadLetter:
+def parked(jobs: Jobs, job: StoredJob, at: float | None = None) -> DeadLetter:
     letter = letter_of(job)
     assert jobs.attempts.park(letter, "one")
     if at is not None:
@@ -24,7 +24,7 @@ def spoil(jobs: Jobs, letter: DeadLetter) -> None:
     jobs.client.hset(jobs.keys.dead, letter.job.id, b"\x07from tomorrow")
 
 
-def again(letter: DeadLetter) -> JobEnvelope:
+def again(letter: DeadLetter) -> StoredJob:
     """The job as `dead_letters.retry` makes it."""
     facts = msgspec.structs.replace(letter.job.facts, revived=letter.job.facts.revived + 1)
     return msgspec.structs.replace(letter.job, facts=facts)
@@ -90,30 +90,30 @@ def test_a_job_that_is_taken_back_comes_at_once_with_all_its_attempts(jobs: Jobs
     letter = parked(jobs, job)
     assert jobs.dead.revive(letter, again(letter))
     assert jobs.dead.newest(limit=10) == []
-    [claimed] = jobs.delays.claim(10)
-    assert claimed.job == again(letter)
+    [due_job] = jobs.delays.take_due(10)
+    assert due_job.job == again(letter)
     assert jobs.attempts.begin(job.id, "two", most=MOST).attempt == 1
 
 
 def test_a_job_of_a_group_is_taken_back_as_its_last(jobs: Jobs) -> None:
-    lane = jobs.push("g", 1, 2)
-    first = jobs.advance(lane, "one")
+    group = jobs.push("g", 1, 2)
+    first = jobs.advance(group, "one")
     assert first.job is not None
     letter = parked(jobs, first.job)
     assert jobs.dead.revive(letter, again(letter))
-    second = jobs.advance(lane, "one", done=first.job.id)
+    second = jobs.advance(group, "one", done=first.job.id)
     assert second.job is not None
     assert second.job.payload == 2
-    last = jobs.advance(lane, "one", done=second.job.id)
+    last = jobs.advance(group, "one", done=second.job.id)
     assert (last.step, last.job, last.attempt, last.sequence) == ("run", again(letter), 1, 3)
-    assert jobs.advance(lane, "one", done=letter.job.id) == Next("empty")
+    assert jobs.advance(group, "one", done=letter.job.id) == Next("empty")
 
 
-def test_a_lane_that_gets_a_job_back_is_looked_after_at_once(jobs: Jobs) -> None:
+def test_a_group_that_gets_a_job_back_is_looked_after_at_once(jobs: Jobs) -> None:
     letter = parked(jobs, a_job("fifo", 1, group="g"))
     jobs.dead.revive(letter, again(letter))
-    assert jobs.lanes.claim(10) == [Lane("fifo", "g")]
-    assert jobs.payloads(Lane("fifo", "g")) == [1]
+    assert jobs.groups.take_due(10) == [Group("fifo", "g")]
+    assert jobs.payloads(Group("fifo", "g")) == [1]
 
 
 @pytest.mark.parametrize("group", [None, "g"])
@@ -129,8 +129,8 @@ def test_a_letter_that_was_dropped_is_not_taken_back(jobs: Jobs, group: str | No
     letter = parked(jobs, a_job(group=group))
     jobs.dead.drop(letter.job.id)
     assert not jobs.dead.revive(letter, again(letter))
-    assert jobs.delays.claim(10) == []
-    assert jobs.lanes.claim(10) == []
+    assert jobs.delays.take_due(10) == []
+    assert jobs.groups.take_due(10) == []
 
 
 @pytest.mark.parametrize("group", [None, "g"])
@@ -145,7 +145,7 @@ def test_changes_whose_answer_was_lost_are_repeated_with_the_same_answer(
     if group is None:
         assert jobs.waiting() == [letter.job.id]
     else:
-        assert jobs.client.llen(jobs.keys.lane(f"mail:{group}")) == 1
+        assert jobs.client.llen(jobs.keys.group(f"mail:{group}")) == 1
     assert jobs.dead.drop(other.job.id)
     assert jobs.dead.drop(other.job.id)
 
@@ -155,8 +155,8 @@ def test_a_job_fails_lives_and_fails_again(jobs: Jobs) -> None:
     for life in range(3):
         job = again(letter)
         assert jobs.dead.revive(letter, job)
-        [claimed] = jobs.delays.claim(10)
-        jobs.delays.done(claimed)
+        [due_job] = jobs.delays.take_due(10)
+        jobs.delays.done(due_job)
         assert jobs.attempts.begin(job.id, f"life {life}", most=MOST).attempt == 1
         letter = letter_of(job)
         assert jobs.attempts.park(letter, f"life {life}")

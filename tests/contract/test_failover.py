@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from queue_run.channel.listener import Entry, Gap, Listener, parse_offset
+from queue_run.channel.listener import Entry, Listener, LostEntries, parse_offset
 from tests.faults.proxy import Proxy
 from tests.replicas import Replicas
 from tests.waiting import eventually_async
@@ -18,7 +18,7 @@ class Reader:
     """What a listener gave out, and what it told."""
 
     def __init__(self, port: int, stream: str) -> None:
-        self.gaps: list[Gap] = []
+        self.gaps: list[LostEntries] = []
         self.read: list[bytes] = []
         self.listener = Listener(f"redis://127.0.0.1:{port}/0", [stream])
 
@@ -99,7 +99,7 @@ async def test_a_promoted_replica_may_lack_what_was_not_read(
                 await reader.has(b"first", b"next")
                 facts: Any = new.info("replication")
                 history = facts["master_replid"]
-    assert reader.gaps == [Gap(namespace, went_back=False, history=history)]
+    assert reader.gaps == [LostEntries(namespace, went_back=False, history=history)]
 
 
 async def test_a_promoted_replica_that_lacks_what_was_read_is_read_from_where_they_part(

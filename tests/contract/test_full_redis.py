@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from queue_run.errors import JobStoreUnavailable
-from queue_run.jobs.lanes import Lane
+from queue_run.jobs.groups import Group
 from queue_run.storage.scripts import Store
 from tests.contract.jobs import LONG, SHORT, Jobs, a_job, letter_of
 from tests.processes import RedisServer
@@ -56,10 +56,10 @@ def test_a_job_fails_waits_and_is_handed_out_for_its_retry(
     job = here.begun(a_job())
     here.fill()
     assert here.attempts.retry(job, "one", after=SHORT)
-    [claimed] = here.due()
-    assert claimed.job == job
-    assert here.delays.claim(10) == []
-    here.delays.done(claimed)
+    [due_job] = here.due()
+    assert due_job.job == job
+    assert here.delays.take_due(10) == []
+    here.delays.done(due_job)
     assert here.waiting() == []
     assert here.verdict(job, "two") == "run"
 
@@ -81,12 +81,12 @@ def test_a_job_is_parked_and_its_letter_is_retried_or_dropped(here: Here) -> Non
     assert here.waiting() == [for_retry.id]
 
 
-def test_the_letter_of_a_group_goes_back_to_its_lane(here: Here) -> None:
+def test_the_letter_of_a_group_goes_back_to_its_group(here: Here) -> None:
     job = here.begun(a_job("fifo", 1, group="g"))
     here.fill()
     assert here.attempts.park(letter_of(job), "one")
     assert here.dead.revive(letter_of(job), job)
-    assert here.payloads(Lane("fifo", "g")) == [1]
+    assert here.payloads(Group("fifo", "g")) == [1]
 
 
 def test_a_job_is_cancelled_and_its_process_lost(here: Here) -> None:
@@ -105,19 +105,19 @@ def test_a_job_whose_push_has_failed_is_withdrawn(here: Here) -> None:
     assert here.verdict(job, "one") == "withdrawn"
 
 
-def test_a_lane_is_drained_given_back_and_taken_again(here: Here) -> None:
-    lane = here.push("g", 1, 2, 3)
+def test_a_group_is_drained_given_back_and_taken_again(here: Here) -> None:
+    group = here.push("g", 1, 2, 3)
     here.fill()
-    first = here.advance(lane)
+    first = here.advance(group)
     assert first.job is not None
-    assert here.lanes.renew([(lane, "drain", first.job.id)]) == [False]
-    here.lanes.postpone(lane, "drain", first.job.id, SHORT)
-    assert here.due_lanes() == [lane]
-    second = here.advance(lane, "other drain")
+    assert here.groups.renew([(group, "drain", first.job.id)]) == [False]
+    here.groups.postpone(group, "drain", first.job.id, SHORT)
+    assert here.due_groups() == [group]
+    second = here.advance(group, "other drain")
     assert second.job is not None
     assert (second.job.payload, second.attempt) == (1, 2)
-    assert here.advance(lane, "other drain", done=second.job.id, stop=True).step == "later"
-    assert here.payloads(lane) == [2, 3]
+    assert here.advance(group, "other drain", done=second.job.id, stop=True).step == "later"
+    assert here.payloads(group) == [2, 3]
 
 
 def test_a_push_to_a_group_is_refused_whole_and_told(here: Here) -> None:
@@ -125,10 +125,10 @@ def test_a_push_to_a_group_is_refused_whole_and_told(here: Here) -> None:
     here.push("g", 1)
     here.fill()
     before = here.contents()
-    lanes = here.lanes_with(LONG)
-    lanes._store = impatient
+    groups = here.groups_with(LONG)
+    groups._store = impatient
     with pytest.raises(JobStoreUnavailable, match=r"^Redis is full, raise its maxmemory"):
-        lanes.push(a_job("fifo", 2, group="g"), "2")
+        groups.push(a_job("fifo", 2, group="g"), "2")
     assert here.contents() == before
     impatient.close()
     here.empty()

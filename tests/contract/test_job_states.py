@@ -6,7 +6,7 @@ from typing import ClassVar, TypeAlias
 
 import pytest
 
-from queue_run.jobs.lanes import Lane
+from queue_run.jobs.groups import Group
 from tests.contract.jobs import LONG, MOST, SHORT, Jobs, a_job, letter_of
 from tests.documents import between
 from tests.processes import ROOT
@@ -135,13 +135,13 @@ class PlainJob:
         eventually(lambda: self.state not in AT_WORK, what="the end of the lease")
 
     def become_due(self) -> None:
-        [claimed] = self.jobs.due()
-        assert claimed.job == self.job
-        self.jobs.delays.done(claimed)
+        [due_job] = self.jobs.due()
+        assert due_job.job == self.job
+        self.jobs.delays.done(due_job)
 
 
 class FifoJob(PlainJob):
-    """A job in its lane, and whoever drains it."""
+    """A job in its group, and whoever drains it."""
 
     HISTORIES: ClassVar[dict[str, list[str]]] = {
         "waiting": [],
@@ -157,13 +157,13 @@ class FifoJob(PlainJob):
         super().__init__(jobs)
         self.job = a_job("fifo", group="g")
         self.letter = letter_of(self.job)
-        self.lane = Lane("fifo", "g")
-        jobs.lanes.push(self.job, "once")
+        self.group = Group("fifo", "g")
+        jobs.groups.push(self.job, "once")
         del self.events["could not be pushed"], self.events["fails there for the last time"]
         self.events |= {
             "ends well where it was lost": lambda: self.advance("lost", done=self.job.id),
-            "fails where it was lost": lambda: jobs.lanes.postpone(
-                self.lane, "lost", self.job.id, LONG
+            "fails where it was lost": lambda: jobs.groups.postpone(
+                self.group, "lost", self.job.id, LONG
             ),
         }
 
@@ -172,18 +172,18 @@ class FifoJob(PlainJob):
         keys, client = self.jobs.keys, self.jobs.client
         if client.hexists(keys.dead, self.job.id):
             return "failed"
-        if not client.exists(keys.lane(self.lane.name)):
+        if not client.exists(keys.group(self.group.name)):
             return "forgotten"
         record = self.jobs.record(self.job)
         if "owner" in record and float(record["until"]) / 1000 > self.jobs.now():
             return "stopping" if "cancelled" in record else "running"
         if "cancelled" in record:
             return "called off"
-        is_postponed = client.get(keys.lane_lease(self.lane.name)) == b"postponed"
+        is_postponed = client.get(keys.group_lease(self.group.name)) == b"postponed"
         return "delayed" if is_postponed else "waiting"
 
     def advance(self, token: str, *, most: int = MOST, done: str = "") -> str:
-        return self.jobs.lanes.drain(self.lane, token, most=most).advance(done=done).step
+        return self.jobs.groups.drain(self.group, token, most=most).advance(done=done).step
 
     def take(self, most: int = MOST) -> None:
         """A drain begins, as in `worker.jobs.attempts`."""
@@ -198,21 +198,21 @@ class FifoJob(PlainJob):
             assert self.advance(token, done=self.job.id) == "empty"
 
     def end(self, end: str) -> None:
-        [was_cancelled] = self.jobs.lanes.renew([(self.lane, self.token, self.job.id)])
+        [was_cancelled] = self.jobs.groups.renew([(self.group, self.token, self.job.id)])
         if end == "delayed" and not was_cancelled:
-            self.jobs.lanes.postpone(self.lane, self.token, self.job.id, self.after)
+            self.jobs.groups.postpone(self.group, self.token, self.job.id, self.after)
             return
         if end == "failed" and not was_cancelled:
             assert self.jobs.attempts.park(self.letter, self.token)
         assert self.advance(self.token, done=self.job.id) == "empty"
 
     def lose(self) -> None:
-        self.jobs.lanes_with(SHORT).renew([(self.lane, self.token, self.job.id)])
+        self.jobs.groups_with(SHORT).renew([(self.group, self.token, self.job.id)])
         eventually(lambda: self.state not in AT_WORK, what="the end of the lease")
-        assert self.jobs.due_lanes() == [self.lane]
+        assert self.jobs.due_groups() == [self.group]
 
     def become_due(self) -> None:
-        assert self.jobs.due_lanes() == [self.lane]
+        assert self.jobs.due_groups() == [self.group]
         # The lease that kept early drains away ends a moment later.
         eventually(lambda: self.state != "delayed", what="the end of the pause")
 

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from queue_run.jobs.attempts import CANCEL_EXPIRY, LIVING_EXPIRY, Beginning
-from queue_run.jobs.delays import CLAIM
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
+from queue_run.jobs.attempt_records import CANCEL_EXPIRY, LIVING_EXPIRY, Beginning
+from queue_run.jobs.delays import TAKEN_FOR
+from queue_run.jobs.stored import JobFacts, StoredJob
 from tests.contract.jobs import LONG, MOST, SHORT, Jobs, a_job, letter_of
 from tests.waiting import eventually
 
@@ -199,7 +199,7 @@ def test_a_cancellation_that_is_repeated_is_said_again(jobs: Jobs) -> None:
 
 
 @pytest.fixture
-def taken_over(jobs: Jobs) -> JobEnvelope:
+def taken_over(jobs: Jobs) -> StoredJob:
     """A job whose first attempt, `one`, was given up; `two` runs it."""
     job = a_job()
     assert jobs.attempts_with(SHORT).begin(job.id, "one", most=MOST).verdict == "run"
@@ -207,19 +207,19 @@ def taken_over(jobs: Jobs) -> JobEnvelope:
     return job
 
 
-def test_it_gets_no_retry(jobs: Jobs, taken_over: JobEnvelope) -> None:
+def test_it_gets_no_retry(jobs: Jobs, taken_over: StoredJob) -> None:
     assert not jobs.attempts.retry(taken_over, "one", after=SHORT)
     assert jobs.waiting() == []
     assert jobs.verdict(taken_over, "three") == "busy"
 
 
-def test_it_does_not_park_the_job(jobs: Jobs, taken_over: JobEnvelope) -> None:
+def test_it_does_not_park_the_job(jobs: Jobs, taken_over: StoredJob) -> None:
     assert not jobs.attempts.park(letter_of(taken_over), "one")
     assert jobs.dead.newest(limit=10) == []
     assert jobs.verdict(taken_over, "three") == "busy"
 
 
-def test_its_success_ends_the_job_for_the_other_too(jobs: Jobs, taken_over: JobEnvelope) -> None:
+def test_its_success_ends_the_job_for_the_other_too(jobs: Jobs, taken_over: StoredJob) -> None:
     assert jobs.attempts.end(taken_over.id, "one", "finished")
     assert not jobs.attempts.end(taken_over.id, "two", "failed")
     assert not jobs.attempts.retry(taken_over, "two", after=SHORT)
@@ -229,14 +229,14 @@ def test_its_success_ends_the_job_for_the_other_too(jobs: Jobs, taken_over: JobE
     assert jobs.dead.newest(limit=10) == []
 
 
-def test_its_success_ends_the_wait_for_another_attempt(jobs: Jobs, taken_over: JobEnvelope) -> None:
+def test_its_success_ends_the_wait_for_another_attempt(jobs: Jobs, taken_over: StoredJob) -> None:
     # The copy that waits would come when the end is forgotten, and run once more.
     assert jobs.attempts.retry(taken_over, "two", after=LONG)
     assert jobs.attempts.end(taken_over.id, "one", "finished")
     assert jobs.waiting() == []
 
 
-def test_a_parked_job_waits_for_nothing(jobs: Jobs, taken_over: JobEnvelope) -> None:
+def test_a_parked_job_waits_for_nothing(jobs: Jobs, taken_over: StoredJob) -> None:
     jobs.delays.add(taken_over, LONG)
     assert jobs.attempts.park(letter_of(taken_over), "two")
     assert jobs.waiting() == []
@@ -247,16 +247,16 @@ def test_a_parked_job_waits_for_nothing(jobs: Jobs, taken_over: JobEnvelope) -> 
 
 def test_a_retry_comes_with_all_that_the_job_carries(jobs: Jobs) -> None:
     facts = JobFacts(queued_at=1.5, user={"id": "ann"}, params={"a": "ü"}, revived=2)
-    job = JobEnvelope(id="a", queue="mail", payload={"n": [1, None]}, facts=facts)
+    job = StoredJob(id="a", queue="mail", payload={"n": [1, None]}, facts=facts)
     jobs.attempts.retry(jobs.begun(job), "one", after=SHORT)
-    [claimed] = jobs.due()
-    assert claimed.job == job
+    [due_job] = jobs.due()
+    assert due_job.job == job
 
 
 def test_a_retry_waits_for_its_time(jobs: Jobs) -> None:
     job = jobs.begun(a_job())
     jobs.attempts.retry(job, "one", after=LONG)
-    assert jobs.delays.claim(10) == []
+    assert jobs.delays.take_due(10) == []
     assert LONG - 60 < jobs.wait_of(job) <= LONG
 
 
@@ -264,7 +264,7 @@ def test_a_cancelled_job_that_waits_comes_at_once_to_be_ended(jobs: Jobs) -> Non
     job = jobs.begun(a_job())
     jobs.attempts.retry(job, "one", after=LONG)
     assert jobs.attempts.cancel(job.id)
-    assert [each.job for each in jobs.delays.claim(10)] == [job]
+    assert [each.job for each in jobs.delays.take_due(10)] == [job]
     assert jobs.verdict(job, "two") == "cancelled"
 
 
@@ -272,7 +272,7 @@ def test_a_job_that_was_cancelled_as_it_failed_comes_at_once_to_be_ended(jobs: J
     job = jobs.begun(a_job())
     jobs.attempts.cancel(job.id)
     jobs.attempts.retry(job, "one", after=LONG)
-    assert [each.job for each in jobs.delays.claim(10)] == [job]
+    assert [each.job for each in jobs.delays.take_due(10)] == [job]
     assert jobs.verdict(job, "two") == "cancelled"
 
 
@@ -345,8 +345,8 @@ def test_a_cancellation_outlives_the_wait_for_a_retry(jobs: Jobs) -> None:
 def test_a_job_that_finished_leaves_only_its_end(jobs: Jobs) -> None:
     job = jobs.begun(a_job())
     jobs.attempts.retry(job, "one", after=SHORT)
-    [claimed] = jobs.due()
-    jobs.delays.done(claimed)
+    [due_job] = jobs.due()
+    jobs.delays.done(due_job)
     jobs.attempts.end(jobs.begun(job, "two").id, "two", "finished")
     assert jobs.names() == {f"job:{job.id}"}
     assert jobs.record(job) == {"n": "2", "ended": "finished", "by": "two"}
@@ -359,36 +359,36 @@ def test_a_job_that_is_due_is_claimed_by_one(jobs: Jobs) -> None:
     job = a_job()
     jobs.delays.add(job, SHORT)
     assert [each.job for each in jobs.due()] == [job]
-    assert jobs.delays.claim(10) == []
-    assert CLAIM - 20 < jobs.wait_of(job) <= CLAIM + 1
+    assert jobs.delays.take_due(10) == []
+    assert TAKEN_FOR - 20 < jobs.wait_of(job) <= TAKEN_FOR + 1
 
 
 def test_a_job_that_reached_the_broker_is_forgotten(jobs: Jobs) -> None:
     jobs.delays.add(a_job(), SHORT)
-    [claimed] = jobs.due()
-    jobs.delays.done(claimed)
+    [due_job] = jobs.due()
+    jobs.delays.done(due_job)
     assert jobs.names() == set()
-    jobs.delays.done(claimed)
+    jobs.delays.done(due_job)
     assert jobs.names() == set()
 
 
 def test_a_job_that_was_delayed_anew_since_it_was_claimed_stays(jobs: Jobs) -> None:
     job = a_job()
     jobs.delays.add(job, SHORT)
-    [claimed] = jobs.due()
+    [due_job] = jobs.due()
     jobs.delays.add(job, LONG)
-    jobs.delays.done(claimed)
+    jobs.delays.done(due_job)
     assert jobs.waiting() == [job.id]
 
 
 def test_a_job_that_is_delayed_to_the_very_end_of_its_claim_stays(jobs: Jobs) -> None:
     job = a_job()
     jobs.delays.add(job, SHORT)
-    [claimed] = jobs.due()
+    [due_job] = jobs.due()
     # Delays are whole milliseconds.
-    end = float(claimed.score)
+    end = float(due_job.score)
     jobs.client.zadd(jobs.keys.delayed, {job.id: int(end)})
-    jobs.delays.done(claimed)
+    jobs.delays.done(due_job)
     assert jobs.waiting() == [job.id]
 
 
@@ -419,13 +419,13 @@ def test_claims_take_no_more_than_they_are_asked_for_and_the_oldest_first(jobs: 
     for number, job in enumerate(waiting):
         jobs.delays.add(job, SHORT)
         jobs.client.zadd(jobs.keys.delayed, {job.id: number})
-    assert [each.job for each in jobs.delays.claim(3)] == waiting[:3]
-    assert [each.job for each in jobs.delays.claim(3)] == waiting[3:]
+    assert [each.job for each in jobs.delays.take_due(3)] == waiting[:3]
+    assert [each.job for each in jobs.delays.take_due(3)] == waiting[3:]
 
 
 def test_a_due_time_whose_job_is_lost_is_forgotten(jobs: Jobs) -> None:
     jobs.client.zadd(jobs.keys.delayed, {"gone": 1})
-    assert jobs.delays.claim(10) == []
+    assert jobs.delays.take_due(10) == []
     assert jobs.waiting() == []
 
 
@@ -439,7 +439,7 @@ def test_a_delayed_job_that_cannot_be_read_is_logged_and_stays(
     jobs.client.hset(jobs.keys.delayed_jobs, other, b"\x07from tomorrow")
     jobs.client.zadd(jobs.keys.delayed, {job.id: 2, other: 1})
     with caplog.at_level(logging.ERROR):
-        assert [each.job for each in jobs.delays.claim(10)] == [job]
+        assert [each.job for each in jobs.delays.take_due(10)] == [job]
     assert "a delayed job cannot be read" in caplog.text
     assert set(jobs.waiting()) == {job.id, other}
 
@@ -455,11 +455,11 @@ def test_a_delayed_job_that_cannot_be_read_is_logged_and_stays(
 def test_a_payload_comes_back_as_it_was(jobs: Jobs, payload: object) -> None:
     job = jobs.begun(a_job(payload=payload))
     jobs.attempts.retry(job, "one", after=SHORT)
-    [claimed] = jobs.due()
-    assert claimed.job == job
-    assert type(claimed.job.payload) is type(payload)
+    [due_job] = jobs.due()
+    assert due_job.job == job
+    assert type(due_job.job.payload) is type(payload)
     jobs.begun(job, "two")
     jobs.attempts.park(letter_of(job), "two")
     assert jobs.dead.get(job.id) == letter_of(job)
-    lane = jobs.push("g", payload)
-    assert jobs.payloads(lane) == [payload]
+    group = jobs.push("g", payload)
+    assert jobs.payloads(group) == [payload]

@@ -9,7 +9,7 @@ import pytest
 
 from queue_run import queues
 from queue_run.errors import InfrastructureError
-from queue_run.jobs.lanes import Lane
+from queue_run.jobs.groups import Group
 from queue_run.process import runtime
 from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
@@ -62,7 +62,7 @@ class World:
 
     @property
     def in_group(self) -> int:
-        return int(self.client.llen(self.keys.lane(Lane("ordered", "g").name)))
+        return int(self.client.llen(self.keys.group(Group("ordered", "g").name)))
 
 
 @pytest.fixture

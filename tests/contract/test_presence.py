@@ -8,7 +8,7 @@ import redis
 
 from queue_run.contracts.ids import ServerId, UserId
 from queue_run.contracts.keys import Keys
-from queue_run.presence import AT_ONCE, DONE, MORE, UNKNOWN, Call, Presence, Scripts
+from queue_run.presence import AT_ONCE, DONE, MORE, UNKNOWN, Presence, ScriptCall, Scripts
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 from tests.waiting import DEADLINE, eventually
@@ -89,7 +89,7 @@ class Server:
     def retire(self) -> int:
         return int(self._run(self._scripts.retire(watched=self.watched)))
 
-    def _run(self, call: Call) -> Any:
+    def _run(self, call: ScriptCall) -> Any:
         return self._store.call(call.script, call.keys, call.arguments)
 
 

@@ -11,7 +11,7 @@ import pytest
 from queue_run.broker.celery_app import create_celery
 from queue_run.contracts.keys import DRAIN_TASK
 from queue_run.contracts.manifest import Manifest, QueueFacts
-from queue_run.jobs.envelopes import HEADER, JobFacts
+from queue_run.jobs.stored import HEADER, JobFacts
 from queue_run.settings import Settings
 from tests.conftest import WriteApp
 from tests.contract.jobs import Jobs
@@ -162,7 +162,7 @@ def test_a_forked_child_pushes_beside_its_parent(scripts: Scripts, jobs: Jobs) -
     pushed = [payload for task, payload, _ in scripts.taken() if task != DRAIN_TASK]
     assert sorted(pushed) == sorted([name, n] for name in names for n in range(20))
     for name in names:
-        assert jobs.client.llen(jobs.keys.lane(f"steps:{name}")) == 20
+        assert jobs.client.llen(jobs.keys.group(f"steps:{name}")) == 20
 
 
 def test_a_script_that_only_imports_a_queues_file_pushes_what_its_handler_takes(
@@ -198,7 +198,7 @@ def test_a_script_that_only_imports_a_fifo_queues_file_must_name_a_group(
     assert lines[0].startswith("steps is a FIFO queue: say which group keeps its order")
     assert lines[1] == "True False"
     assert [task for task, _, _ in scripts.taken()] == [DRAIN_TASK, DRAIN_TASK]
-    assert jobs.client.llen(jobs.keys.lane("steps:a")) == 1
+    assert jobs.client.llen(jobs.keys.group("steps:a")) == 1
 
 
 def test_in_asynchronous_code_the_await_gives_the_id_of_the_job_that_runs(
@@ -244,8 +244,8 @@ def test_a_job_of_a_group_is_pushed_while_the_broker_is_away(scripts: Scripts, j
         QUEUE_RUN_PUBLISH_TIMEOUT="1",
     )
     assert lines == ["away"]
-    assert jobs.client.llen(jobs.keys.lane("steps:a")) == 1
-    assert jobs.client.zcard(jobs.keys.lanes) == 1
+    assert jobs.client.llen(jobs.keys.group("steps:a")) == 1
+    assert jobs.client.zcard(jobs.keys.groups) == 1
 
 
 def test_jobs_are_cancelled_in_both_worlds(scripts: Scripts, jobs: Jobs) -> None:

@@ -14,7 +14,7 @@ import redis
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
-from queue_run.broker.redis_transport import Connection
+from queue_run.broker.redis_transport import BrokerConnection
 from queue_run.errors import SettingsError
 from tests.waiting import eventually
 
@@ -34,9 +34,9 @@ class Broker:
             "unacked_mutex_key": f"{namespace}.unacked_mutex",
             "unreadable_key": f"{namespace}:unreadable",
         }
-        self.connection = Connection(url, transport_options=options)
+        self.connection = BrokerConnection(url, transport_options=options)
         # Another one sends, as another process would.
-        self._sending = Connection(url, transport_options=options)
+        self._sending = BrokerConnection(url, transport_options=options)
         self.producer: Any = self._sending.Producer()
 
     def exchange(self, kind: str) -> Exchange:
@@ -138,7 +138,7 @@ def test_a_connection_is_opened_and_closed_again(broker: Broker) -> None:
 
 
 def test_a_broker_that_is_not_there_is_an_error_that_kombu_knows(namespace: str) -> None:
-    with Connection("redis://127.0.0.1:1/0") as connection:
+    with BrokerConnection("redis://127.0.0.1:1/0") as connection:
         with pytest.raises(connection.recoverable_connection_errors):
             connection.connect()
         with pytest.raises(OperationalError):
@@ -147,7 +147,7 @@ def test_a_broker_that_is_not_there_is_an_error_that_kombu_knows(namespace: str)
 
 def test_a_prefix_for_all_keys_is_refused_in_one_sentence(redis_url: str) -> None:
     with (
-        Connection(redis_url, transport_options={"global_keyprefix": "mine:"}) as connection,
+        BrokerConnection(redis_url, transport_options={"global_keyprefix": "mine:"}) as connection,
         pytest.raises(SettingsError, match="set QUEUE_RUN_NAMESPACE in its place"),
     ):
         connection.ensure_connection(max_retries=1)

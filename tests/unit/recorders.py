@@ -101,21 +101,21 @@ class RecordingTransport:
         self.aborted: list[str] = []
         #: Frames that it takes before it is jammed; None takes all.
         self.room: int | None = None
-        self._drained = asyncio.Event()
+        self._unjammed = asyncio.Event()
 
     @property
     def jammed(self) -> bool:
         return self.room is not None and self.room <= 0
 
-    async def drained(self) -> None:
+    async def unjammed(self) -> None:
         while self.jammed:
-            self._drained.clear()
-            await self._drained.wait()
+            self._unjammed.clear()
+            await self._unjammed.wait()
 
     def drain(self, room: int | None) -> None:
         """Its client reads on: so many frames more."""
         self.room = room
-        self._drained.set()
+        self._unjammed.set()
 
     def write(self, frame: bytes) -> None:
         self.frames.append(frame)

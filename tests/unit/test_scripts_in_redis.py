@@ -216,7 +216,7 @@ READS = {
 #: The scripts that add something, and are refused whole.
 REFUSED = {
     # Requests and jobs. `broker/push` frees first where its message makes room.
-    *("requests/claim", "lanes/push"),
+    *("requests/claim", "groups/push"),
     # Messages, and who comes online.
     *("channel/session_change", "channel/users_change", "presence/arrive"),
 }

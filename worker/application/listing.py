@@ -1,4 +1,4 @@
-"""What an application offers, as text for people."""
+"""A listing of what an application offers, as text for people."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
@@ -54,7 +54,7 @@ _SCHEDULE_HEADINGS = ("schedule (UTC)", "next run (UTC)")
 
 
 def _queues(jobs: Collection[JobHandler], now: datetime) -> str:
-    """Without the columns of what no queue has."""
+    """The table of the queues, without columns that no queue fills."""
     headings = _QUEUE_HEADINGS
     rows = [_queue_row(job) for job in jobs]
     if any(job.http for job in jobs):
@@ -66,19 +66,19 @@ def _queues(jobs: Collection[JobHandler], now: datetime) -> str:
     return _table(headings, rows)
 
 
-def _queue_row(job: JobHandler) -> tuple[str, ...]:
-    order = "fifo" if job.fifo else "-"
-    return (job.name, job.file, f"{job.timeout:g} s", str(job.retries), order)
+def _queue_row(handler: JobHandler) -> tuple[str, ...]:
+    order = "fifo" if handler.fifo else "-"
+    return (handler.name, handler.file, f"{handler.timeout:g} s", str(handler.retries), order)
 
 
-def _http_cell(job: JobHandler) -> str:
-    return "users, programs" if job.http == "user" else "programs"
+def _http_cell(handler: JobHandler) -> str:
+    return "users, programs" if handler.http == "user" else "programs"
 
 
-def _schedule_cells(job: JobHandler, now: datetime) -> tuple[str, ...]:
-    if job.schedule is None:
+def _schedule_cells(handler: JobHandler, now: datetime) -> tuple[str, ...]:
+    if handler.schedule is None:
         return ("-", "-")
-    return (job.schedule.words, job.schedule.next_run_in_words(now.astimezone(UTC)))
+    return (handler.schedule.words, handler.schedule.next_run_in_words(now.astimezone(UTC)))
 
 
 def _where(hook: Hook | None) -> str:

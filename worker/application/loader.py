@@ -149,7 +149,7 @@ class _Load:
         )
 
     def _check_places(self) -> None:
-        """Where a file has middleware in which it would never be looked for."""
+        """Note middleware of the whole application that is in another file than `WHOLE_FILE`."""
         for file, module in self._modules.items():
             name = Path(file).name
             if file == WHOLE_FILE or (name.startswith("_") and name != "_middleware.py"):
@@ -181,7 +181,7 @@ class _Load:
                 yield str(relative), module
 
     def _import(self, file: str, load: Callable[[], ModuleType]) -> ModuleType | None:
-        """What `load` gives; None when it fails, which is noted."""
+        """Call `load` and return its module; None when it fails, which is noted as a problem."""
         try:
             return load()
         except KeyboardInterrupt:
@@ -214,7 +214,7 @@ class _Load:
                 self._problems.append(f"{route.file}: {error}")
 
     def _hooks(self, files: list[str]) -> Hooks:
-        """The middleware around messages, of the first of these files that has each of it."""
+        """The middleware around messages: each function is of the first file that has it."""
         return Hooks(
             received=self._hook("on_message_received", files, log_message_received),
             sent=self._hook("on_message_sent", files, None),
@@ -222,7 +222,7 @@ class _Load:
         )
 
     def _job_hooks(self, files: list[str]) -> Hooks:
-        """The same around jobs."""
+        """The middleware around jobs: each function is of the first file that has it."""
         return Hooks(
             started=self._hook("on_job_started", files, log_job_started),
             finished=self._hook("on_job_finished", files, log_job_finished),
@@ -249,7 +249,7 @@ class _Load:
 
 
 def _middleware_files(file: str) -> list[str]:
-    """Where a file's middleware is looked for: in itself, then beside it."""
+    """List the files in which a file's middleware is looked for: itself, then the one beside it."""
     return [file, str(Path(file).parent / "_middleware.py")]
 
 
@@ -381,7 +381,8 @@ def _payload_validator(handler: Handler) -> Validate | None:
 
 
 def _check_schedulable(validate: Validate | None) -> None:
-    """A schedule pushes None: every run of a handler that does not take it would fail."""
+    """Refuse a schedule for a handler that does not take None, which schedules push: every run of
+    it would fail."""
     try:
         if validate is not None:
             validate(None)
@@ -477,7 +478,7 @@ def _accepts(function: Callable[..., Any], arguments: tuple[str, ...]) -> bool:
 
 
 def _import_failure(error: BaseException, folder: Path) -> str:
-    """What went wrong while a file was imported, and in which line of the application."""
+    """Describe what went wrong while a file was imported, and in which line of the application."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}"
     lines = [

@@ -1,4 +1,4 @@
-"""Running an application's middleware: what its failures may cost, and what not."""
+"""Running an application's middleware, and what is done when it fails."""
 
 import asyncio
 import contextvars
@@ -115,7 +115,7 @@ class Middleware:
 
 
 def ends_the_process(failure: BaseException) -> bool:
-    """Whether it comes from this process's own end, and not from the application's code.
+    """Tell whether a failure comes from this process's own end, and not from application code.
 
     Code that calls `sys.exit`, or awaits something that was cancelled, has merely failed.
     """

@@ -101,13 +101,13 @@ class JobHandler:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
-    """Everything that the application offers."""
+    """The handlers and the middleware that an application offers."""
 
     sockets: tuple[Route, ...] = ()
     queues: dict[str, JobHandler] = field(default_factory=dict)
     #: `on_authenticate`; None accepts every connection as an anonymous user.
     authenticate: Hook | None = None
-    #: Told of users who come online and go offline.
+    #: Called for users who come online and go offline.
     online: Hook | None = None
     offline: Hook | None = None
     #: For everything outside a request: handshakes, and what jobs send.
@@ -121,7 +121,7 @@ class Routes:
 
     @property
     def manifest(self) -> Manifest:
-        """What push servers need to know."""
+        """The facts about the application that push servers need."""
         return Manifest(
             routes=[route.facts for route in self.sockets],
             authenticates=self.authenticate is not None,
@@ -131,7 +131,7 @@ class Routes:
 
     @property
     def local_queues(self) -> dict[str, LocalQueue]:
-        """What pushes in this process need to know."""
+        """The facts about each queue that pushes in this process need, by name."""
         return {
             name: LocalQueue(queue.facts, queue.validate) for name, queue in self.queues.items()
         }

@@ -1,1 +1,1 @@
-"""What surrounds each call of the application: its thread, and the connections of its framework."""
+"""The surroundings of each call of the application: its thread, its framework's connections."""

@@ -1,4 +1,4 @@
-"""What is done around each call of the application's code, for a framework that it uses."""
+"""The care around each call of the application's code, for a framework that it uses."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -7,7 +7,7 @@ _NOTHING = contextlib.nullcontext()
 
 
 class Around:
-    """Does nothing. Those of frameworks override it.
+    """The care around calls. This one does nothing; those of frameworks override its methods.
 
     Every call is inside one of the two blocks: plain code inside `call`, asynchronous code, with
     what it runs in threads, inside `task`.
@@ -17,18 +17,18 @@ class Around:
     idle = True
 
     def call(self) -> AbstractContextManager[object]:
-        """Around plain code, in the thread that runs it."""
+        """The block around plain code, in the thread that runs it."""
         return _NOTHING
 
     def task(self) -> AbstractContextManager[object]:
-        """Around asynchronous code, in the task that runs it."""
+        """The block around asynchronous code, in the task that runs it."""
         return _NOTHING
 
     def leave(self) -> None:
-        """A thread that ran plain code ends; called in it."""
+        """Clean up in a thread that ran plain code and ends now; called in that thread."""
 
     def limit_threads(self, most: int) -> None:
-        """Threads of its own that this process may have."""
+        """Set how many threads of its own the framework may have in this process."""
 
     def end(self) -> None:
         """End threads of its own, and give up what they hold."""

@@ -50,7 +50,7 @@ def variable() -> str:
 
 
 def care() -> Around:
-    """What is to be done around each call, now that the application's files are loaded."""
+    """Choose the care around each call, now that the application's files are loaded."""
     global _care
     # Not `django` itself: kombu imports a part of it wherever it is installed.
     if "django.apps" not in sys.modules:
@@ -92,7 +92,7 @@ class DjangoCare(Around):
     def end(self) -> None:
         self._threads.end()
 
-    # In the thread whose connections are meant. None of it fails the call that it is about.
+    # Called in the thread whose connections are meant. A failure here never fails the call.
 
     def before(self) -> None:
         self._safely("reset_queries", "close_old_connections")
@@ -151,13 +151,13 @@ class DjangoCare(Around):
 
 
 def _is_ready() -> bool:
-    """Whether Django was set up, by us or by the application."""
+    """Tell whether Django was set up, by us or by the application."""
     apps = sys.modules.get("django.apps")
     return apps is not None and apps.apps.ready and "django.db" in sys.modules
 
 
 class _Here:
-    """Around plain code; the same for all threads."""
+    """The block around plain code; one object for all threads."""
 
     def __init__(self, care: DjangoCare) -> None:
         self._care = care
@@ -175,7 +175,8 @@ class _Here:
 
 
 class _Task:
-    """Around asynchronous code: what it hands to `sync_to_async` runs in one lent thread."""
+    """The block around asynchronous code: what that hands to `sync_to_async` runs in one lent
+    thread."""
 
     def __init__(self, care: DjangoCare, threads: "LentThreads") -> None:
         self._care = care
@@ -206,7 +207,7 @@ class _Task:
 
 
 class _Leaving(Around):
-    """For threads whose calls are cared for by those who borrow them."""
+    """The care for lent threads: tasks that borrow them care for their calls themselves."""
 
     def __init__(self, care: DjangoCare) -> None:
         self._care = care

@@ -1,1 +1,1 @@
-"""What Celery sees of us: its application, tasks, consumer, beat, and repairs of it."""
+"""The side of a worker that Celery sees: application, tasks, consumer, beat, and repairs."""

@@ -1,4 +1,4 @@
-"""Celery beat's scheduler: its file is there where something is scheduled, and may fail.
+"""Celery beat's scheduler. It keeps a file only for schedules, and goes on when the file fails.
 
 Beat keeps in a file when each queue had its last job. Without schedules there is nothing to keep,
 so beat writes no file. Where the file cannot be read or written, beat says what that means and goes
@@ -110,7 +110,7 @@ STEP = 2.0
 
 
 class _Memory(dict[str, Any]):
-    """What Celery keeps in its file, without a file."""
+    """A dict in place of the file in which Celery's scheduler keeps its entries."""
 
     def sync(self) -> None:
         pass

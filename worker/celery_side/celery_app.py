@@ -134,8 +134,10 @@ def _quiet_celery() -> None:
 
 
 def _connect_readiness() -> None:
-    """Under `queue-run start`, which reads in the output when a process is ready: tell it in its
-    own words, whatever the application's logging makes of them."""
+    """Write a line when this process is ready, for `queue-run start`, which reads the output.
+
+    The line does not depend on the application's logging.
+    """
     if PROCESS_VARIABLE not in os.environ:
         return
 

@@ -1,4 +1,4 @@
-"""What in Celery would hang or end a worker, put right when a worker starts."""
+"""Repairs of Celery, made when a worker starts: without them, a worker could hang or end."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""How a worker receives messages: Celery's consumer, which no message can end.
+"""The consumer that receives a worker's messages: Celery's, made so that no message can end it.
 
 Celery looks into a message at several places, and each of them takes for granted what a sender of
 its own has written. A message that it cannot use is set aside here (`queue_run.broker.unreadable`),
@@ -25,7 +25,7 @@ from kombu.utils.json import dumps
 from queue_run.broker import unreadable
 from queue_run.broker.confirmed import ConfirmedConsumer
 from queue_run.broker.redis_taking import TakingChannel
-from queue_run.broker.redis_transport import Channel
+from queue_run.broker.redis_transport import RedisChannel
 from queue_run.contracts.ids import check_characters
 from queue_run.contracts.keys import JOB_TASK_PREFIX, REQUESTS_TASK, Keys
 from queue_run.process import runtime
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 EXIT_CANNOT_WORK = 2
 #: Seconds between two ticks of the loop.
 TICK = 1.0
-#: Seconds without one after which nothing is received here.
+#: Seconds without a tick after which this worker counts as one that receives nothing.
 SILENCE = 8.0
 
 
@@ -57,7 +57,7 @@ class Consumer(CeleryConsumer):
     #: When the loop came round last (monotonic).
     _ticked_at = -math.inf
     #: The channel of requests, where jobs are taken beside it.
-    _requests: Channel | None = None
+    _requests: RedisChannel | None = None
 
     def __init__(
         self, on_task_request: Callable[[Request], object], *arguments: Any, **named: Any
@@ -126,7 +126,7 @@ class Consumer(CeleryConsumer):
         self._ticked_at = time.monotonic()
         # All queues are consumed by now.
         apart = self.task_consumer.apart
-        if apart is not None and isinstance(apart.channel, Channel):
+        if apart is not None and isinstance(apart.channel, RedisChannel):
             apart.channel.has_room = self._has_room
             if self.task_consumer.channel.acknowledges:
                 self._requests = apart.channel
@@ -140,7 +140,7 @@ class Consumer(CeleryConsumer):
         hub.call_repeatedly(TICK, self._tick)
 
     def _tick(self) -> None:
-        """The loop that receives messages has come round, and its links are not silent."""
+        """Note that the loop that receives messages has come round, unless a link is silent."""
         apart = self.task_consumer.apart
         channels = [each.channel for each in (self.task_consumer, apart) if each is not None]
         if all(getattr(each, "overdue", 0.0) < LONGEST_ANSWER for each in channels):
@@ -148,7 +148,7 @@ class Consumer(CeleryConsumer):
 
     @property
     def takes(self) -> bool:
-        """Whether messages are received here; asked from another thread.
+        """True while messages are received here; asked from another thread.
 
         A job in a solo worker holds its loop, and is no fault: it has a time limit.
         """
@@ -178,8 +178,13 @@ class Consumer(CeleryConsumer):
         super().stop()
 
     def _without_process(self) -> list[Any]:
-        """Let batches of requests that were taken from Redis wait for a process no longer: these,
-        the oldest first, as a semaphore has them. RabbitMQ hands its own out again."""
+        """Take batches of requests that came from Redis out of the line for a process.
+
+        RabbitMQ hands its own out again.
+
+        Returns:
+            The batches, the oldest first, in the form in which a semaphore has them.
+        """
         semaphore = getattr(self.controller, "semaphore", None)
         if semaphore is None or self._requests is None:
             return []
@@ -191,8 +196,10 @@ class Consumer(CeleryConsumer):
         return found
 
     def _has_room(self) -> bool:
-        """Whether a request would find a process that is free: else it is left to other workers.
-        In the worker's own process there is room for requests beside all jobs."""
+        """Tell whether a process is free for a request: else it is left to other workers.
+
+        In the worker's own process there is room for requests beside all jobs.
+        """
         return not self.pool.uses_semaphore or self.controller.semaphore.value > 0
 
     def _when_free(self, take: Callable[[], None]) -> None:
@@ -205,15 +212,21 @@ class Consumer(CeleryConsumer):
         self.controller.semaphore.acquire(is_free)
 
     def _takes_more(self) -> bool:
-        """Whether requests behind one that was taken now wait for each other only, and for no job:
-        a solo worker's loop runs one before it asks again, and where a process was free for the
-        first, the others are before all jobs. Threads run jobs beside the loop."""
+        """Tell whether requests behind one that was taken now wait for each other only, and for no
+        job.
+
+        A solo worker's loop runs one request before it asks again. Where a process was free for
+        the first request, the others are before all jobs. Threads run jobs beside the loop.
+        """
         if self.pool.uses_semaphore:
             return not self.controller.semaphore._waiting
         return isinstance(self.pool, solo.TaskPool)
 
     def _most_drains(self) -> int | None:
-        """How many processes of a pool that answers requests may be taken by drains."""
+        """Count the processes that drains may take in a pool; None for no limit.
+
+        A pool that answers requests and has several processes keeps one of them for requests.
+        """
         if not self.pool.uses_semaphore or not serves_requests(self.app):
             return None
         return max(1, int(self.pool.num_processes) - 1)
@@ -225,13 +238,13 @@ class Consumer(CeleryConsumer):
 
 
 def serves_requests(app: Celery) -> bool:
-    """Whether this worker answers requests, beside whatever else it does."""
+    """Tell whether this worker answers requests, beside whatever else it does."""
     queue = Keys(app.conf.task_default_exchange).sockets_queue
     return queue in app.amqp.queues.consume_from
 
 
 def has_time_for_requests(app: Celery, worker: Any) -> bool:
-    """Whether requests find a thread or a process of this worker that no drain holds."""
+    """Tell whether requests find a thread or a process of this worker that no drain holds."""
     one_place = issubclass(worker.pool_cls, solo.TaskPool) or (
         worker.pool_cls.uses_semaphore and worker.concurrency == 1
     )
@@ -250,7 +263,7 @@ def _give_to_pool(controller: Any, give: Callable[[Request], None], request: Req
 
 
 def check_task(message: Message) -> None:
-    """Look at what Celery takes for granted where it does not survive the lack of it.
+    """Check the parts of a message without which Celery would end.
 
     Raises:
         TypeError, ValueError: for a message that is no task, or has an id that Redis takes in no
@@ -277,7 +290,7 @@ def check_task(message: Message) -> None:
 
 
 def _are_limits(limits: object) -> bool:
-    """Whether these are time limits: a prefork worker's timers end it with any others."""
+    """Tell whether these are time limits: any others would end a prefork worker in its timers."""
     if limits is None:
         return True
     return (

@@ -15,7 +15,7 @@ _REFUSAL = re.compile(
 
 
 def advice(error: BaseException) -> str | None:
-    """What is wrong and what to do, in a sentence; None for another error."""
+    """A sentence that says what is wrong and what to do; None for another error."""
     # RabbitMQ says 406 of other things, too: a message that was not acknowledged for too long.
     found = _REFUSAL.search(str(error)) if isinstance(error, PreconditionFailed) else None
     if found is None:

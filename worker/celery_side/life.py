@@ -39,7 +39,7 @@ UNREADY_PAUSE = 2.0
 
 
 class Life:
-    """What happens when a worker, a child of its pool, or beat starts and stops."""
+    """The steps when a worker, a child of its pool, or beat starts and stops."""
 
     def __init__(self, app: Celery, settings: Settings, routes: Routes, process: Process) -> None:
         self._app = app
@@ -130,13 +130,13 @@ class Life:
             self._sweeper.stop()
         if self._watcher is not None:
             self._watcher.stop()
-        self._process.drain()
+        self._process.wind_down()
         if self._announcer is not None:
             self._announcer.stop()
         log.info("everything that was accepted is answered")
 
     def _end_child(self, **_: Any) -> None:
-        self._process.drain()
+        self._process.wind_down()
 
 
 def require_redis(settings: Settings) -> None:
@@ -148,7 +148,7 @@ def require_redis(settings: Settings) -> None:
 
 
 def _unready(settings: Settings) -> str | None:
-    """What a Redis says that does not do its part now."""
+    """The words of a Redis that does not do its part now."""
     limit = settings.publish_timeout
     try:
         with redis.Redis.from_url(

@@ -29,7 +29,11 @@ class OwnLogging:
         self._before = list(logging.getLogger().handlers)
 
     def settle(self) -> bool:
-        """After the files are loaded: whether the application has a logging of its own."""
+        """Settle, after the files are loaded, whether the application has its own logging.
+
+        Returns:
+            Whether it has.
+        """
         _enable_ours()
         signals.after_setup_logger.connect(self._celery_has_set_up, weak=False)
         root = logging.getLogger()

@@ -1,4 +1,4 @@
-"""How a worker takes batches of requests: they go to the intake as they come from the broker.
+"""The strategy for batches of requests: they go to the intake as they come from the broker.
 
 Celery would make a request object for each, ask its pool, and trace a task whose only work is to
 hand over: most of what a single request costs a worker. Where that hand-over happens in the

@@ -1,4 +1,4 @@
-"""Whether a worker gets the semaphores that it needs to share work with processes of its own."""
+"""A check for the semaphores that a worker needs to share work with processes of its own."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from celery.concurrency.prefork import TaskPool
 
 
 def problem(worker: Any) -> str:
-    """What to change, in one sentence, for a worker that could not start its processes; else empty.
+    """Say in one sentence what to change, if a worker could not start its processes; else empty.
 
-    Celery would end with a traceback.
+    Without this check, Celery would end with a traceback.
 
     Args:
         worker: Celery's, of which options and pool are known, and nothing is started.

@@ -20,10 +20,10 @@ from queue_run.contracts.ids import id_of_user, text_id
 from queue_run.contracts.keys import DRAIN_TASK, JOB_TASK_PREFIX, REQUESTS_TASK
 from queue_run.errors import InfrastructureError, InvalidEnvelope, InvalidName
 from queue_run.jobs.delays import Delays
-from queue_run.jobs.envelopes import HEADER, JobEnvelope, JobFacts
-from queue_run.jobs.lanes import Lane
+from queue_run.jobs.groups import Group
+from queue_run.jobs.stored import HEADER, JobFacts, StoredJob
 from queue_run.process import runtime
-from queue_run.threads.forks import Origin
+from queue_run.threads.forks import HomeProcess
 from worker.application.routes import JobHandler, Routes
 from worker.celery_side.requests_strategy import strategy_for
 from worker.jobs.attempts import DRAIN_TIME, SHARED_DRAIN_TIME, Jobs
@@ -41,14 +41,14 @@ UNKNOWN_DELAY = 30.0
 
 
 class Process:
-    """What this process runs; a forked child makes its own."""
+    """The intake and the jobs of this process; a forked child makes its own."""
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
         self._intake: Intake | None = None
         self._jobs: Jobs | None = None
         self._lock = threading.Lock()
-        self._origin = Origin()
+        self._origin = HomeProcess()
         #: Whether requests wait for what runs in the only place for tasks that this worker has.
         self.share_time = False
         # Shared with the children: the parent alone hears that the worker is to end.
@@ -83,14 +83,14 @@ class Process:
         self._stopping[0] = 1
 
     def takes(self) -> bool:
-        """Whether the handlers of this process let each other run; asked from another thread."""
+        """Tell whether the handlers of this process let each other run; safe from any thread."""
         intake = self._intake
         return intake is None or intake.stalled < STALLED
 
-    def drain(self) -> None:
+    def wind_down(self) -> None:
         """Finish what this process has accepted, and send what waits."""
         if self._intake is not None and self._origin.is_here:
-            self._intake.drain(runtime.current().settings.shutdown_grace)
+            self._intake.wind_down(runtime.current().settings.shutdown_grace)
             self._intake = None
         if self._jobs is not None and self._origin.is_here:
             self._jobs.close()
@@ -103,7 +103,7 @@ class Process:
             self._lock = threading.Lock()
             self._intake = None
             self._jobs = None
-            self._origin = Origin()
+            self._origin = HomeProcess()
         return self._lock
 
     def _made_intake(self) -> Intake:
@@ -111,20 +111,21 @@ class Process:
             self._intake = Intake(self._routes, runtime.current())
         return self._intake
 
-    def _send_drain(self, lane: Lane) -> None:
-        facts = self._routes.queues[lane.queue].facts
-        runtime.current().job_pusher.send_drain(lane, facts)
+    def _send_drain(self, group: Group) -> None:
+        facts = self._routes.queues[group.queue].facts
+        runtime.current().job_pusher.send_drain(group, facts)
 
 
 def _told_to_end() -> bool:
-    """Whether this child of a prefork pool has had SIGTERM, which raises SystemExit in a job."""
+    """Tell whether this child of a prefork pool has had SIGTERM, which raises SystemExit in a
+    job."""
     # Older versions of billiard do not tell.
     fired = getattr(billiard, "terminate_handler_fired", None)
     return fired is not None and bool(fired())
 
 
 def register(app: Celery, routes: Routes, process: Process) -> None:
-    """Make the application's queues, and the tasks that carry requests and drain lanes, Celery
+    """Make the application's queues, and the tasks that carry requests and drain groups, Celery
     tasks."""
 
     def take(batch: Any) -> None:
@@ -144,23 +145,23 @@ def register(app: Celery, routes: Routes, process: Process) -> None:
     _register_drain(app, routes, process)
 
 
-def _register_queue(app: Celery, queue: JobHandler, process: Process) -> None:
+def _register_queue(app: Celery, handler: JobHandler, process: Process) -> None:
     def run(task: "Task[Any, Any]", *arguments: Any, **named: Any) -> None:
         if len(arguments) + len(named) > 1 or named.keys() - {"payload"}:
             reason = "a job has one argument, its payload"
-            _set_aside(repr((arguments, named)), f"a job of {queue.name}", reason)
+            _set_aside(repr((arguments, named)), f"a job of {handler.name}", reason)
             return
         [payload] = arguments or named.values() or [None]
         facts = _facts(task.request.headers)
-        job = JobEnvelope(
-            id=str(task.request.id), queue=queue.name, payload=payload, facts=facts or JobFacts()
+        job = StoredJob(
+            id=str(task.request.id), queue=handler.name, payload=payload, facts=facts or JobFacts()
         )
         try:
-            process.jobs.run(queue, job)
+            process.jobs.run(handler, job)
         except Exception as error:
-            raise _handed_back(f"{queue.name}[{job.id}]", error) from error
+            raise _handed_back(f"{handler.name}[{job.id}]", error) from error
 
-    _register_durable(app, JOB_TASK_PREFIX + queue.name, run, time_limit=queue.timeout)
+    _register_durable(app, JOB_TASK_PREFIX + handler.name, run, time_limit=handler.timeout)
 
 
 def _register_drain(app: Celery, routes: Routes, process: Process) -> None:
@@ -182,13 +183,13 @@ def _register_drain(app: Celery, routes: Routes, process: Process) -> None:
         except Exception as error:
             raise _handed_back(f"the group {group} of {queue}", error) from error
 
-    # Also of queues that are FIFO no more: their lanes may still hold jobs.
+    # Also of queues that are FIFO no more: their groups may still hold jobs.
     longest = max((queue.timeout for queue in routes.queues.values()), default=0.0)
     _register_durable(app, DRAIN_TASK, drain, time_limit=DRAIN_TIME + longest)
 
 
 def _register_durable(app: Celery, name: str, function: Any, *, time_limit: float) -> None:
-    """Register a task that is done when it is done, and not before.
+    """Register a task that is acknowledged at its end, and not before.
 
     Args:
         time_limit: seconds after which, and some more, a prefork worker kills its process.
@@ -216,9 +217,9 @@ def _set_aside(data: str, source: str, reason: object) -> None:
 
 
 def _handed_back(what: str, error: Exception) -> Reject:
-    """What is raised where a task cannot do its work: the broker hands it out again.
+    """Make the error for a task that cannot do its work: the broker hands the task out again.
 
-    After a pause, since the broker does so at once.
+    The broker does so at once, so this blocks for `HANDED_BACK_PAUSE` seconds first.
     """
     if isinstance(error, InfrastructureError):
         log.error("%s goes back to the broker: %s", what, error)
@@ -243,13 +244,13 @@ def keep_unknown(message: Message, name: str, job_id: str) -> None:
     arguments = body.get("args") if isinstance(body, dict) else body[0]
     payload = arguments[0] if arguments else None
     facts = _facts(message.headers) or JobFacts()
-    job = JobEnvelope(id=job_id, queue=queue, payload=payload, facts=facts)
+    job = StoredJob(id=job_id, queue=queue, payload=payload, facts=facts)
     Delays(runtime.current().store).add(job, UNKNOWN_DELAY)
     log.warning("%s[%s] comes again in %g s: no file here", queue, job_id, UNKNOWN_DELAY)
 
 
 def _facts(headers: Any) -> JobFacts | None:
-    """What `queue_run.queues` sent along; None for a task that came another way."""
+    """Read the facts that `queue_run.queues` sent along; None for a task that came another way."""
     found = headers.get(HEADER) if isinstance(headers, dict) else None
     if found is None:
         return None

@@ -11,10 +11,10 @@ from typing import Any, TypeVar, assert_never
 
 from queue_run.application.requests import Job, Signal
 from queue_run.errors import InvalidPush, WorkerLost
-from queue_run.jobs.attempts import Attempts, End
+from queue_run.jobs.attempt_records import Attempts, End
 from queue_run.jobs.delays import Delays
-from queue_run.jobs.envelopes import JobEnvelope
-from queue_run.jobs.lanes import Lane, Lanes, Next
+from queue_run.jobs.groups import Group, Groups, Next
+from queue_run.jobs.stored import StoredJob
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 from worker.application.routes import JobHandler
@@ -48,7 +48,7 @@ class Jobs:
         intake: gives the process's event loop, made when it is first needed.
         stopping: whether the worker is about to end.
         dying: whether this process has been told to end at once.
-        send_drain: has a lane drained, by whichever worker is free.
+        send_drain: has a group drained, by whichever worker is free.
         around: what is done around each call of the application's code.
         drain_time: seconds after which a drain gives its place to others; None for the usual time.
     """
@@ -60,7 +60,7 @@ class Jobs:
         *,
         stopping: Callable[[], bool],
         dying: Callable[[], bool],
-        send_drain: Callable[[Lane], None],
+        send_drain: Callable[[Group], None],
         around: Around | None = None,
         drain_time: float | None = None,
     ) -> None:
@@ -75,124 +75,124 @@ class Jobs:
         lease = settings.lease
         self._attempts = Attempts(store, lease=lease, visibility=settings.visibility_timeout)
         self._ends = Ends(settings, self._attempts)
-        self._lanes = Lanes(store, lease=lease)
+        self._groups = Groups(store, lease=lease)
         self._delays = Delays(store)
-        self._keeper = LeaseKeeper(self._attempts, self._lanes, lease=lease, stopping=stopping)
+        self._keeper = LeaseKeeper(self._attempts, self._groups, lease=lease, stopping=stopping)
 
-    def run(self, queue: JobHandler, envelope: JobEnvelope) -> None:
-        """Do with a job that the broker handed out what is to be done now.
+    def run(self, handler: JobHandler, stored: StoredJob) -> None:
+        """Run a job that the broker handed out, or do what its record in Redis asks for instead.
 
         Raises:
             InfrastructureError: when Redis is away for long: the broker must hand it out again.
         """
         token = _new_token()
-        found = self._attempts.begin(envelope.id, token, most=queue.attempts)
+        found = self._attempts.begin(stored.id, token, most=handler.attempts)
         match found.verdict:
             case "run" | "cancelled" | "exhausted":
-                taken = FromBroker(self._attempts, envelope, token, found.verdict, found.attempt)
+                taken = FromBroker(self._attempts, stored, token, found.verdict, found.attempt)
                 with TimeLimits() as limits:
-                    self._deal_with(queue, taken, limits)
+                    self._deal_with(handler, taken, limits)
             case "ended":
-                log.info("%s came again after its end", name_of(envelope))
+                log.info("%s came again after its end", name_of(stored))
             case "withdrawn":
-                log.warning("%s came after its push had failed, and is dropped", name_of(envelope))
+                log.warning("%s came after its push had failed, and is dropped", name_of(stored))
             case "busy":
-                log.info("%s came again while it runs", name_of(envelope))
-                self._delays.add(envelope, found.after)
+                log.info("%s came again while it runs", name_of(stored))
+                self._delays.add(stored, found.after)
             case _:
                 assert_never(found.verdict)
 
-    def drain(self, queue: JobHandler, group: str) -> None:
+    def drain(self, handler: JobHandler, group_id: str) -> None:
         """Run the jobs of a FIFO group, one after another, for some seconds.
 
         Raises:
             InfrastructureError: when Redis is away for long: another drain goes on.
         """
-        lane, token = Lane(queue.name, group), _new_token()
+        group, token = Group(handler.name, group_id), _new_token()
         until = time.monotonic() + (DRAIN_TIME if self._drain_time is None else self._drain_time)
         with TimeLimits() as limits:
-            drain = self._lanes.drain(lane, token, most=queue.attempts)
+            drain = self._groups.drain(group, token, most=handler.attempts)
             found = drain.advance()
             while found.job is not None:
-                taken = self._taken(lane, token, found)
-                if not self._deal_with(queue, taken, limits):
+                taken = self._taken(group, token, found)
+                if not self._deal_with(handler, taken, limits):
                     return
                 stop = time.monotonic() > until or self._stopping()
                 found = drain.advance(done=found.job.id, stop=stop)
         if found.step == "later":
-            self._send_drain(lane)
+            self._send_drain(group)
 
     def close(self) -> None:
         """Close the links to Redis."""
         self._store.close()
 
-    def _taken(self, lane: Lane, token: str, found: Next) -> FromGroup:
+    def _taken(self, group: Group, token: str, found: Next) -> FromGroup:
         match found.step:
             case "run" | "cancelled" | "exhausted":
                 assert found.job is not None
                 return FromGroup(
-                    *(self._lanes, found.job, token, found.step, found.attempt),
-                    *(lane, found.sequence),
+                    *(self._groups, found.job, token, found.step, found.attempt),
+                    *(group, found.sequence),
                 )
             case "empty" | "refused" | "later":
                 raise AssertionError(f"a job comes with the step {found.step!r}")
             case _:
                 assert_never(found.step)
 
-    def _deal_with(self, queue: JobHandler, taken: Taken, limits: TimeLimits) -> bool:
+    def _deal_with(self, handler: JobHandler, taken: Taken, limits: TimeLimits) -> bool:
         """Do with a job what is due; whether it has ended, and is not to be run once more."""
         match taken.due:
             case "run":
-                return self._attempt(queue, taken, limits)
+                return self._attempt(handler, taken, limits)
             case "cancelled":
-                self._end(queue, taken, "cancelled")
+                self._end(handler, taken, "cancelled")
             case "exhausted":
-                self._park_lost(queue, taken)
+                self._park_lost(handler, taken)
             case _:
                 assert_never(taken.due)
         return True
 
-    def _attempt(self, queue: JobHandler, taken: Taken, limits: TimeLimits) -> bool:
+    def _attempt(self, handler: JobHandler, taken: Taken, limits: TimeLimits) -> bool:
         """Run an attempt of a job; whether it was the last one."""
-        job = _job(queue, taken)
-        lease = lease_of(taken, queue, job.signal)
-        failure = self._run(queue, job, lease, limits, taken.check(queue))
+        job = _job(handler, taken)
+        lease = lease_of(taken, handler, job.signal)
+        failure = self._run(handler, job, lease, limits, taken.check(handler))
         if lease.cancelled:
-            self._end(queue, taken, "cancelled")
+            self._end(handler, taken, "cancelled")
         elif failure is None:
-            self._end(queue, taken, "finished")
-        elif may_retry(queue, failure, taken.attempt):
-            taken.retry(self._backoff(queue, taken.job, taken.attempt))
+            self._end(handler, taken, "finished")
+        elif may_retry(handler, failure, taken.attempt):
+            taken.retry(self._backoff(handler, taken.job, taken.attempt))
             return False
         else:
-            self._park(queue, taken, failure)
+            self._park(handler, taken, failure)
         return True
 
-    def _end(self, queue: JobHandler, taken: Taken, end: End) -> None:
-        self._ends.tell(queue, taken.job, end)
+    def _end(self, handler: JobHandler, taken: Taken, end: End) -> None:
+        self._ends.tell(handler, taken.job, end)
         taken.end(end)
 
-    def _park(self, queue: JobHandler, taken: Taken, failure: BaseException) -> None:
+    def _park(self, handler: JobHandler, taken: Taken, failure: BaseException) -> None:
         self._ends.park(
-            *(queue, taken.job, taken.token, failure),
+            *(handler, taken.job, taken.token, failure),
             attempt=taken.attempt,
             sequence=taken.sequence,
         )
 
     def _run(
         self,
-        queue: JobHandler,
+        job_handler: JobHandler,
         job: Job,
         lease: Lease,
         limits: TimeLimits,
         check: Callable[[], None] | None,
     ) -> BaseException | None:
-        """Run the handler; what it has failed with."""
+        """Run the handler; return the error with which it failed, or None."""
         try:
             with self._keeper.holding(lease), self._around.call():
                 if check is not None:
                     check()
-                self._run_handler(queue, job, limits)
+                self._run_handler(job_handler, job, limits)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
@@ -201,18 +201,18 @@ class Jobs:
                 raise
             # Also a handler that calls sys.exit: it ends the attempt, not the process.
             with self._around.call():
-                tell_failure(queue, failure, job, self._on_loop)
+                tell_failure(job_handler, failure, job, self._on_loop)
             return failure
         return None
 
-    def _run_handler(self, queue: JobHandler, job: Job, limits: TimeLimits) -> None:
-        if queue.is_async:
+    def _run_handler(self, handler: JobHandler, job: Job, limits: TimeLimits) -> None:
+        if handler.is_async:
             intake = self._intake()
             limited, middleware = intake.runner.limited, intake.middleware
-            self._on_loop(run_async_job(queue, job, limited=limited, middleware=middleware))
+            self._on_loop(run_async_job(handler, job, limited=limited, middleware=middleware))
         else:
             run_plain_job(
-                queue,
+                handler,
                 job,
                 limited=self._limited,
                 on_loop=self._on_loop,
@@ -241,27 +241,28 @@ class Jobs:
         with self._around.task():
             return await work
 
-    def _backoff(self, queue: JobHandler, envelope: JobEnvelope, attempt: int) -> float:
-        """Seconds before the next attempt: twice as long each time, and never all at once."""
-        after = min(queue.backoff * 2.0 ** (attempt - 1), LONGEST_BACKOFF)
+    def _backoff(self, handler: JobHandler, stored: StoredJob, attempt: int) -> float:
+        """Choose the seconds before the next attempt: about twice as many each time, and by chance
+        a little more or less, so that failed jobs do not come again all at once."""
+        after = min(handler.backoff * 2.0 ** (attempt - 1), LONGEST_BACKOFF)
         after *= random.uniform(0.8, 1.2)
         log.warning(
             "%s: attempt %d of %d failed, the next one is in %.1f s",
-            *(name_of(envelope), attempt, queue.attempts, after),
+            *(name_of(stored), attempt, handler.attempts, after),
             extra={"action": "job_retried"},
         )
         return after
 
-    def _park_lost(self, queue: JobHandler, taken: Taken) -> None:
-        """A job whose last attempt ended with its worker."""
+    def _park_lost(self, handler: JobHandler, taken: Taken) -> None:
+        """Park a job whose last attempt ended with its worker."""
         lost = WorkerLost(taken.attempt)
         with self._around.call():
-            tell_failure(queue, lost, _job(queue, taken), self._on_loop)
-        self._park(queue, taken, lost)
+            tell_failure(handler, lost, _job(handler, taken), self._on_loop)
+        self._park(handler, taken, lost)
 
 
 def token_prefix(pid: int) -> str:
-    """What the tokens of all attempts of a process of this machine begin with."""
+    """The text with which the tokens of all attempts of a process of this machine begin."""
     return f"{sockets.gethostname()}:{pid}:"
 
 
@@ -269,12 +270,12 @@ def _new_token() -> str:
     return token_prefix(os.getpid()) + uuid.uuid4().hex
 
 
-def _job(queue: JobHandler, taken: Taken) -> Job:
-    envelope, facts = taken.job, taken.job.facts
+def _job(handler: JobHandler, taken: Taken) -> Job:
+    stored, facts = taken.job, taken.job.facts
     return Job(
-        job_id=envelope.id,
-        queue_name=queue.name,
-        payload=envelope.payload,
+        job_id=stored.id,
+        queue_name=handler.name,
+        payload=stored.payload,
         user=facts.user,
         queued_at=facts.queued_at,
         attempt=taken.attempt,
@@ -282,10 +283,10 @@ def _job(queue: JobHandler, taken: Taken) -> Job:
         group_id=facts.group,
         sequence_number=taken.sequence,
         params=dict(facts.params),
-        file=queue.file,
+        file=handler.file,
     )
 
 
-def may_retry(queue: JobHandler, failure: BaseException, attempt: int) -> bool:
+def may_retry(handler: JobHandler, failure: BaseException, attempt: int) -> bool:
     # A payload that does not fit will not fit later either.
-    return attempt < queue.attempts and not isinstance(failure, InvalidPush)
+    return attempt < handler.attempts and not isinstance(failure, InvalidPush)

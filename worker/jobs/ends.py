@@ -1,4 +1,4 @@
-"""What follows from how a job ended: what its user is told, and what is kept of it."""
+"""The ends of jobs: what their users are told, and what is kept of them."""
 
 import logging
 import traceback
@@ -10,8 +10,8 @@ from queue_run.contracts.envelopes import ToUsers, encode, repeatable
 from queue_run.contracts.ids import id_of_user
 from queue_run.contracts.messages import encode as encode_message
 from queue_run.errors import ClientError, HandlerTimeout, InvalidPush, WorkerLost
-from queue_run.jobs.attempts import Attempts, End
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
+from queue_run.jobs.attempt_records import Attempts, End
+from queue_run.jobs.stored import DeadLetter, StoredJob
 from queue_run.process import runtime
 from queue_run.settings import Settings
 from worker.application.routes import JobHandler
@@ -32,8 +32,8 @@ class Ends:
 
     def park(
         self,
-        queue: JobHandler,
-        envelope: JobEnvelope,
+        handler: JobHandler,
+        stored: StoredJob,
         token: str,
         failure: BaseException,
         *,
@@ -47,7 +47,7 @@ class Ends:
             sequence: its position within its FIFO queue; None in another one.
         """
         letter = DeadLetter(
-            job=envelope,
+            job=stored,
             attempts=attempt,
             failed_at=runtime.current().clock.now(),
             error=_clean(f"{type(failure).__name__}: {_text(failure)}"[:LONGEST_ERROR]),
@@ -55,35 +55,35 @@ class Ends:
             sequence=sequence,
             fifo=sequence is not None,
         )
-        self.tell(queue, envelope, "failed", self._error_text(envelope, failure))
+        self.tell(handler, stored, "failed", self._error_text(stored, failure))
         if self._attempts.park(letter, token):
             log.error(
                 "%s has failed for good after %d attempts: queue-run queue dead show %s",
-                *(name_of(envelope), attempt, envelope.id),
+                *(name_of(stored), attempt, stored.id),
                 extra={"action": "job_parked"},
             )
 
-    def _error_text(self, envelope: JobEnvelope, failure: BaseException) -> str:
+    def _error_text(self, stored: StoredJob, failure: BaseException) -> str:
         told = isinstance(failure, ClientError | HandlerTimeout | InvalidPush | WorkerLost)
         if told or self._settings.expose_errors:
             return _clean((_text(failure) or type(failure).__name__)[:LONGEST_ERROR])
-        return f"internal error ({envelope.id})"
+        return f"internal error ({stored.id})"
 
     def tell(
-        self, queue: JobHandler, envelope: JobEnvelope, end: End, error: str | None = None
+        self, handler: JobHandler, stored: StoredJob, end: End, error: str | None = None
     ) -> None:
         """Tell the job's user of its end, before the end is written down: a worker that dies in
         between tells it again under the same id, and push servers drop the second one."""
-        user = id_of_user(envelope.facts.user) if queue.notify else None
+        user = id_of_user(stored.facts.user) if handler.notify else None
         if user is None:
             return
-        event = {"event": end, "job": envelope.id, "queue": queue.name}
+        event = {"event": end, "job": stored.id, "queue": handler.name}
         if error is not None:
             event["error"] = error
         here = runtime.current()
         message = encode_message(event, limit=here.settings.max_message_bytes)
         told = ToUsers(users=[user], message=message)
-        life = f"{envelope.id} {envelope.facts.revived} {end}"
+        life = f"{stored.id} {stored.facts.revived} {end}"
         told = msgspec.structs.replace(told, id=repeatable(told, life, 0))
         most = here.settings.broadcast_entries
         # Were it refused, the job would run again and again until there is room.

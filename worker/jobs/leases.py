@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from redis.exceptions import RedisError
 
 from queue_run.application.requests import Signal
-from queue_run.jobs.attempts import Attempts
-from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.attempt_records import Attempts
+from queue_run.jobs.groups import Group, Groups
 from queue_run.threads.vital import VitalThread
 from worker.ending import end_worker
 
@@ -29,8 +29,8 @@ class Lease:
 
     job_id: str
     token: str
-    #: The lane that it holds, for a job of a FIFO group.
-    lane: Lane | None = None
+    #: The group that it holds, for a job of a FIFO group.
+    group: Group | None = None
     #: Seconds that it may take.
     timeout: float
     signal: Signal
@@ -52,10 +52,10 @@ class LeaseKeeper:
     """
 
     def __init__(
-        self, attempts: Attempts, lanes: Lanes, *, lease: float, stopping: Callable[[], bool]
+        self, attempts: Attempts, groups: Groups, *, lease: float, stopping: Callable[[], bool]
     ) -> None:
         self._attempts = attempts
-        self._lanes = lanes
+        self._groups = groups
         self._interval = min(LONGEST_INTERVAL, lease / 3)
         self._stopping = stopping
         self._held: set[Lease] = set()
@@ -109,17 +109,17 @@ class LeaseKeeper:
                 log.exception("renewing leases failed unexpectedly")
 
     def _renew(self, held: list[Lease]) -> None:
-        jobs = [lease for lease in held if lease.lane is None]
-        in_lanes = [(lease, lease.lane) for lease in held if lease.lane is not None]
+        jobs = [lease for lease in held if lease.group is None]
+        in_groups = [(lease, lease.group) for lease in held if lease.group is not None]
         cancelled: list[bool] = []
         if jobs:
             cancelled += self._attempts.renew([(each.job_id, each.token) for each in jobs])
-        if in_lanes:
-            cancelled += self._lanes.renew(
-                [(lane, each.token, each.job_id) for each, lane in in_lanes]
+        if in_groups:
+            cancelled += self._groups.renew(
+                [(group, each.token, each.job_id) for each, group in in_groups]
             )
         for lease, is_cancelled in zip(
-            [*jobs, *(each for each, _ in in_lanes)], cancelled, strict=True
+            [*jobs, *(each for each, _ in in_groups)], cancelled, strict=True
         ):
             if is_cancelled:
                 lease.cancelled = True

@@ -1,4 +1,4 @@
-"""Looking after jobs whose time has come: retries that are due, lanes that nobody drains."""
+"""Looking after jobs whose time has come: retries that are due, groups that nobody drains."""
 
 import logging
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from functools import partial
 
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import InfrastructureError
-from queue_run.jobs.delays import Claimed, Delays
-from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.delays import Delays, DueJob
+from queue_run.jobs.groups import Group, Groups
 from queue_run.jobs.pushing import JobPusher
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks.
 INTERVAL = 0.5
-#: Jobs, and lanes, that are taken at once.
+#: Jobs, and groups, that are taken at once.
 AT_ONCE = 100
 
 
@@ -31,7 +31,7 @@ class Sweeper:
         self._pusher = pusher
         self._store = Store(settings, patience=settings.publish_timeout)
         self._delays = Delays(self._store)
-        self._lanes = Lanes(self._store, lease=settings.lease)
+        self._groups = Groups(self._store, lease=settings.lease)
         self._thread = Caretaker(
             self._sweep_all,
             INTERVAL,
@@ -57,13 +57,13 @@ class Sweeper:
 
     def _sweep(self) -> bool:
         """Send what is due; whether there may be more."""
-        due = self._delays.claim(AT_ONCE)
-        for claimed in due:
-            self._apart(partial(self._send, claimed), f"the delayed job {claimed.job.id}")
-        lanes = self._lanes.claim(AT_ONCE)
-        for lane in lanes:
-            self._apart(partial(self.send_drain, lane), f"a drain for the group {lane.name}")
-        return len(due) == AT_ONCE or len(lanes) == AT_ONCE
+        due = self._delays.take_due(AT_ONCE)
+        for due_job in due:
+            self._apart(partial(self._send, due_job), f"the delayed job {due_job.job.id}")
+        groups = self._groups.take_due(AT_ONCE)
+        for group in groups:
+            self._apart(partial(self.send_drain, group), f"a drain for the group {group.name}")
+        return len(due) == AT_ONCE or len(groups) == AT_ONCE
 
     def _apart(self, send: Callable[[], None], what: str) -> None:
         """Send something whose failure must not keep the others from being sent."""
@@ -74,12 +74,12 @@ class Sweeper:
         except Exception:
             log.exception("%r could not be sent, and is tried again later", what)
 
-    def _send(self, claimed: Claimed) -> None:
-        self._pusher.send(claimed.job, self._facts(claimed.job.queue), also_when_full=True)
-        self._delays.done(claimed)
+    def _send(self, due_job: DueJob) -> None:
+        self._pusher.send(due_job.job, self._facts(due_job.job.queue), also_when_full=True)
+        self._delays.done(due_job)
 
-    def send_drain(self, lane: Lane) -> None:
-        self._pusher.send_drain(lane, self._facts(lane.queue))
+    def send_drain(self, group: Group) -> None:
+        self._pusher.send_drain(group, self._facts(group.queue))
 
     def _facts(self, queue: str) -> QueueFacts | None:
         known = self._queues.get(queue)

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from queue_run.application.requests import Signal
-from queue_run.jobs.attempts import Attempts, End
-from queue_run.jobs.envelopes import JobEnvelope
-from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.attempt_records import Attempts, End
+from queue_run.jobs.groups import Group, Groups
 from queue_run.jobs.pushing import check_group
+from queue_run.jobs.stored import StoredJob
 from worker.application.routes import JobHandler
 from worker.jobs.leases import Lease
 
@@ -29,16 +29,16 @@ class FromBroker:
     """A job of its own, under its attempt's token."""
 
     attempts: Attempts
-    job: JobEnvelope
+    job: StoredJob
     token: str
     due: Due
     attempt: int
-    lane: None = None
+    group: None = None
     sequence: None = None
 
-    def check(self, queue: JobHandler) -> Callable[[], None]:
-        """What says whether its queue takes it, before it is run."""
-        return partial(check_group, self.job, queue.facts, None)
+    def check(self, handler: JobHandler) -> Callable[[], None]:
+        """Make the check that its queue takes it, which is called before it is run."""
+        return partial(check_group, self.job, handler.facts, None)
 
     def end(self, end: End) -> None:
         """Write down how it has ended."""
@@ -52,42 +52,42 @@ class FromBroker:
 
 @dataclass(slots=True)
 class FromGroup:
-    """The first job of a lane, which is held by the token of a drain."""
+    """The first job of a group, which is held by the token of a drain."""
 
-    lanes: Lanes
-    job: JobEnvelope
+    groups: Groups
+    job: StoredJob
     token: str
     due: Due
     attempt: int
-    lane: Lane
+    group: Group
     #: Its position within its queue.
     sequence: int
 
-    def check(self, queue: JobHandler) -> None:
-        """It was checked when it was pushed: else it would wait in no lane."""
+    def check(self, handler: JobHandler) -> None:
+        """Check nothing: a push checks a job before it lets it wait in a group."""
 
     def end(self, end: End) -> None:
         """Nothing is written: the drain's next step removes it."""
 
     def retry(self, after: float) -> None:
         """Let it be run once more after so many seconds; the others of its group wait behind it."""
-        self.lanes.postpone(self.lane, self.token, self.job.id, after)
+        self.groups.postpone(self.group, self.token, self.job.id, after)
 
 
 Taken: TypeAlias = FromBroker | FromGroup
 
 
-def lease_of(taken: Taken, queue: JobHandler, job_signal: Signal) -> Lease:
+def lease_of(taken: Taken, handler: JobHandler, job_signal: Signal) -> Lease:
     """The lease under which an attempt of it runs."""
     return Lease(
         job_id=taken.job.id,
         token=taken.token,
-        lane=taken.lane,
-        timeout=queue.timeout,
+        group=taken.group,
+        timeout=handler.timeout,
         signal=job_signal,
     )
 
 
-def name_of(job: JobEnvelope) -> str:
+def name_of(job: StoredJob) -> str:
     """The job in the log."""
     return f"{job.queue}[{job.id}]"

@@ -70,7 +70,7 @@ class Intake:
                 self.background.loop.call_soon_threadsafe(self._start, taken)
 
     def _in_time(self, batch: list[Work]) -> list[Work]:
-        """Those that somebody still waits for."""
+        """Drop work that came too late, and return what somebody still waits for."""
         now = self._runtime.clock.now()
         if all(work.expires >= now for work in batch):
             return batch
@@ -99,7 +99,7 @@ class Intake:
     def _came_round(self) -> None:
         self._asked_at = None
 
-    def drain(self, timeout: float) -> None:
+    def wind_down(self, timeout: float) -> None:
         """Wait until everything accepted is answered and its outcome on the channel, then end.
 
         What still runs after `timeout` seconds is told by its signal, and then cancelled.

@@ -37,7 +37,7 @@ Limited = Callable[[Callable[[], Awaitable[Any]], float, Signal], Awaitable[Any]
 
 
 async def run_async_job(
-    queue: JobHandler, job: Job, *, limited: Limited, middleware: Middleware
+    job_handler: JobHandler, job: Job, *, limited: Limited, middleware: Middleware
 ) -> Any:
     """Run an asynchronous job on this event loop; what it sent is on the channel at the end.
 
@@ -51,30 +51,32 @@ async def run_async_job(
     """
 
     async def attempt() -> Any:
-        if queue.hooks.started is not None:
-            await middleware.call(queue.hooks.started, job)
-        return await queue.handler(_payload(queue, job), **_arguments(queue, job))
+        if job_handler.hooks.started is not None:
+            await middleware.call(job_handler.hooks.started, job)
+        return await job_handler.handler(_payload(job_handler, job), **_arguments(job_handler, job))
 
     call = call_of(job)
     try:
         with context.running(call):
-            value = await limited(attempt, queue.timeout, job.signal)
-            await _finished(queue, job, middleware)
+            value = await limited(attempt, job_handler.timeout, job.signal)
+            await _finished(job_handler, job, middleware)
     finally:
         await call.last_offset()
     return value
 
 
 def run_plain_job(
-    queue: JobHandler,
+    handler: JobHandler,
     job: Job,
     *,
     limited: Limited,
     on_loop: OnLoop,
     run_limited: RunLimited = run_limited,
 ) -> Any:
-    """The same for a plain job, in this thread. The loop is used for what is asynchronous after
-    all: middleware, and what a plain function returns to be awaited.
+    """Run a plain job in this thread, as `run_async_job` runs an asynchronous one.
+
+    The loop is used for what is asynchronous after all: middleware, and what a plain function
+    returns to be awaited.
 
     Args:
         run_limited: of `TimeLimits`, where several jobs run in turn.
@@ -82,15 +84,15 @@ def run_plain_job(
     call = call_of(job)
     try:
         with context.running(call):
-            attempt = partial(_attempt, queue, job, on_loop)
-            value = run_limited(queue.timeout, job.signal, attempt)
+            attempt = partial(_attempt, handler, job, on_loop)
+            value = run_limited(handler.timeout, job.signal, attempt)
             if value is not None and inspect.isawaitable(value):
-                value = on_loop(_awaited(value, queue, job, limited))
-            if queue.hooks.finished is not None:
+                value = on_loop(_awaited(value, handler, job, limited))
+            if handler.hooks.finished is not None:
                 try:
-                    call_here(queue.hooks.finished, on_loop, job)
+                    call_here(handler.hooks.finished, on_loop, job)
                 except Exception as error:
-                    tell_failure(queue, error, job, on_loop)
+                    tell_failure(handler, error, job, on_loop)
     finally:
         if call.sent and not all(sending.done for sending in call.sent):
             # Sent from asynchronous code, and not awaited there.
@@ -98,9 +100,9 @@ def run_plain_job(
     return value
 
 
-def tell_failure(queue: JobHandler, error: BaseException, job: Job, on_loop: OnLoop) -> None:
+def tell_failure(handler: JobHandler, error: BaseException, job: Job, on_loop: OnLoop) -> None:
     """Call `on_error` from outside the loop; its own failure is logged."""
-    hook = queue.hooks.error
+    hook = handler.hooks.error
     if hook is None:
         return
     try:
@@ -118,7 +120,7 @@ def call_here(hook: Hook, on_loop: OnLoop, *arguments: Any) -> None:
 
 
 def call_of(job: Job, part: str = "") -> Call:
-    """What the job runs in: its user's call.
+    """Make the call in which a job runs: that of its user.
 
     Args:
         part: of the attempt, if it is not the attempt itself: both may send the same.
@@ -127,39 +129,39 @@ def call_of(job: Job, part: str = "") -> Call:
     return Call(user=job.user, user_id=id_of_user(job.user), job_id=life)
 
 
-async def _finished(queue: JobHandler, job: Job, middleware: Middleware) -> None:
+async def _finished(handler: JobHandler, job: Job, middleware: Middleware) -> None:
     """Call `on_job_finished`, whose failure does not make the job fail: its work is done."""
-    if queue.hooks.finished is None:
+    if handler.hooks.finished is None:
         return
     try:
-        await middleware.call(queue.hooks.finished, job)
+        await middleware.call(handler.hooks.finished, job)
     except Exception as error:
-        await middleware.failed(queue.hooks, error, job)
+        await middleware.failed(handler.hooks, error, job)
 
 
-def _attempt(queue: JobHandler, job: Job, on_loop: OnLoop) -> Any:
-    if queue.hooks.started is not None:
-        call_here(queue.hooks.started, on_loop, job)
-    return queue.handler(_payload(queue, job), **_arguments(queue, job))
+def _attempt(handler: JobHandler, job: Job, on_loop: OnLoop) -> Any:
+    if handler.hooks.started is not None:
+        call_here(handler.hooks.started, on_loop, job)
+    return handler.handler(_payload(handler, job), **_arguments(handler, job))
 
 
-async def _awaited(value: Awaitable[Any], queue: JobHandler, job: Job, limited: Limited) -> Any:
-    return await limited(partial(_await, value), queue.timeout, job.signal)
+async def _awaited(value: Awaitable[Any], handler: JobHandler, job: Job, limited: Limited) -> Any:
+    return await limited(partial(_await, value), handler.timeout, job.signal)
 
 
 async def _await(value: Awaitable[T]) -> T:
     return await value
 
 
-def _payload(queue: JobHandler, job: Job) -> Any:
-    if queue.validate is None:
+def _payload(handler: JobHandler, job: Job) -> Any:
+    if handler.validate is None:
         return job.payload
     try:
-        return queue.validate(job.payload)
+        return handler.validate(job.payload)
     except ClientError as error:
-        raise InvalidPush(f"{queue.name} does not take this payload: {error}") from None
+        raise InvalidPush(f"{handler.name} does not take this payload: {error}") from None
 
 
-def _arguments(queue: JobHandler, job: Job) -> dict[str, Any]:
-    """What the handler asks for by name."""
-    return {name: getattr(job, name) for name in queue.parameters}
+def _arguments(job_handler: JobHandler, job: Job) -> dict[str, Any]:
+    """Collect the values that the handler asks for by name."""
+    return {name: getattr(job, name) for name in job_handler.parameters}

@@ -266,7 +266,7 @@ def _connection_request(asked: Authenticate) -> ConnectionRequest:
 
 
 def _fitting(inbound: Inbound, wanted: DataType) -> tuple[Any, ClientError | None]:
-    """What the handler gets for a frame; or the frame as it came, and why it does not fit."""
+    """Decode a frame for the handler; one that does not fit stays as it came, with the error."""
     try:
         return decode_data(inbound, wanted), None
     except ClientError as misfit:
@@ -274,7 +274,7 @@ def _fitting(inbound: Inbound, wanted: DataType) -> tuple[Any, ClientError | Non
 
 
 def decode_data(inbound: Inbound, wanted: DataType) -> Any:
-    """What the handler gets for a frame.
+    """Decode a frame into what the handler gets.
 
     Raises:
         ClientError: when the frame does not fit the type that the route wants.

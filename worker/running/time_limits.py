@@ -19,10 +19,10 @@ _ALARM_ON_ITS_WAY = 1.0
 
 
 def run_limited(seconds: float, told: Signal, run: Callable[[], T]) -> T:
-    """Run plain code with a time limit, at whose end it is told by its signal.
+    """Run plain code with a time limit, at whose end the code's signal is set.
 
-    In a main thread, where the jobs of prefork and solo workers run, it is interrupted too. In any
-    other thread nothing can interrupt it.
+    In a main thread, where the jobs of prefork and solo workers run, the code is interrupted too.
+    In any other thread nothing can interrupt it.
 
     Raises:
         HandlerTimeout: when it was interrupted.
@@ -32,10 +32,10 @@ def run_limited(seconds: float, told: Signal, run: Callable[[], T]) -> T:
 
 
 class TimeLimits:
-    """The same for several calls in turn, inside a block.
+    """Time limits for several calls in turn, inside a block.
 
-    The alarm's handler stays in its place between them, and an alarm that was set is not switched
-    off: one that rings there is ignored.
+    Between the calls, the alarm's handler stays in its place, and an alarm that was set is not
+    switched off: one that rings between them is ignored.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class TimeLimits:
             self._alarm.put_back()
 
     def run(self, seconds: float, told: Signal, run: Callable[[], T]) -> T:
-        """`run_limited`, for one of the calls."""
+        """Run one of the calls as `run_limited` does."""
         if self._alarm is None:
             if threading.current_thread() is not threading.main_thread():
                 return _run_with_timer(seconds, told, run)
@@ -97,7 +97,11 @@ class _Alarm:
             self._end = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """It rings."""
+        """Handle SIGALRM: interrupt the call that runs, if its time is over.
+
+        Raises:
+            HandlerTimeout: in the code of that call.
+        """
         if self._end is None:
             self._is_set = False
             return

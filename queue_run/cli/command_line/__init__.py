@@ -1,1 +1,1 @@
-"""What all commands share: their environment, their errors, and text for terminals."""
+"""The parts that all commands share: their environment, their errors, and text for terminals."""

@@ -20,7 +20,7 @@ def with_options(environ: Mapping[str, str], **options: str | int | Path | None)
 
 
 def is_set(environ: Mapping[str, str], setting: str) -> bool:
-    """Whether a variable has a value; an empty one counts as not set, as in `Settings`."""
+    """True if a variable has a value; an empty one counts as not set, as in `Settings`."""
     return bool(environ.get(variable_name(setting), "").strip())
 
 
@@ -32,7 +32,7 @@ ANY_ADDRESS = ("0.0.0.0/0", "::/0")
 
 
 def _hosts_of(settings: Settings) -> str:
-    """By which names the push server may be called in development."""
+    """The names by which the push server may be called in development."""
     own = ANY_ADDRESS if settings.host in ("", "0.0.0.0", "::") else (settings.host,)
     return ",".join((*LOOPBACK, *own, *words(settings.allowed_hosts)))
 
@@ -40,7 +40,7 @@ def _hosts_of(settings: Settings) -> str:
 def for_development(
     environ: Mapping[str, str], settings: Settings, *, redis_url: str, port: int
 ) -> dict[str, str]:
-    """What the processes of `queue-run dev` are told, beyond the environment it was given."""
+    """Make the environment of the processes of `queue-run dev` from the one that it was given."""
     app = settings.app_path
     child = with_options(environ, redis_url=redis_url, port=port, app_dir=app)
     # Their output is a pipe, which Python would fill before it writes a line.

@@ -1,4 +1,4 @@
-"""What a command says before it gives up."""
+"""The errors with which a command ends."""
 
 import os
 
@@ -15,7 +15,7 @@ EXIT_USAGE = 2
 
 
 class _Told(click.ClickException):
-    """Its text is shown without secrets: Redis and the broker quote their URLs."""
+    """An error whose text is shown without secrets: Redis and the broker quote their URLs."""
 
     def format_message(self) -> str:
         return logs.without_secrets(super().format_message())
@@ -34,8 +34,10 @@ class CommandFailed(_Told):
 
 
 def check_not_hidden(*folders: str | os.PathLike[str]) -> None:
-    """Whether the processes that a command starts would find the framework, and not a file of the
-    application: in its folder, and in the one that they are started in.
+    """Check that no file of the application hides a module of the framework.
+
+    The processes that a command starts look for modules in the application's folder, and in the
+    folder that they are started in.
 
     Raises:
         CommandError: naming each file that is in the way.

@@ -29,7 +29,7 @@ lines_option = click.option(
 
 @dataclass(frozen=True)
 class Listing(Generic[T]):
-    """How things of one kind are listed."""
+    """A list of things of one kind: its columns, and its lines for scripts."""
 
     #: Of the columns; the last one is cut where the terminal ends.
     headings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What `queue-run dev` shows when everything is up."""
+"""The lines that `queue-run dev` shows when everything is up."""
 
 from pathlib import Path
 

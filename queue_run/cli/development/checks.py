@@ -1,4 +1,4 @@
-"""What can be told before anything starts."""
+"""Checks that `queue-run dev` makes before it starts anything."""
 
 import errno
 import importlib.util
@@ -9,7 +9,7 @@ from queue_run.cli.command_line.errors import CommandError, check_not_hidden
 
 
 def check_extra() -> None:
-    """Files cannot be watched without a package that production does without.
+    """Check that the package for watching files is installed; production does without it.
 
     Raises:
         CommandError: if it is missing.
@@ -21,7 +21,7 @@ def check_extra() -> None:
 
 
 def check_application(folder: Path) -> None:
-    """Whether this can be an application's folder.
+    """Check that a folder can be an application's.
 
     Raises:
         CommandError: if there is nothing to serve, or it hides a module of the framework.

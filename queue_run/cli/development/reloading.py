@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from queue_run.cli.development.console import Console
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
-from queue_run.cli.supervision.keeper import State
+from queue_run.cli.supervision.keeper import ProcessState
 from queue_run.cli.supervision.policy import CANNOT_WORK, RestartPolicy, describe_exit
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 from queue_run.cli.supervision.supervisor import Supervisor
 
@@ -70,7 +70,7 @@ class Reloader:
         self._supervisor.add(self._jobs)
 
     def ask(self) -> None:
-        """Files have changed."""
+        """Ask for a reload, since files have changed."""
         self._asked.set()
 
     async def run(self) -> None:
@@ -86,7 +86,7 @@ class Reloader:
                 await self._replace(*loaded)
 
     async def _unless_asked_again(self, loading: Awaitable[T]) -> T | None:
-        """What it gives; None when newer files have come meanwhile."""
+        """Wait for the result of `loading`; cancel it and return None when files have changed."""
         task = asyncio.ensure_future(loading)
         asked = asyncio.ensure_future(self._asked.wait())
         try:
@@ -131,8 +131,8 @@ class Reloader:
                 )
 
     def _is_answered(self) -> bool:
-        """Whether the worker of messages that was there before runs."""
-        return self._supervisor.states().get(self._sockets.name) is State.RUNNING
+        """True if the former worker of messages still runs, so that messages are answered."""
+        return self._supervisor.states().get(self._sockets.name) is ProcessState.RUNNING
 
     async def _try_to_load(self) -> tuple[Program, ChildProcess, bool]:
         """A new worker of messages that is ready, or has ended; whether it is ready."""
@@ -161,7 +161,7 @@ class Reloader:
         self._supervisor.add(self._jobs)
 
     def _tell_failure(self) -> None:
-        waits = self._supervisor.states().get(self._sockets.name) is State.AWAITING_CHANGE
+        waits = self._supervisor.states().get(self._sockets.name) is ProcessState.AWAITING_CHANGE
         outcome = "they start" if waits else "those before run on, and new ones start"
         self._console.say(
             f"workers cannot load the files as they are, see above: {outcome} when a file changes"

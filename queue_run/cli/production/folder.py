@@ -33,7 +33,7 @@ class Folder:
     start: Path
 
     def now(self) -> Path:
-        """Where it is now.
+        """Find where the folder is now, without links.
 
         Raises:
             CommandError: if it is not there.
@@ -48,7 +48,7 @@ class Folder:
         return place
 
     def described(self) -> str:
-        """Its name, and where it is now if that is another one."""
+        """The folder's name, and the place where it is now if that is another one."""
         place = self.now()
         return str(self.name) if place == self.name else f"{self.name} (now {place})"
 

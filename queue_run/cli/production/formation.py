@@ -1,4 +1,4 @@
-"""Which processes of a Procfile run, and how many of each."""
+"""The formation: the processes of a Procfile that run, and how many of each."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from queue_run.cli.command_line.errors import CommandError, check_not_hidden
 from queue_run.cli.production.folder import Folder
-from queue_run.cli.production.procfile import Entry, ProcfileSource, Role
+from queue_run.cli.production.procfile import ProcfileLine, ProcfileSource, Role
 from queue_run.cli.supervision.reporter import Program, StopStage
 from queue_run.settings import PROCESS_VARIABLE, Settings, variable_name
 
@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formation:
-    """What is to run, told anew from the files as they are.
+    """The processes that are to run, read anew from the files each time.
 
     Attributes:
         processes: the counts, as in `read_counts`.
@@ -74,8 +74,8 @@ class Formation:
         )
 
 
-def read_counts(text: str, entries: Sequence[Entry]) -> dict[str, int]:
-    """How many processes each line has: one, unless `text` says otherwise ("web=2,worker=4").
+def read_counts(text: str, entries: Sequence[ProcfileLine]) -> dict[str, int]:
+    """Read how many processes each line has: one, unless `text` says otherwise ("web=2,worker=4").
 
     Raises:
         CommandError: naming the part that is wrong.
@@ -101,7 +101,7 @@ def read_counts(text: str, entries: Sequence[Entry]) -> dict[str, int]:
 
 
 def places(
-    entries: Sequence[Entry],
+    entries: Sequence[ProcfileLine],
     counts: Mapping[str, int],
     *,
     settings: Settings,
@@ -140,7 +140,7 @@ def _commands_folder() -> Path:
 
 
 def _places_of(
-    entry: Entry, count: int, settings: Settings, environ: Mapping[str, str], cwd: Path
+    entry: ProcfileLine, count: int, settings: Settings, environ: Mapping[str, str], cwd: Path
 ) -> Iterator[Place]:
     serves = entry.role is Role.PUSH_SERVER
     shares_port = serves and (count > 1 or settings.reuse_port)

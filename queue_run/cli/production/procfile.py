@@ -17,7 +17,7 @@ WORKER = re.compile(r"(?<! -A)(?<! --app) worker(?!\S)")
 
 
 class Role(enum.Enum):
-    """What a process is for, as far as stopping and restarting need to know."""
+    """The kind of a process, as far as stopping and restarting depend on it."""
 
     PUSH_SERVER = "push server"
     WORKER = "worker"
@@ -26,7 +26,7 @@ class Role(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ProcfileLine:
     """One line of a Procfile."""
 
     name: str
@@ -47,7 +47,7 @@ CUSTOMARY = "Procfile"
 
 
 class ProcfileSource:
-    """Where the lines come from: a file that was named, the folder's Procfile, or the default.
+    """The source of the lines: a file that was named, the folder's Procfile, or the default.
 
     Args:
         folder: the processes' folder; a relative path begins there.
@@ -61,7 +61,7 @@ class ProcfileSource:
         # Read now: a deployment may remove the files that this process was started from.
         self._default = read(DEFAULT)
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[ProcfileLine]:
         """The lines as they are now.
 
         Raises:
@@ -73,14 +73,14 @@ class ProcfileSource:
         return read(self._path)
 
     def described(self) -> str:
-        """Where the lines come from, in words."""
+        """The source of the lines, in words."""
         if self._required:
             return str(self._path)
         names = ", ".join(entry.name for entry in self._default)
         return f"there is no {self._path}: queue-run's own is used, with {names}"
 
 
-def read(path: Path) -> list[Entry]:
+def read(path: Path) -> list[ProcfileLine]:
     """The lines of a file.
 
     Raises:
@@ -97,13 +97,13 @@ def read(path: Path) -> list[Entry]:
     return parse(text, source=str(path))
 
 
-def parse(text: str, *, source: str = "Procfile") -> list[Entry]:
-    """The lines of a Procfile's text; empty ones and comments are none.
+def parse(text: str, *, source: str = "Procfile") -> list[ProcfileLine]:
+    """Read the lines of a Procfile's text; empty lines and comments are left out.
 
     Raises:
         CommandError: naming the line that is wrong.
     """
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ProcfileLine] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
@@ -113,7 +113,7 @@ def parse(text: str, *, source: str = "Procfile") -> list[Entry]:
             raise CommandError(f"{source}, line {number}: expected 'name: command', got {line!r}")
         if match["name"] in entries:
             raise CommandError(f"{source}, line {number}: the name {match['name']!r} is taken")
-        entries[match["name"]] = Entry(**match.groupdict())
+        entries[match["name"]] = ProcfileLine(**match.groupdict())
     if not entries:
         raise CommandError(f"{source} has no line 'name: command'")
     return list(entries.values())

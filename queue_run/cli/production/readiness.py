@@ -35,7 +35,7 @@ class Readiness:
         return ready
 
     def forget(self, ready: asyncio.Event) -> None:
-        """Nobody waits for it any more."""
+        """Stop looking for the line of a program for which nobody waits any more."""
         self._expected = [each for each in self._expected if each[2] is not ready]
 
     def output(self, program: Program, line: str) -> None:

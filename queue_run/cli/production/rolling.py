@@ -11,8 +11,8 @@ from queue_run.cli.production.formation import Place
 from queue_run.cli.production.procfile import Role
 from queue_run.cli.production.readiness import Readiness
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.policy import describe_exit
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 from queue_run.cli.supervision.supervisor import Supervisor
 
@@ -90,7 +90,7 @@ class RollingRestart:
         return True
 
     async def _add(self, wanted: Place) -> bool:
-        """A process that the Procfile has not had before."""
+        """Start a process that is new in the Procfile."""
         name = wanted.program.name
         self._say(f"rolling restart: {name} is new, it starts")
         if problem := await self._bring_up(wanted.program, wanted.role):

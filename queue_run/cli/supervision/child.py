@@ -7,8 +7,8 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
-from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.lines import LineSplitter
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 from queue_run.cli.supervision.shell import run_by
 

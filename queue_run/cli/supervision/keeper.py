@@ -6,15 +6,15 @@ import enum
 import time
 
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.policy import RestartPolicy
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program, Reporter
 
 #: From SIGTERM to SIGKILL when a program restarts: whoever saved a file waits for the result.
 RESTART_GRACE = 5.0
 
 
-class State(enum.Enum):
+class ProcessState(enum.Enum):
     RUNNING = "running"
     #: It failed and starts again in a moment.
     PAUSED = "paused"
@@ -39,7 +39,7 @@ class Keeper:
         child: ChildProcess | None = None,
     ) -> None:
         self.program = program
-        self.state = State.RUNNING
+        self.state = ProcessState.RUNNING
         self._groups = groups
         self._reporter = reporter
         self._child = child
@@ -53,7 +53,7 @@ class Keeper:
         """Keep the program running; returns when it was stopped."""
         while not self._stopping:
             self._interrupt.clear()
-            self.state = State.RUNNING
+            self.state = ProcessState.RUNNING
             started = time.monotonic()
             try:
                 child = self._child = self._child or await self._start()
@@ -63,7 +63,7 @@ class Keeper:
             await self._run_once(child)
             if not self._interrupt.is_set():
                 await self._pause(child, ran_for=time.monotonic() - started)
-        self.state = State.STOPPED
+        self.state = ProcessState.STOPPED
 
     def restart(self) -> None:
         """Something changed: start anew, at once."""
@@ -121,14 +121,14 @@ class Keeper:
     async def _pause(self, child: ChildProcess, *, ran_for: float) -> None:
         status = child.ended.result()
         delay = self._policy.delay(status, ran_for=ran_for)
-        self.state = State.AWAITING_CHANGE if delay is None else State.PAUSED
+        self.state = ProcessState.AWAITING_CHANGE if delay is None else ProcessState.PAUSED
         self._reporter.exited(self.program, status, delay=delay, output=child.last_lines)
         await self._wait(delay)
 
     async def _pause_before_start(self, error: OSError) -> None:
-        """What stood in the way may pass: a folder that is just being replaced, a full machine."""
+        """Wait after a failed start: its cause may pass, as when a folder is being replaced."""
         delay = self._policy.delay_of_start()
-        self.state = State.PAUSED
+        self.state = ProcessState.PAUSED
         self._reporter.not_started(self.program, error, delay=delay)
         await self._wait(delay)
 

@@ -1,4 +1,4 @@
-"""Whether and when a program that ended starts again. No process and no clock in here."""
+"""The rule by which a program that ended starts again. No process and no clock in here."""
 
 import signal
 
@@ -24,7 +24,7 @@ class RestartPolicy:
         self._next = FIRST_DELAY
 
     def delay(self, status: int, *, ran_for: float) -> float | None:
-        """Seconds until the program starts again; None for not before a change."""
+        """Seconds until the program starts again; None: it starts after the next change only."""
         if self._awaits_change and status == CANNOT_WORK:
             return None
         if ran_for >= STABLE_AFTER:
@@ -37,12 +37,12 @@ class RestartPolicy:
         return delay
 
     def reset(self) -> None:
-        """A change may have mended it: count from the beginning."""
+        """Count from the beginning: a change may have mended the program."""
         self._next = FIRST_DELAY
 
 
 def describe_exit(status: int) -> str:
-    """How a process ended, in words."""
+    """Describe in words how a process ended: its exit code, or the signal that killed it."""
     if status >= 0:
         return f"exit code {status}"
     try:

@@ -50,10 +50,10 @@ def end_groups(groups: set[int], *, grace: float) -> None:
         send(group, signal.SIGKILL)
 
 
-def send(group: int, number: int) -> bool:
+def send(process_group: int, number: int) -> bool:
     """Signal a group; False if it is gone. macOS answers EPERM where only zombies are left."""
     try:
-        os.killpg(group, number)
+        os.killpg(process_group, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True

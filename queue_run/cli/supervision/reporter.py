@@ -1,4 +1,4 @@
-"""What is supervised, and whom its supervisor tells."""
+"""The programs of a supervisor, and the reporter to which it tells what happens to them."""
 
 import enum
 from collections.abc import Collection, Mapping
@@ -8,7 +8,11 @@ from typing import Protocol
 
 
 class StopStage(enum.IntEnum):
-    """When a program is stopped: after all of an earlier stage have ended, who need it for that."""
+    """The stage at which a program is stopped.
+
+    Programs of a stage are stopped when all programs of the earlier stages, which need them, have
+    ended.
+    """
 
     FIRST = 1
     SECOND = 2
@@ -34,24 +38,25 @@ class Program:
 
 
 class Reporter(Protocol):
-    """Hears what happens. Its methods are called on the event loop and must not block."""
+    """A receiver of events. Its methods are called on the event loop and must not block."""
 
     def output(self, program: Program, line: str) -> None:
-        """A program wrote a line."""
+        """Called when a program has written a line."""
 
     def exited(
         self, program: Program, status: int, *, delay: float | None, output: Collection[str]
     ) -> None:
-        """A program ended that nobody had asked to.
+        """Called when a program has ended without being asked to.
 
         Args:
             status: exit code, negative for a signal.
-            delay: seconds until it starts again; None for not before a change.
-            output: its last lines.
+            delay: seconds until the program starts again; None: it starts after the next change
+                only.
+            output: the program's last lines.
         """
 
     def not_started(self, program: Program, error: OSError, *, delay: float) -> None:
-        """A program could not be started; the next attempt is so many seconds later."""
+        """Called when a program could not be started; the next attempt is `delay` seconds later."""
 
     def killed(self, program: Program, *, after: float) -> None:
-        """A program did not end within the seconds it had."""
+        """Called when a program was killed, since it did not end within `after` seconds."""

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
-from queue_run.cli.supervision.keeper import Keeper, State
+from queue_run.cli.supervision.keeper import Keeper, ProcessState
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program, Reporter, StopStage
 
 
@@ -37,8 +37,8 @@ class Supervisor:
             self._raise_failure()
         self._raise_failure()
 
-    def states(self) -> dict[str, State]:
-        """What each program does now, by name."""
+    def states(self) -> dict[str, ProcessState]:
+        """The present state of each program, by name."""
         return {keeper.program.name: keeper.state for keeper in self._tasks}
 
     def reload(self) -> None:

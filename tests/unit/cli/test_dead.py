@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from queue_run.cli.dead import described, facts
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, JobFacts
+from queue_run.jobs.stored import DeadLetter, JobFacts, StoredJob
 
 NOW = datetime(2026, 1, 7, 14, 5, 33).timestamp()
 
@@ -13,7 +13,7 @@ def letter() -> DeadLetter:
         queued_at=NOW - 60, user={"id": "ann"}, params={"a": "b"}, group="g\x1b[2J", revived=2
     )
     return DeadLetter(
-        job=JobEnvelope(id="1-2", queue="mail", payload={"to": ["\x1b]0;x\x07"]}, facts=facts),
+        job=StoredJob(id="1-2", queue="mail", payload={"to": ["\x1b]0;x\x07"]}, facts=facts),
         attempts=4,
         failed_at=NOW - 5,
         error="ValueError: no\n\x1b[31mmail",
@@ -55,7 +55,7 @@ def test_people_are_shown_all_of_it_and_what_they_can_do() -> None:
 
 def test_what_is_not_known_of_a_job_is_left_out() -> None:
     bare = DeadLetter(
-        job=JobEnvelope(id="1-2", queue="mail", payload=None),
+        job=StoredJob(id="1-2", queue="mail", payload=None),
         attempts=1,
         failed_at=NOW,
         error="WorkerLost: gone",

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from queue_run.contracts.frames import Reply, ServerFrame, Welcome, encode
+from queue_run.contracts.client_frames import Reply, ServerFrame, Welcome, encode
 from tests.faults.checker import Requests
 from tests.faults.load import _Watched
 

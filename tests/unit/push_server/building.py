@@ -9,7 +9,7 @@ import msgspec
 import redis.asyncio
 
 from push_server.clients.connections import Connection, Connections
-from push_server.clients.envelope import Envelope
+from push_server.clients.envelope import Session
 from push_server.clients.lanes import Lane
 from push_server.clients.plain import PLAIN
 from push_server.clients.sessions import Seals
@@ -23,9 +23,9 @@ from push_server.delivery.window import Window
 from push_server.http.pushes import Pushes
 from push_server.http.readiness import Readiness
 from push_server.http.services import Services
-from push_server.requests.application import Application
 from push_server.requests.claims import Holder
 from push_server.requests.forwarder import Forwarder
+from push_server.requests.known_application import KnownApplication
 from push_server.requests.late_outcomes import LateOutcomes, Wanted
 from push_server.upkeep.lifetime import Lifetime
 from push_server.upkeep.timekeeper import Timekeeper
@@ -34,8 +34,8 @@ from queue_run.contracts.ids import RequestId, ServerId, UserId
 from queue_run.contracts.keys import Keys
 from queue_run.contracts.manifest import Manifest, QueueFacts, RouteFacts
 from queue_run.contracts.messages import encode_json
-from queue_run.jobs.envelopes import JobEnvelope
 from queue_run.jobs.pushing import JobPusher, check_group
+from queue_run.jobs.stored import StoredJob
 from queue_run.settings import Settings
 from queue_run.storage.clock import Clock
 from queue_run.storage.fullness import Fullness
@@ -83,8 +83,8 @@ class ManifestRedis:
         return [held[key] for key in keys]
 
 
-def application(client: ManifestRedis) -> Application:
-    return Application(cast("redis.asyncio.Redis", client), KEYS)
+def application(client: ManifestRedis) -> KnownApplication:
+    return KnownApplication(cast("redis.asyncio.Redis", client), KEYS)
 
 
 class PushServerParts:
@@ -155,8 +155,8 @@ class PushServerParts:
         client_id = UserId(user) if user else None
         transport = RecordingTransport()
         connection = new_connection(self.connections, transport, self.settings, user=user)
-        envelope = Envelope(session or SEALS.new(client_id), self.position.offset)
-        connection.envelope = envelope
+        envelope = Session(session or SEALS.new(client_id), self.position.offset)
+        connection.session = envelope
         self.connections.add(connection)
         self.resumption.hold(connection)
         if live:
@@ -212,7 +212,7 @@ class RecordingPusher(JobPusher):
     """A pusher without a broker."""
 
     def __init__(self) -> None:
-        self.jobs: list[JobEnvelope] = []
+        self.jobs: list[StoredJob] = []
         self.dedupes: list[str | None] = []
         self.failure: Exception | None = None
         #: The id that is answered; that of the job itself without it.
@@ -223,7 +223,7 @@ class RecordingPusher(JobPusher):
         #: Set when a push has begun.
         self.begun = threading.Event()
 
-    def push(self, job: JobEnvelope, facts: QueueFacts | None, dedupe: str | None = None) -> str:
+    def push(self, job: StoredJob, facts: QueueFacts | None, dedupe: str | None = None) -> str:
         self.begun.set()
         assert self.broker_there.wait(DEADLINE)
         if self.failure is not None:

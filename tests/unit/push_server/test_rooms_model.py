@@ -15,7 +15,7 @@ import pytest
 import redis.asyncio
 
 from push_server.clients.connections import Connection, Connections
-from push_server.clients.envelope import Envelope, Resume
+from push_server.clients.envelope import Resume, Session
 from push_server.delivery.hub import Hub
 from push_server.delivery.resume import Resumption
 from push_server.delivery.session_rooms import SessionRooms
@@ -136,7 +136,7 @@ class Person:
         assert self.client is not None
         return self.client.connection
 
-    def connect(self, server: Server) -> Envelope:
+    def connect(self, server: Server) -> Session:
         parts = server.parts
         transport = RecordingTransport()
         self.client = parts.connect_enveloped(user=self.user, live=False)
@@ -144,14 +144,14 @@ class Person:
         self.client.connection.transport = transport
         self.server = server
         self.taken = 0
-        envelope = self.client.connection.envelope
-        assert isinstance(envelope, Envelope)
+        envelope = self.client.connection.session
+        assert isinstance(envelope, Session)
         return envelope
 
     async def start(self, server: Server) -> None:
-        envelope = self.connect(server)
-        self.session, self.offset = envelope.session, envelope.offset
-        self.known = self.began = Known(envelope.since, frozenset())
+        session = self.connect(server)
+        self.session, self.offset = session.id, session.offset
+        self.known = self.began = Known(session.since, frozenset())
         server.resumption.start(self.connection)
         # Its first request writes this, before anything can join.
         await server.write()

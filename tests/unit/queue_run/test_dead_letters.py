@@ -15,8 +15,8 @@ from queue_run import (
     dead_letters,
 )
 from queue_run.jobs.delays import Delays
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.jobs.lanes import Lane
+from queue_run.jobs.groups import Group
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.process import runtime
 from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
@@ -30,7 +30,7 @@ def here(no_runtime: None, fake_redis_url: str, namespace: str) -> Iterator[Runt
 
 
 def park(here: Runtime, job_id: str, queue: str = "mail", group: str | None = None) -> DeadLetter:
-    job = JobEnvelope(id=job_id, queue=queue, payload={"n": 1}, facts=JobFacts(group=group))
+    job = StoredJob(id=job_id, queue=queue, payload={"n": 1}, facts=JobFacts(group=group))
     letter = DeadLetter(
         job=job, attempts=4, failed_at=1.0, error="ValueError: no", fifo=group is not None
     )
@@ -56,20 +56,20 @@ def test_a_retried_job_comes_again_under_its_id(here: Runtime) -> None:
     park(here, "one")
     dead_letters.retry("one")
     assert dead_letters.newest().value == []
-    [claimed] = Delays(here.store).claim(10)
-    assert claimed.job == JobEnvelope(
+    [due_job] = Delays(here.store).take_due(10)
+    assert due_job.job == StoredJob(
         id="one", queue="mail", payload={"n": 1}, facts=JobFacts(revived=1)
     )
 
 
 def test_a_retried_job_of_a_group_comes_as_its_last(here: Runtime) -> None:
-    waiting = JobEnvelope(id="w", queue="mail", payload=2, facts=JobFacts(group="g"))
-    here.lanes.push(waiting, "w")
+    waiting = StoredJob(id="w", queue="mail", payload=2, facts=JobFacts(group="g"))
+    here.groups.push(waiting, "w")
     park(here, "one", group="g")
     dead_letters.retry("one")
-    lane = Lane("mail", "g")
-    assert here.lanes.drain(lane, "drain", most=1).advance().job == waiting
-    last = here.lanes.drain(lane, "drain", most=1).advance(done="w").job
+    group = Group("mail", "g")
+    assert here.groups.drain(group, "drain", most=1).advance().job == waiting
+    last = here.groups.drain(group, "drain", most=1).advance(done="w").job
     assert last is not None
     assert (last.id, last.facts) == ("one", JobFacts(group="g", revived=1))
 
@@ -78,7 +78,7 @@ def test_a_dropped_job_is_forgotten(here: Runtime) -> None:
     park(here, "one")
     dead_letters.drop("one")
     assert dead_letters.newest().value == []
-    assert Delays(here.store).claim(10) == []
+    assert Delays(here.store).take_due(10) == []
 
 
 @pytest.mark.parametrize("verb", [dead_letters.get, dead_letters.retry, dead_letters.drop])

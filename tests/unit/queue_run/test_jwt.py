@@ -53,14 +53,14 @@ def public(key: PrivateKey) -> str:
     return raw.decode()
 
 
-def token(key: Any = SECRET, algorithm: str = "HS256", kid: str = "", **claims: Any) -> str:
+def token(key: Any = SECRET, algorithm: str = "HS256", kid: str = "", **takes: Any) -> str:
     headers = {"kid": kid} if kid else None
-    return pyjwt.encode({**CLAIMS, **claims}, key, algorithm=algorithm, headers=headers)
+    return pyjwt.encode({**CLAIMS, **takes}, key, algorithm=algorithm, headers=headers)
 
 
-def unsigned(header: object, claims: object, signature: bytes = b"") -> str:
+def unsigned(header: object, takes: object, signature: bytes = b"") -> str:
     """A token put together by hand, as an attacker would."""
-    parts = (json.dumps(header).encode(), json.dumps(claims).encode(), signature)
+    parts = (json.dumps(header).encode(), json.dumps(takes).encode(), signature)
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 
 

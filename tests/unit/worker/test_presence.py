@@ -80,7 +80,7 @@ class World:
         for watcher in self.watchers:
             watcher.stop()
         for intake in self.intakes:
-            intake.drain(DEADLINE)
+            intake.wind_down(DEADLINE)
         self._here.close()
         self.client.close()
 

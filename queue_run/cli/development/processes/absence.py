@@ -1,4 +1,4 @@
-"""Tells the push server that no worker of messages is left, and none starts soon.
+"""Telling the push server that no worker of messages is left, and that none starts soon.
 
 A worker that is killed, or ends by itself, leaves its sign of life behind, which lasts for some
 heartbeats; meanwhile everybody who connects would wait for an answer. Mostly another worker starts
@@ -25,7 +25,7 @@ SHORT_DELAY = 2.0
 
 
 class Absence:
-    """What a session does about the end of its worker of messages.
+    """The reaction of a session when its worker of messages has ended.
 
     Args:
         settings: those of the session's processes.
@@ -37,12 +37,12 @@ class Absence:
         self._is_absent = asyncio.Event()
 
     def ended(self, program: Program, delay: float | None) -> None:
-        """A program has ended; it starts again in so many seconds, or not before a change."""
+        """Note that a program has ended; `delay` is in seconds, None until a file changes."""
         if program.name == WORKER and (delay is None or delay > SHORT_DELAY):
             self._is_absent.set()
 
     async def run(self) -> None:
-        """Tell of it whenever there is something to tell."""
+        """Tell the push server each time that no worker is left."""
         while await self._is_absent.wait():
             self._is_absent.clear()
             # Without Redis nobody can connect anyway.

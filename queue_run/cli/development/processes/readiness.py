@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from queue_run.cli.supervision.keeper import State
+from queue_run.cli.supervision.keeper import ProcessState
 
 POLL = 0.1
 PROBE_TIMEOUT = 5.0
@@ -13,8 +13,8 @@ PROBE_TIMEOUT = 5.0
 PATIENCE = 10.0
 
 WAITING = {
-    State.PAUSED: "to start again",
-    State.AWAITING_CHANGE: "for a change that mends the application (see above)",
+    ProcessState.PAUSED: "to start again",
+    ProcessState.AWAITING_CHANGE: "for a change that mends the application (see above)",
 }
 
 
@@ -24,7 +24,11 @@ def reachable_host(host: str) -> str:
 
 
 async def wait_until_ready(
-    host: str, port: int, *, states: Callable[[], Mapping[str, State]], say: Callable[[str], None]
+    host: str,
+    port: int,
+    *,
+    states: Callable[[], Mapping[str, ProcessState]],
+    say: Callable[[str], None],
 ) -> None:
     """Wait until `GET /readyz` is answered with 200, for as long as it takes."""
     said, patience_ends = "", time.monotonic() + PATIENCE
@@ -37,7 +41,7 @@ async def wait_until_ready(
 
 
 async def probe(host: str, port: int) -> str | None:
-    """None if the push server is ready, else its answer, or why there is none."""
+    """Ask the push server if it is ready: None if so, else its answer or why there is no answer."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             status, body = await _get_readyz(host, port)
@@ -48,8 +52,8 @@ async def probe(host: str, port: int) -> str | None:
     return None if status == 200 else _missing(body) or f"the push server answers {status}"
 
 
-def describe_missing(answer: str, states: Mapping[str, State]) -> str:
-    """What is being waited for, in one line: programs that do not run, else the answer."""
+def describe_missing(answer: str, states: Mapping[str, ProcessState]) -> str:
+    """Say in one line what is missing: programs that do not run, else the push server's answer."""
     waiting = [
         f"{name} waits {WAITING[state]}" for name, state in states.items() if state in WAITING
     ]
@@ -57,7 +61,7 @@ def describe_missing(answer: str, states: Mapping[str, State]) -> str:
 
 
 def _missing(body: str) -> str:
-    """What the answer of `/readyz` lists as missing."""
+    """Read from the answer of `/readyz` what is missing."""
     try:
         return f"missing: {', '.join(json.loads(body)['missing'])}"
     except (ValueError, KeyError, TypeError):

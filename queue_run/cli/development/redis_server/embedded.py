@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 
 from queue_run.cli.command_line.errors import CommandError
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
 from queue_run.cli.supervision.policy import describe_exit
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program, StopStage
 from queue_run.settings import without_password
 
@@ -48,7 +48,7 @@ class RedisSource:
 
 
 def choose_source() -> RedisSource:
-    """The best server that this machine has.
+    """Choose the best Redis server that this machine has.
 
     Raises:
         CommandError: if it has none.
@@ -143,7 +143,7 @@ async def start_private_redis(
 
 
 async def check_redis(url: str) -> None:
-    """Whether the Redis that the settings name answers.
+    """Check that the Redis which the settings name answers.
 
     Raises:
         CommandError: if it does not.
@@ -165,7 +165,7 @@ async def _answers(url: str, child: ChildProcess) -> bool:
 
 
 async def _ping(url: str, *, seconds: float) -> str | None:
-    """None if a server answers, else why not."""
+    """Ask a server for a sign of life: None if it answers, else the reason why not."""
     try:
         async with Redis.from_url(
             url,

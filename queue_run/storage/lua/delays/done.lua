@@ -1,4 +1,4 @@
--- Removes a job that is with the broker, unless it was delayed anew since it was claimed.
+-- Removes a job that is with the broker, unless it was delayed anew since it was taken.
 -- KEYS: delayed delayed_jobs
 -- ARGV: id score
 local delayed, delayed_jobs = KEYS[1], KEYS[2]

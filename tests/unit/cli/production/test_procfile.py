@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from queue_run.cli.command_line.errors import CommandError
-from queue_run.cli.production.procfile import DEFAULT, Entry, Role, parse, read
+from queue_run.cli.production.procfile import DEFAULT, ProcfileLine, Role, parse, read
 from tests.processes import ROOT
 
 
 def test_lines_have_a_name_and_a_command() -> None:
     text = "# all of it\n\nweb: A=1 python -m push_server --x\n  my-job_2 :run: it  \n"
     assert parse(text) == [
-        Entry(name="web", command="A=1 python -m push_server --x"),
-        Entry(name="my-job_2", command="run: it"),
+        ProcfileLine(name="web", command="A=1 python -m push_server --x"),
+        ProcfileLine(name="my-job_2", command="run: it"),
     ]
 
 
@@ -68,7 +68,7 @@ def test_the_repository_s_own_has_each_role() -> None:
     ],
 )
 def test_a_command_tells_its_role(command: str, role: Role) -> None:
-    assert Entry(name="any", command=command).role is role
+    assert ProcfileLine(name="any", command=command).role is role
 
 
 def test_the_default_is_the_repository_s_own() -> None:

@@ -11,8 +11,8 @@ from queue_run.cli.production.formation import Place
 from queue_run.cli.production.procfile import Role
 from queue_run.cli.production.readiness import Readiness
 from queue_run.cli.production.rolling import RollingRestart
-from queue_run.cli.supervision.groups import ProcessGroups
-from queue_run.cli.supervision.keeper import State
+from queue_run.cli.supervision.keeper import ProcessState
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 from queue_run.cli.supervision.supervisor import Supervisor
 from queue_run.settings import PROCESS_VARIABLE
@@ -104,7 +104,7 @@ async def test_a_new_worker_is_ready_before_the_old_one_stops(host: Host) -> Non
     assert await host.restart()
     assert host.recorder.of("a")[3:] == ["1@h ready.", "1b ends"]
     assert host.recorder.exits == []
-    assert host.supervisor.states() == {"a": State.RUNNING}
+    assert host.supervisor.states() == {"a": ProcessState.RUNNING}
 
 
 async def test_what_must_not_overlap_stops_before_it_starts(host: Host) -> None:
@@ -141,7 +141,7 @@ async def test_one_that_does_not_come_up_ends_it_and_the_old_one_stays(
     assert "1 ends" not in host.recorder.of("b")
     assert host.recorder.of("web") == ["1 listens on http://h:1"]
     assert host.places[0].program.environ == {PROCESS_VARIABLE: "1"}
-    assert set(host.supervisor.states().values()) == {State.RUNNING}
+    assert set(host.supervisor.states().values()) == {ProcessState.RUNNING}
 
 
 async def test_a_single_one_that_does_not_come_up_again_is_told(host: Host, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ async def test_giving_up_in_the_middle_leaves_all_to_the_supervisor(host: Host, 
     host.supervisor.kill()
     await host.supervisor.stop(grace=30)
     await watching
-    assert set(host.supervisor.states().values()) == {State.STOPPED}
+    assert set(host.supervisor.states().values()) == {ProcessState.STOPPED}
     assert host.supervisor.states().keys() == {"b"}
 
 
@@ -198,7 +198,7 @@ async def test_a_new_line_s_process_comes_and_that_of_a_line_that_is_gone_stops(
     assert host.places[0].program.command[-1].endswith("# changed")
     assert host.recorder.of("new") == ["1 listens on http://h:1"]
     assert host.recorder.of("old") == ["1 goes", "1 ends"]
-    assert host.supervisor.states() == {"a": State.RUNNING, "new": State.RUNNING}
+    assert host.supervisor.states() == {"a": ProcessState.RUNNING, "new": ProcessState.RUNNING}
     assert "rolling restart: old stops, the Procfile no longer has it" in host.said
     assert [place.program.name for place in host.places] == ["a", "new"]
 
@@ -221,7 +221,7 @@ async def test_a_successor_that_cannot_be_started_leaves_the_old_one(
     assert f"cannot be started (No such file or directory: {tmp_path}/missing): the old one" in (
         "\n".join(host.said)
     )
-    assert host.supervisor.states() == {"a": State.RUNNING}
+    assert host.supervisor.states() == {"a": ProcessState.RUNNING}
     assert await host.restart()
 
 
@@ -231,4 +231,4 @@ async def test_a_new_line_s_process_that_does_not_come_up_is_stopped_again(host:
     assert not await host.rolling(wanted=[*host.places, new]).run()
     assert any("the new new has ended (exit code 2, see above)" in text for text in host.said)
     assert [place.program.name for place in host.places] == ["a"]
-    assert host.supervisor.states() == {"a": State.RUNNING}
+    assert host.supervisor.states() == {"a": ProcessState.RUNNING}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 from queue_run.cli.supervision.supervisor import Supervisor
 from tests.waiting import eventually_async

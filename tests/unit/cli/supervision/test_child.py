@@ -3,7 +3,7 @@
 import signal
 
 from queue_run.cli.supervision.child import LAST_LINES, ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from tests.unit.cli.running import runs
 from tests.unit.cli.supervision.conftest import NewProgram
 from tests.waiting import eventually_async

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from queue_run.cli.supervision import reaper
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from tests.processes import Process, environment
 from tests.unit.cli.running import runs
 from tests.unit.cli.supervision.test_child import STUBBORN
@@ -19,7 +19,7 @@ SUPERVISOR = """
 import asyncio, sys
 from pathlib import Path
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 
 sleep = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
@@ -70,7 +70,7 @@ def test_a_child_whose_supervisor_dies_before_it_is_known_never_runs(tmp_path: P
 import asyncio, os, sys
 from pathlib import Path
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 
 class Dying(ProcessGroups):

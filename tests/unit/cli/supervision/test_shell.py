@@ -9,7 +9,7 @@ import pytest
 
 from queue_run.cli.supervision import shell
 from queue_run.cli.supervision.child import ChildProcess
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import Program
 from tests.unit.cli.running import runs
 from tests.unit.cli.supervision.conftest import NewProgram

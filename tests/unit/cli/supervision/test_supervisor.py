@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from queue_run.cli.supervision.groups import ProcessGroups
-from queue_run.cli.supervision.keeper import State
+from queue_run.cli.supervision.keeper import ProcessState
 from queue_run.cli.supervision.policy import FIRST_DELAY
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import StopStage
 from queue_run.cli.supervision.supervisor import Supervisor
 from tests.unit.cli.running import descendants, runs
@@ -44,7 +44,7 @@ async def test_the_signal_that_killed_a_program_is_reported(
     supervisor.add(program("a", "import os; os.kill(os.getpid(), 9)"))
     await eventually_async(lambda: recorder.exits, what="the exit")
     assert recorder.exits[0] == ("a", -signal.SIGKILL, FIRST_DELAY)
-    assert supervisor.states() == {"a": State.PAUSED}
+    assert supervisor.states() == {"a": ProcessState.PAUSED}
 
 
 async def test_an_application_that_cannot_be_loaded_waits_for_a_change(
@@ -54,7 +54,7 @@ async def test_an_application_that_cannot_be_loaded_waits_for_a_change(
     supervisor.add(program("jobs", code, reloads=True))
     await eventually_async(lambda: recorder.exits, what="the exit")
     assert recorder.exits == [("jobs", 2, None)]
-    assert supervisor.states() == {"jobs": State.AWAITING_CHANGE}
+    assert supervisor.states() == {"jobs": ProcessState.AWAITING_CHANGE}
     supervisor.reload()
     await recorder.wait_for("jobs", "why", times=2)
 
@@ -79,7 +79,7 @@ async def test_a_change_ends_the_delay_after_a_failure(
     code = "import sys; print('up', flush=True); sys.exit(1)"
     supervisor.add(program("jobs", code, reloads=True))
     await eventually_async(
-        lambda: supervisor.states() == {"jobs": State.PAUSED}, what="the first failure"
+        lambda: supervisor.states() == {"jobs": ProcessState.PAUSED}, what="the first failure"
     )
     supervisor.reload()
     await eventually_async(lambda: len(recorder.exits) == 2, what="the second failure")
@@ -112,7 +112,7 @@ async def test_stop_ends_stage_after_stage_and_those_of_one_together(
     assert ends[0] == "web"
     assert sorted(ends[1:3]) == ["jobs", "sockets"]
     assert ends[3:] == ["redis"]
-    assert set(supervisor.states().values()) == {State.STOPPED}
+    assert set(supervisor.states().values()) == {ProcessState.STOPPED}
     await supervisor.watch()
 
 
@@ -146,7 +146,7 @@ async def test_stop_ends_a_program_that_waits_to_start_again(
     supervisor.add(program("a", "raise SystemExit(2)", reloads=True))
     await eventually_async(lambda: recorder.exits, what="the exit")
     await supervisor.stop(grace=30)
-    assert supervisor.states() == {"a": State.STOPPED}
+    assert supervisor.states() == {"a": ProcessState.STOPPED}
 
 
 async def test_giving_up_watching_leaves_the_programs_alone(
@@ -188,7 +188,7 @@ async def test_watching_goes_on_while_programs_are_replaced(
     # They are equal: it is the very one that counts.
     await supervisor.remove(old, grace=None)
     assert not watching.done()
-    assert supervisor.states() == {"a": State.RUNNING}
+    assert supervisor.states() == {"a": ProcessState.RUNNING}
     await supervisor.stop(grace=None)
     await watching
     assert recorder.of("a").count("ends") == 2
@@ -207,7 +207,7 @@ async def test_a_program_that_cannot_be_started_is_tried_again_while_the_others_
         ("b", "FileNotFoundError", FIRST_DELAY),
         ("b", "FileNotFoundError", 2 * FIRST_DELAY),
     ]
-    assert supervisor.states() == {"a": State.RUNNING, "b": State.PAUSED}
+    assert supervisor.states() == {"a": ProcessState.RUNNING, "b": ProcessState.PAUSED}
     missing.mkdir()
     await recorder.wait_for("b", "up")
     assert recorder.of("a") == ["up"]
@@ -241,7 +241,7 @@ async def test_a_program_that_cannot_be_started_can_be_stopped(
     supervisor.add(replace(program("a", SLEEP), cwd=tmp_path / "missing"))
     await eventually_async(lambda: recorder.not_starts, what="a failure to start")
     await supervisor.stop(grace=None)
-    assert supervisor.states() == {"a": State.STOPPED}
+    assert supervisor.states() == {"a": ProcessState.STOPPED}
 
 
 async def test_programs_start_and_end_after_the_reaper_was_killed(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from push_server.clients.connections import Connection, Connections
-from push_server.clients.envelope import Envelope, Phase
+from push_server.clients.envelope import Phase, Session
 from queue_run.contracts.envelopes import Inbound
 from queue_run.contracts.ids import ConnectionId, ServerId, UserId
 from tests.unit.push_server.building import new_connection
@@ -234,7 +234,7 @@ def test_a_users_first_connection_and_the_end_of_the_last_are_told() -> None:
 
 def enveloped(connections: Connections, session: str) -> Connection:
     connection = new_connection(connections, RecordingTransport())
-    connection.envelope = Envelope(session, (0, 0))
+    connection.session = Session(session, (0, 0))
     connections.add(connection)
     return connection
 
@@ -274,16 +274,16 @@ def test_to_take_over_its_own_session_is_harmless(connections: Connections) -> N
 def test_answers_wait_until_their_client_is_live(connections: Connections) -> None:
     connection = enveloped(connections, "s")
     assert isinstance(connection.transport, RecordingTransport)
-    assert connection.envelope is not None
+    assert connection.session is not None
     for phase in (Phase.HELD, Phase.REPLAYING):
-        connection.envelope.phase = phase
+        connection.session.phase = phase
         connection.answer(b"later")
     connection.write(b"at once")
     assert connection.transport.frames == [b"at once"]
-    connection.envelope.phase = Phase.LIVE
+    connection.session.phase = Phase.LIVE
     connection.answer(b"now")
     assert connection.transport.frames == [b"at once", b"now"]
-    assert connection.envelope.held_frames == [b"later", b"later"]
+    assert connection.session.held_frames == [b"later", b"later"]
 
 
 async def test_a_client_that_was_not_read_counts_as_heard_when_it_is_again(

@@ -8,13 +8,13 @@ import pytest
 from push_server.clients.envelope import (
     PONG_FRAME,
     Asked,
-    Envelope,
     Event,
     Misunderstood,
     Phase,
     Pinged,
     Ponged,
     Resume,
+    Session,
     Start,
     inbound,
     message_frame,
@@ -33,8 +33,8 @@ REQUEST = RequestId("s1-1-1")
 
 
 @pytest.fixture
-def envelope() -> Envelope:
-    return Envelope("the-session", (1700000000000, 7))
+def envelope() -> Session:
+    return Session("the-session", (1700000000000, 7))
 
 
 def text(frame: bytes | None) -> str:
@@ -75,7 +75,7 @@ def outcome(reply: Message | None = None, error: str | None = None) -> Outcome:
         ('{"type":"resume","offset":"","epoch":""}', Resume(None, "", "")),
     ],
 )
-def test_a_frame_of_the_client_is_understood(envelope: Envelope, frame: str, event: Event) -> None:
+def test_a_frame_of_the_client_is_understood(envelope: Session, frame: str, event: Event) -> None:
     assert envelope.received(frame) == event
 
 
@@ -100,7 +100,7 @@ PLACE = "a resume has an offset and an epoch"
     ],
 )
 def test_a_frame_that_lacks_something_says_what(
-    envelope: Envelope, frame: str, name: int | str | None, error: str
+    envelope: Session, frame: str, name: int | str | None, error: str
 ) -> None:
     assert envelope.received(frame) == Misunderstood(name, error)
 
@@ -142,7 +142,7 @@ def test_a_frame_that_lacks_something_says_what(
         ('{"id":1,"data":' + "[" * 100_000, "the JSON is nested too deeply"),
     ],
 )
-def test_a_frame_that_is_none_is_misunderstood(envelope: Envelope, frame: str, error: str) -> None:
+def test_a_frame_that_is_none_is_misunderstood(envelope: Session, frame: str, error: str) -> None:
     event = envelope.received(frame)
     assert isinstance(event, Misunderstood)
     assert event.id is None
@@ -176,25 +176,25 @@ UNKNOWN = "Object contains unknown field `path`"
     ],
 )
 def test_a_frame_with_fields_of_another_kind_is_refused(
-    envelope: Envelope, frame: str, name: int | str | None, error: str
+    envelope: Session, frame: str, name: int | str | None, error: str
 ) -> None:
     assert envelope.received(frame) == Misunderstood(name, error)
 
 
-def test_what_is_wrong_with_a_frame_is_said_in_few_words(envelope: Envelope) -> None:
+def test_what_is_wrong_with_a_frame_is_said_in_few_words(envelope: Session) -> None:
     event = envelope.received('{"id":7,"' + "x" * 60_000 + '":1}')
     assert isinstance(event, Misunderstood)
     assert event.id == 7
     assert len(event.error) < 250
 
 
-def test_a_binary_frame_is_misunderstood(envelope: Envelope) -> None:
+def test_a_binary_frame_is_misunderstood(envelope: Session) -> None:
     assert envelope.received(b'{"type":"ping"}') == Misunderstood(
         None, "frames of this protocol are text: send bytes as base64"
     )
 
 
-def test_an_integer_with_thousands_of_digits_is_no_error_of_ours(envelope: Envelope) -> None:
+def test_an_integer_with_thousands_of_digits_is_no_error_of_ours(envelope: Session) -> None:
     event = envelope.received('{"id":' + "9" * 10_000 + ',"data":1}')
     assert isinstance(event, Misunderstood)
     assert text(misunderstood_frame(event)).startswith('{"type":"error","id":null,"error":"')
@@ -219,7 +219,7 @@ def test_a_request_with_bytes_is_binary() -> None:
 
 
 @pytest.mark.parametrize(("user", "shown"), [("ann", '"ann"'), (None, "null"), ('"', '"\\""')])
-def test_the_welcome(envelope: Envelope, user: str | None, shown: str) -> None:
+def test_the_welcome(envelope: Session, user: str | None, shown: str) -> None:
     frame = envelope.welcome(
         connection="s1-1", user=user, epoch="e1", heartbeat=25.0, resume=0.0625
     )
@@ -243,7 +243,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("message", "shown"), MESSAGES)
-def test_a_message(envelope: Envelope, message: Message, shown: str) -> None:
+def test_a_message(envelope: Session, message: Message, shown: str) -> None:
     assert text(message_frame(message, (12, 3))) == (
         '{"type":"message","offset":"12-3",' + shown + "}"
     )
@@ -251,18 +251,18 @@ def test_a_message(envelope: Envelope, message: Message, shown: str) -> None:
 
 
 @pytest.mark.parametrize(("message", "shown"), MESSAGES)
-def test_a_reply(envelope: Envelope, message: Message, shown: str) -> None:
+def test_a_reply(envelope: Session, message: Message, shown: str) -> None:
     envelope.accept(REQUEST, 7)
     assert text(envelope.outcome(outcome(message))) == '{"type":"reply","id":7,' + shown + "}"
 
 
-def test_a_reply_without_anything(envelope: Envelope) -> None:
+def test_a_reply_without_anything(envelope: Session) -> None:
     envelope.accept(REQUEST, "a")
     assert text(envelope.outcome(outcome())) == '{"type":"reply","id":"a"}'
 
 
 @pytest.mark.parametrize("error", ["no", ""])
-def test_a_request_that_failed(envelope: Envelope, error: str) -> None:
+def test_a_request_that_failed(envelope: Session, error: str) -> None:
     envelope.accept(REQUEST, 7)
     shown = '{"type":"error","id":7,"error":"' + error + '"}'
     assert text(envelope.outcome(outcome(error=error))) == shown
@@ -276,7 +276,7 @@ def test_a_frame_that_was_not_understood(name: int | str | None, shown: str) -> 
     assert text(frame) == '{"type":"error","id":' + shown + ',"error":"what?"}'
 
 
-def test_the_answers_to_a_resume(envelope: Envelope) -> None:
+def test_the_answers_to_a_resume(envelope: Session) -> None:
     assert text(envelope.resumed()) == (
         '{"type":"resumed","session":"the-session","offset":"1700000000000-7"}'
     )
@@ -306,14 +306,14 @@ def test_every_type_of_frame_in_the_document_is_tested() -> None:
 # The names of requests
 
 
-def test_a_request_is_open_until_its_outcome(envelope: Envelope) -> None:
+def test_a_request_is_open_until_its_outcome(envelope: Session) -> None:
     envelope.accept(REQUEST, 7)
     assert envelope.open == {7}
     envelope.outcome(outcome())
     assert envelope.open == set()
 
 
-def test_texts_and_integers_are_different_names(envelope: Envelope) -> None:
+def test_texts_and_integers_are_different_names(envelope: Session) -> None:
     other = RequestId("s1-1-2")
     envelope.accept(REQUEST, 7)
     envelope.accept(other, "7")
@@ -323,6 +323,6 @@ def test_texts_and_integers_are_different_names(envelope: Envelope) -> None:
     assert envelope.open == {"7"}
 
 
-def test_a_new_connection_is_held(envelope: Envelope) -> None:
+def test_a_new_connection_is_held(envelope: Session) -> None:
     assert envelope.phase is Phase.HELD
     assert envelope.held_frames == []

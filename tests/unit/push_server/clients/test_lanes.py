@@ -108,9 +108,9 @@ def test_draining_gives_up_what_is_in_flight_and_what_waits() -> None:
     made = lane("a", "b")
     made.next_turn()
     made.add(request("c"))
-    assert made.drain() == ["a", "b", "c"]
+    assert made.give_up() == ["a", "b", "c"]
     assert made.idle
-    assert made.drain() == []
+    assert made.give_up() == []
 
 
 def test_a_lane_is_full_at_its_number_of_waiting_requests() -> None:
@@ -137,5 +137,5 @@ def test_requests_in_flight_take_no_room() -> None:
 
 def test_what_was_drained_takes_no_room() -> None:
     for made in (lane("a", max_requests=1), lane("a", max_bytes=1)):
-        made.drain()
+        made.give_up()
         assert not made.full

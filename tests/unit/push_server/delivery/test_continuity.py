@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from push_server.delivery import epoch
-from queue_run.channel.listener import Gap
+from queue_run.channel.listener import LostEntries
 from queue_run.contracts.envelopes import ToConnection, encode
 from queue_run.contracts.ids import ConnectionId
 from queue_run.contracts.keys import Keys
@@ -28,7 +28,7 @@ async def test_after_a_gap_outcomes_that_waited_are_released(
     async with running(settings) as server:
         monkeypatch.setattr(server.parts.delivery.hub, "release", lambda: released.append(True))
         server.parts.delivery.continuity.take_gap(
-            Gap(Keys(settings.namespace).broadcast, went_back=False)
+            LostEntries(Keys(settings.namespace).broadcast, went_back=False)
         )
     assert released == [True]
     assert "were lost before this server could read them" in caplog.text
@@ -51,7 +51,7 @@ async def test_when_offsets_begin_anew_another_epoch_begins(settings: Settings) 
     keys = Keys(settings.namespace)
     async with running(settings) as server:
         before = server.parts.ground.position.epoch
-        server.parts.delivery.continuity.take_gap(Gap(keys.broadcast, went_back=True))
+        server.parts.delivery.continuity.take_gap(LostEntries(keys.broadcast, went_back=True))
         assert server.parts.ground.position.epoch != before
         with redis.Redis.from_url(settings.redis_url) as admin:
             await eventually_async(
@@ -72,7 +72,7 @@ async def test_an_epoch_that_ends_while_it_is_read_is_not_in_force_again(
 
         async def read_and_lose(*arguments: Any) -> str:
             found = await read(*arguments)
-            server.parts.delivery.continuity.take_gap(Gap(keys.broadcast, went_back=True))
+            server.parts.delivery.continuity.take_gap(LostEntries(keys.broadcast, went_back=True))
             return found
 
         monkeypatch.setattr(epoch, "read", read_and_lose)
@@ -87,7 +87,7 @@ async def test_an_epoch_that_ends_while_it_is_read_is_not_in_force_again(
 async def test_another_redis_ends_the_epoch_for_all_push_servers_alike(settings: Settings) -> None:
     offer(settings)
     keys = Keys(settings.namespace)
-    gap = Gap(keys.broadcast, went_back=False, history="another")
+    gap = LostEntries(keys.broadcast, went_back=False, history="another")
     async with running(settings) as server, connected(address(server), **ENVELOPED) as client:
         before = (await client.receive())["epoch"]
         await client.send({"type": "start"})

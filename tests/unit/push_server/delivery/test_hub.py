@@ -641,7 +641,7 @@ async def test_nobody_who_is_not_live_gets_what_is_sent(
     server: PushServerParts, hub: Running, phase: Phase
 ) -> None:
     client = server.connect_enveloped("s", user="ann", live=False)
-    state = client.connection.envelope
+    state = client.connection.session
     assert state is not None
     state.phase = phase
     await hub.broadcast(

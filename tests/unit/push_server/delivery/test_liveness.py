@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from push_server.clients.envelope import Envelope
+from push_server.clients.envelope import Session
 from push_server.delivery.liveness import PINGS_AT_ONCE, Liveness
 from push_server.delivery.position import Position
 from tests.unit.push_server.building import Client, PushServerParts, push_server
@@ -177,9 +177,9 @@ def enveloped(server: PushServerParts, liveness: Liveness, *, live: bool = True)
     return client
 
 
-def state(client: Client) -> Envelope:
-    assert client.connection.envelope is not None
-    return client.connection.envelope
+def state(client: Client) -> Session:
+    assert client.connection.session is not None
+    return client.connection.session
 
 
 async def test_a_ping_tells_up_to_where_everything_was_sent(server: PushServerParts) -> None:

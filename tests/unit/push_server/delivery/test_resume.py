@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from push_server.clients.envelope import Envelope, Phase, Resume
+from push_server.clients.envelope import Phase, Resume, Session
 from push_server.delivery.hub import Hub
 from push_server.delivery.resume import HOLD_TIME, MESSAGES_AT_ONCE
 from queue_run.channel.listener import Entry, Offset, format_offset
@@ -62,7 +62,7 @@ class Server:
                 await waiting
 
     def resume(self, client: Client, offset: str, *, epoch: str = "e1", session: str = "") -> None:
-        asked = Resume(session or state(client).session, offset, epoch)
+        asked = Resume(session or state(client).id, offset, epoch)
         self.parts.resumption.resume(client.connection, asked)
 
 
@@ -74,9 +74,9 @@ async def server() -> AsyncIterator[Server]:
         made.parts.resumption.closed(connection)
 
 
-def state(client: Client) -> Envelope:
-    assert client.connection.envelope is not None
-    return client.connection.envelope
+def state(client: Client) -> Session:
+    assert client.connection.session is not None
+    return client.connection.session
 
 
 def messages(client: Client) -> list[int]:
@@ -152,7 +152,7 @@ async def test_a_client_that_resumes_gets_what_it_missed_and_then_the_rest(serve
     assert messages(client) == [2, 3, 4, 5]
     assert client.told[3] == {
         "type": "resumed",
-        "session": state(client).session,
+        "session": state(client).id,
         "offset": "4-0",
     }
 
@@ -185,7 +185,7 @@ async def test_a_client_that_was_further_elsewhere_gets_nothing_twice(server: Se
 
 async def test_a_client_takes_its_session_over(server: Server) -> None:
     old = server.parts.connect_enveloped()
-    session = state(old).session
+    session = state(old).id
     new = server.parts.connect_enveloped(live=False)
     server.resume(new, "0-0", session=session)
     await answered(new)
@@ -201,7 +201,7 @@ async def test_a_client_takes_its_session_over(server: Server) -> None:
 
 async def test_the_session_of_another_user_is_not_taken_over(server: Server) -> None:
     client = server.parts.connect_enveloped(user="ann", live=False)
-    own = state(client).session
+    own = state(client).id
     server.resume(client, "0-0", session=SEALS.new(UserId("bob")))
     assert client.told == [{"type": "resumed", "session": own, "offset": "0-0"}]
 
@@ -342,7 +342,7 @@ async def test_what_cannot_be_resumed_is_a_gap(server: Server, offset: str, epoc
     await answered(client)
     await server.send(to_ann(2))
     assert client.told == [
-        {"type": "gap", "session": state(client).session, "offset": "1-0", "epoch": "e1"},
+        {"type": "gap", "session": state(client).id, "offset": "1-0", "epoch": "e1"},
         {"type": "message", "offset": "2-0", "data": 2},
     ]
 
@@ -482,12 +482,12 @@ async def test_a_session_that_is_over_is_not_gone_on_with(server: Server) -> Non
     server.parts.session_rooms.over.add(session)
     await server.send(to_ann(1), to_ann(2))
     client = server.parts.connect_enveloped(user="ann", live=False)
-    own = state(client).session
+    own = state(client).id
     server.resume(client, "1-0", session=session)
     await answered(client)
     # It was in no room: nothing is missing.
     assert [each["type"] for each in client.told] == ["message", "resumed"]
-    assert client.told[1]["session"] == own == state(client).session
+    assert client.told[1]["session"] == own == state(client).id
 
 
 async def test_who_was_in_rooms_of_a_session_that_is_over_is_told_of_a_gap(server: Server) -> None:
@@ -496,7 +496,7 @@ async def test_who_was_in_rooms_of_a_session_that_is_over_is_told_of_a_gap(serve
     server.parts.session_rooms.rooms[session] = {"hall"}
     await server.send(to_ann(1), ToRoom(room="hall", message=number(2)), to_ann(3))
     client = server.parts.connect_enveloped(user="ann", live=False)
-    own = state(client).session
+    own = state(client).id
     server.resume(client, "0-0", session=session)
     await answered(client)
     assert messages(client) == [1, 3]
@@ -508,7 +508,7 @@ async def test_who_was_in_rooms_of_a_session_that_is_over_is_told_of_a_gap(serve
 
 async def test_a_session_that_is_still_here_is_not_over(server: Server) -> None:
     old = server.parts.connect_enveloped(user="ann")
-    session = state(old).session
+    session = state(old).id
     server.parts.session_rooms.over.add(session)
     client = server.parts.connect_enveloped(user="ann", live=False)
     server.resume(client, "0-0", session=session)

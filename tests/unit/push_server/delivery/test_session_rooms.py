@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 
 from push_server.clients.connections import Connection, Connections
-from push_server.clients.envelope import Envelope
+from push_server.clients.envelope import Session
 from push_server.delivery import session_rooms
 from push_server.delivery.position import Position
 from push_server.delivery.room_history import RoomHistory
@@ -61,7 +61,7 @@ class Kept:
 
     def connect(self, session: str, *rooms: str) -> Connection:
         connection = new_connection(self.connections, RecordingTransport())
-        connection.envelope = Envelope(session, (0, 0))
+        connection.session = Session(session, (0, 0))
         self.connections.add(connection)
         for room in rooms:
             self.connections.join(connection, room)
@@ -428,7 +428,7 @@ async def test_when_offsets_begin_anew_those_of_before_are_forgotten(
         kept.rooms.changed("s", "garden", joins=True, offset=(901, 0))
         await kept.until("s", "garden", "hall")
         kept.position.move((5, 0))
-        connection.envelope = Envelope("s", (0, 0))
+        connection.session = Session("s", (0, 0))
         kept.rooms.renew(anew=True)
         await kept.until("s", "hall")
         found = await history(kept)

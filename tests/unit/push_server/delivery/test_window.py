@@ -11,8 +11,8 @@ from push_server.delivery.window import (
     ENTRY_OVERHEAD,
     MANY_USERS,
     USER_OVERHEAD,
-    Client,
-    Missed,
+    MissedMessages,
+    ReturningClient,
     Window,
 )
 from queue_run.channel.listener import Offset
@@ -83,13 +83,13 @@ def client(
     rooms: Iterable[str] = (),
     *,
     since: Offset = BEGINNING,
-) -> Client:
+) -> ReturningClient:
     """Whose session was in these rooms before all that is held."""
     changes = {room: [RoomChange(BEGINNING, True)] for room in rooms}
-    return Client(session, user, RoomHistory(since, rooms=changes))
+    return ReturningClient(session, user, RoomHistory(since, rooms=changes))
 
 
-def of_client(*changes: tuple[str, str, Offset]) -> Client:
+def of_client(*changes: tuple[str, str, Offset]) -> ReturningClient:
     """One of whose session these joins (`+`) and leaves of rooms are known."""
     made = client()
     for sign, room, offset in changes:
@@ -97,7 +97,7 @@ def of_client(*changes: tuple[str, str, Offset]) -> Client:
     return made
 
 
-def texts(missed: Missed) -> list[str]:
+def texts(missed: MissedMessages) -> list[str]:
     return [each.data.decode() for _, each in missed.messages]
 
 
@@ -216,7 +216,7 @@ def test_who_is_made_to_leave_a_room_in_which_it_never_was_gets_nothing_of_it(wh
     users = {"session": [], "user": [CROWD[0]], "crowd": CROWD}[who]
     held = window(to_room("a"), leaves(session, *users), to_room("b"))
     missed = held.missed(client(CROWD[0], rooms=["kitchen"]), (0, 0))
-    assert missed == Missed([], {"kitchen"}, [])
+    assert missed == MissedMessages([], {"kitchen"}, [])
 
 
 def test_who_joins_once_more_was_in_the_room_before() -> None:
@@ -367,7 +367,9 @@ class Naive:
         self.entries: list[tuple[Offset, ChannelEnvelope]] = []
         self.max_rooms = max_rooms
 
-    def rooms_after(self, who: Client) -> Iterator[tuple[Offset, ChannelEnvelope, set[str]]]:
+    def rooms_after(
+        self, who: ReturningClient
+    ) -> Iterator[tuple[Offset, ChannelEnvelope, set[str]]]:
         """The rooms that a client is in after each entry."""
         rooms: set[str] = set()
         for at, envelope in self.entries:
@@ -382,7 +384,9 @@ class Naive:
                     rooms = rooms | {envelope.room}
             yield at, envelope, rooms
 
-    def missed(self, who: Client, offset: Offset) -> tuple[list[tuple[Offset, Message]], set[str]]:
+    def missed(
+        self, who: ReturningClient, offset: Offset
+    ) -> tuple[list[tuple[Offset, Message]], set[str]]:
         rooms: set[str] = set()
         messages = []
         for at, envelope, rooms in self.rooms_after(who):
@@ -404,7 +408,7 @@ class Naive:
                 messages.append((at, envelope.message))
         return messages, rooms
 
-    def known(self, who: Client, *, since: Offset, until: Offset) -> RoomHistory:
+    def known(self, who: ReturningClient, *, since: Offset, until: Offset) -> RoomHistory:
         """What is written of a client's rooms; of those that it left before `since`, nothing."""
         changes: dict[str, list[RoomChange]] = {}
         before: set[str] = set()
@@ -435,7 +439,7 @@ def test_the_window_is_as_right_as_going_through_everything(seed: int) -> None:
     held = window(max_age=0.120 if bounded else 1e6, max_rooms=2)
     naive = Naive(max_rooms=2)
 
-    def membership(who: Client, room: str) -> Membership:
+    def membership(who: ReturningClient, room: str) -> Membership:
         goes_in = chance.random() < 0.5
         if who.user is None or chance.random() < 0.6:
             return Membership(room=room, joins=goes_in, session=who.session)

@@ -421,11 +421,11 @@ async def test_a_client_that_offers_the_envelope_protocol_is_welcomed(site: NewS
         assert client.connection.subprotocol == "queue-run.v1"
         welcome = await client.receive()
         [connection] = await connections_of(made)
-        assert connection.envelope is not None
+        assert connection.session is not None
         assert welcome == {
             "type": "welcome",
             "connection": connection.id,
-            "session": connection.envelope.session,
+            "session": connection.session.id,
             "user": None,
             "offset": "0-0",
             "epoch": "e1",

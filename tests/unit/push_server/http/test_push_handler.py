@@ -599,7 +599,7 @@ async def test_a_push_is_under_way_until_it_is_answered(site: NewSite) -> None:
         here.parts.pusher.broker_there.clear()
         pushing = asyncio.create_task(here.push())
         await eventually_async(lambda: here.parts.pushes._requests, what="the request")
-        draining = asyncio.create_task(here.parts.pushes.drain(DEADLINE))
+        draining = asyncio.create_task(here.parts.pushes.wind_down(DEADLINE))
         here.parts.pusher.broker_there.set()
         assert (await pushing).code == 202
         await asyncio.wait_for(draining, DEADLINE)

@@ -8,7 +8,7 @@ import pytest
 from push_server.http.pushes import MAX_PUSHES, Busy, Places, Pushes
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable, InvalidPush
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
+from queue_run.jobs.stored import JobFacts, StoredJob
 from tests.unit.push_server.building import RecordingPusher
 from tests.waiting import DEADLINE
 
@@ -16,8 +16,8 @@ FIFO = QueueFacts(fifo=True)
 PLAIN = QueueFacts()
 
 
-def job(job_id: str = "1", group: str | None = None) -> JobEnvelope:
-    return JobEnvelope(id=job_id, queue="mail", payload=job_id, facts=JobFacts(group=group))
+def job(job_id: str = "1", group: str | None = None) -> StoredJob:
+    return StoredJob(id=job_id, queue="mail", payload=job_id, facts=JobFacts(group=group))
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_places_are_counted() -> None:
 async def test_draining_waits_for_requests_that_are_under_way(pushes: Pushes) -> None:
     pushes.begin()
     pushes.begin()
-    draining = asyncio.create_task(pushes.drain(DEADLINE))
+    draining = asyncio.create_task(pushes.wind_down(DEADLINE))
     pushes.end()
     await asyncio.sleep(0)
     assert not draining.done()
@@ -142,12 +142,12 @@ async def test_draining_waits_for_requests_that_are_under_way(pushes: Pushes) ->
 
 
 async def test_without_requests_there_is_nothing_to_wait_for(pushes: Pushes) -> None:
-    await asyncio.wait_for(pushes.drain(10 * DEADLINE), DEADLINE)
+    await asyncio.wait_for(pushes.wind_down(10 * DEADLINE), DEADLINE)
 
 
 async def test_draining_gives_up_after_its_time(
     pushes: Pushes, caplog: pytest.LogCaptureFixture
 ) -> None:
     pushes.begin()
-    await pushes.drain(0.01)
+    await pushes.wind_down(0.01)
     assert "1 pushes were not answered in time" in caplog.text

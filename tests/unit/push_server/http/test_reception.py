@@ -202,8 +202,8 @@ async def test_any_frame_is_a_sign_of_life(house: House) -> None:
 
 async def test_who_has_left_is_forgotten_with_all_that_it_had(house: House) -> None:
     connection = house.enter(ANN, enveloped=True)
-    assert connection.envelope is not None
-    session = connection.envelope.session
+    assert connection.session is not None
+    session = connection.session.id
     house.client.send(client_frame('{"id": 1, "data": 1}'))
     await eventually_async(lambda: house.parts.forwarder._deadlines, what="the request")
     house.client.close()

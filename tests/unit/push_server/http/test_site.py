@@ -110,7 +110,7 @@ async def test_a_client_that_sends_half_a_body_is_dropped(
         async with asyncio.timeout(DEADLINE):
             assert await reader.read() == b""
         writer.close()
-        await server.parts.http.pushes.drain(DEADLINE)
+        await server.parts.http.pushes.wind_down(DEADLINE)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/page.html"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from push_server.requests.claims import Answer, Claiming, Claims, Holder
+from push_server.requests.claims import ClaimAnswer, Claiming, Claims, Holder
 from queue_run.contracts.envelopes import Inbound, Turn
 from queue_run.contracts.ids import ConnectionId, RequestId
 from queue_run.contracts.keys import Keys
@@ -44,7 +44,7 @@ def named(keys: Keys, *pairs: tuple[str, str]) -> list[tuple[str, RequestId]]:
     return [(keys.claim("session", name), RequestId(request)) for name, request in pairs]
 
 
-def summary(answers: Sequence[Answer]) -> list[tuple[int, str | None]]:
+def summary(answers: Sequence[ClaimAnswer]) -> list[tuple[int, str | None]]:
     return [(each.taken, each.holder.request if each.holder else None) for each in answers]
 
 
@@ -136,7 +136,7 @@ def test_names_are_of_any_kind(claims: Claims, keys: Keys, name: str) -> None:
 
 
 def test_of_many_who_claim_the_same_at_once_one_has_it(claims: Claims, keys: Keys) -> None:
-    answers: list[Answer] = []
+    answers: list[ClaimAnswer] = []
 
     def claim(server: int) -> None:
         answers.extend(claims.take([named(keys, ("1", f"s{server}-1-1"))], lasts=LONG))

@@ -477,7 +477,7 @@ async def test_a_client_that_gives_up_its_handshake_leaves_nothing_behind() -> N
 
 async def drain(server: PushServerParts, seconds: float = LATE) -> "asyncio.Task[None]":
     """Begin to drain."""
-    draining = asyncio.create_task(server.forwarder.drain(seconds))
+    draining = asyncio.create_task(server.forwarder.wind_down(seconds))
     await asyncio.sleep(0)
     return draining
 
@@ -535,7 +535,7 @@ async def test_requests_without_an_outcome_at_the_end_get_an_error(path: str) ->
     client = server.connect(path)
     send(server, client, "a", "b")
     async with asyncio.timeout(DEADLINE):
-        await server.forwarder.drain(SOON)
+        await server.forwarder.wind_down(SOON)
     assert client.frames == [error_frame(SHUTTING_DOWN)] * 2
     assert client.transport.closed == [(1001, SHUTTING_DOWN)]
     assert server.forwarder._deadlines == {}
@@ -571,8 +571,8 @@ async def test_an_enveloped_request_carries_its_session_and_its_name() -> None:
     ask(server, client, 7, "7")
     answer(server, client, 1, "A")
     turns = server.dispatcher.whole_turns
-    assert client.connection.envelope is not None
-    assert [turn.session for turn in turns] == [client.connection.envelope.session] * 2
+    assert client.connection.session is not None
+    assert [turn.session for turn in turns] == [client.connection.session.id] * 2
     assert server.dispatcher.names == [["7"], ['"7"']]
     answer(server, client, 2, error="failed")
     assert client.told == [
@@ -606,8 +606,8 @@ async def test_an_enveloped_request_without_a_route_is_an_error_under_its_id() -
     client = await enveloped(server, "/else")
     ask(server, client, 7)
     assert client.told == [{"type": "error", "id": 7, "error": NOT_AVAILABLE}]
-    assert client.connection.envelope is not None
-    assert client.connection.envelope.open == set()
+    assert client.connection.session is not None
+    assert client.connection.session.open == set()
 
 
 async def test_an_outcome_without_a_reply_is_told_to_an_enveloped_client() -> None:
@@ -735,7 +735,7 @@ async def test_an_enveloped_client_that_stays_is_closed_without_an_error() -> No
     ask(server, client, 1, 2)
     send(server, plain, "a")
     async with asyncio.timeout(DEADLINE):
-        await server.forwarder.drain(SOON)
+        await server.forwarder.wind_down(SOON)
     assert [each["type"] for each in client.told] == ["reconnect"]
     assert client.transport.closed == [(1012, SHUTTING_DOWN)]
     assert plain.transport.closed == [(1001, SHUTTING_DOWN)]

@@ -14,8 +14,8 @@ from push_server.rfc6455.parser import (
     Event,
     Fragment,
     Parser,
-    Ping,
-    Pong,
+    PingFrame,
+    PongFrame,
     Violation,
 )
 from tests.unit.push_server.frames import client_close, client_frame
@@ -95,8 +95,8 @@ def test_a_length_of_64_bits_is_a_violation() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"hello", bytes(range(125))])
 def test_pings_and_pongs(data: bytes) -> None:
-    assert parse(client_frame(data, opcode=9)) == [Ping(data)]
-    assert parse(client_frame(data, opcode=10)) == [Pong()]
+    assert parse(client_frame(data, opcode=9)) == [PingFrame(data)]
+    assert parse(client_frame(data, opcode=10)) == [PongFrame()]
 
 
 @pytest.mark.parametrize("opcode", [8, 9, 10])
@@ -162,9 +162,9 @@ def test_control_frames_may_stand_between_fragments() -> None:
     ping, pong = client_frame(b"p", opcode=9), client_frame(b"", opcode=10)
     assert parse(begin("a"), ping, go_on("b"), pong, go_on("c", final=True)) == [
         Fragment(),
-        Ping(b"p"),
+        PingFrame(b"p"),
         Fragment(),
-        Pong(),
+        PongFrame(),
         "abc",
     ]
     assert parse(begin("a"), client_close(1000))[-1] == CloseFrame(1000)

@@ -14,13 +14,13 @@ import pytest
 from push_server.rfc6455.close_frames import close_frame
 from push_server.rfc6455.frames import pong_frame
 from push_server.transport import wire as wire_module
-from push_server.transport.wire import SEND_BUFFER, Limits, Wire
+from push_server.transport.wire import SEND_BUFFER, ClientLimits, Wire
 from tests.unit.push_server.frames import client_close, client_frame
 from tests.waiting import DEADLINE, eventually_async
 
 CAP = 4 * 1024 * 1024
 FIRST = b"101"
-LIMITS = Limits(max_message_bytes=64 * 1024, max_unsent_bytes=CAP, max_message_rate=1_000_000)
+LIMITS = ClientLimits(max_message_bytes=64 * 1024, max_unsent_bytes=CAP, max_message_rate=1_000_000)
 
 
 class Owner:
@@ -40,7 +40,7 @@ class Recorder:
         #: What is to be waited for after a message, or raised.
         self.answers: dict[str | bytes, Awaitable[None] | Exception] = {}
 
-    def message(self, owner: Any, message: str | bytes) -> Awaitable[None] | None:
+    def inbound(self, owner: Any, message: str | bytes) -> Awaitable[None] | None:
         self.messages.append(message)
         answer = self.answers.get(message)
         if isinstance(answer, Exception):
@@ -57,7 +57,7 @@ class Recorder:
 class Pair:
     """A wire, and the peer at its other end."""
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    def __init__(self, limits: ClientLimits = LIMITS) -> None:
         self.socket, self.peer = socket.socketpair()
         self.socket.setblocking(False)
         self.peer.setblocking(False)
@@ -320,7 +320,7 @@ async def test_it_is_jammed_until_everything_is_with_the_kernel(pair: Pair) -> N
     for frame in frames:
         pair.wire.write(frame)
     assert pair.wire.jammed
-    drained = [asyncio.create_task(pair.wire.drained()) for _ in range(2)]
+    drained = [asyncio.create_task(pair.wire.unjammed()) for _ in range(2)]
     expected = written + b"".join(frames)
     assert await pair.read(len(expected)) == expected
     async with asyncio.timeout(DEADLINE):
@@ -330,7 +330,7 @@ async def test_it_is_jammed_until_everything_is_with_the_kernel(pair: Pair) -> N
 
 async def test_waiting_for_a_client_that_leaves_ends(pair: Pair) -> None:
     pair.fill()
-    drained = asyncio.create_task(pair.wire.drained())
+    drained = asyncio.create_task(pair.wire.unjammed())
     await asyncio.sleep(0)
     pair.wire.abort("gone")
     async with asyncio.timeout(DEADLINE):

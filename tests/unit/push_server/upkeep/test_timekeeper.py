@@ -8,7 +8,7 @@ import redis.asyncio
 
 from push_server.upkeep.timekeeper import Timekeeper
 from queue_run.contracts.keys import Keys
-from queue_run.process.clock_reports import Told
+from queue_run.process.clock_reports import ClockReport
 from queue_run.storage.clock import Clock
 
 
@@ -68,8 +68,8 @@ async def test_its_own_clock_is_among_the_notes_until_it_is_right(world: World) 
 
 async def test_workers_are_named_and_those_that_are_gone_forgotten(world: World) -> None:
     await world.timekeeper.measure()
-    told = Told(20.0, world.clock.now() + 10)
-    gone = Told(5.0, world.clock.now() - 10)
+    told = ClockReport(20.0, world.clock.now() + 10)
+    gone = ClockReport(5.0, world.clock.now() - 10)
     await world.client.hset(
         world.keys.clocks, mapping={"worker w@h": told.encode(), "worker dead": gone.encode()}
     )

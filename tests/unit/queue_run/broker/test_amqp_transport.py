@@ -11,17 +11,17 @@ from amqp import ConnectionForced, spec
 
 from queue_run.broker.amqp_transport import (
     HEARTBEAT,
-    Channel,
-    Connection,
+    AmqpChannel,
+    AmqpConnection,
+    AmqpSSLTransport,
+    AmqpTransport,
     Pulse,
-    SSLTransport,
-    Transport,
     _SSLTransport,
     _TCPTransport,
     pulse,
 )
 from queue_run.broker.celery_app import create_celery
-from queue_run.broker.redis_transport import Transport as RedisTransport
+from queue_run.broker.redis_transport import RedisTransport as RedisTransport
 from queue_run.settings import Settings
 from queue_run.storage.patience import KEEPALIVE, standstills
 from tests.waiting import DEADLINE, eventually
@@ -31,10 +31,10 @@ HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
 @pytest.fixture
-def link() -> Iterator[tuple[Connection, socket.socket]]:
+def link() -> Iterator[tuple[AmqpConnection, socket.socket]]:
     """A connection whose handshake is over, and the other side."""
     ours, theirs = socket.socketpair()
-    made = Connection(host="127.0.0.1:1", heartbeat=HEARTBEAT, answer_time=0.2)
+    made = AmqpConnection(host="127.0.0.1:1", heartbeat=HEARTBEAT, answer_time=0.2)
     transport = made.Transport("127.0.0.1:1", None)
     transport.sock, transport.connected = ours, True
     transport._setup_transport()
@@ -47,7 +47,7 @@ def link() -> Iterator[tuple[Connection, socket.socket]]:
 
 
 def test_an_answer_that_does_not_come_ends_the_link(
-    link: tuple[Connection, socket.socket],
+    link: tuple[AmqpConnection, socket.socket],
 ) -> None:
     made, theirs = link
     known = standstills.count
@@ -58,7 +58,7 @@ def test_an_answer_that_does_not_come_ends_the_link(
 
 
 def test_who_only_looks_whether_there_is_something_ends_nothing(
-    link: tuple[Connection, socket.socket],
+    link: tuple[AmqpConnection, socket.socket],
 ) -> None:
     made, theirs = link
     with pytest.raises(TimeoutError):
@@ -67,7 +67,7 @@ def test_who_only_looks_whether_there_is_something_ends_nothing(
     assert theirs.recv(100) == HEARTBEAT_FRAME
 
 
-def test_a_link_that_takes_nothing_is_ended(link: tuple[Connection, socket.socket]) -> None:
+def test_a_link_that_takes_nothing_is_ended(link: tuple[AmqpConnection, socket.socket]) -> None:
     """A part of a frame may be out."""
     made, theirs = link
     with pytest.raises(TimeoutError):
@@ -79,7 +79,7 @@ def test_a_link_that_takes_nothing_is_ended(link: tuple[Connection, socket.socke
 
 
 def test_heartbeats_are_sent_whatever_the_process_does(
-    link: tuple[Connection, socket.socket],
+    link: tuple[AmqpConnection, socket.socket],
 ) -> None:
     made, theirs = link
     pulse().keep(made)
@@ -87,11 +87,11 @@ def test_heartbeats_are_sent_whatever_the_process_does(
 
 
 def test_heartbeats_go_on_after_a_failure_of_one_and_after_a_defect_of_all(
-    link: tuple[Connection, socket.socket], caplog: pytest.LogCaptureFixture
+    link: tuple[AmqpConnection, socket.socket], caplog: pytest.LogCaptureFixture
 ) -> None:
     made, theirs = link
 
-    class Broken(Connection):
+    class Broken(AmqpConnection):
         failure: BaseException = LookupError("a defect")
 
         def beat(self) -> None:
@@ -115,7 +115,7 @@ def test_heartbeats_go_on_after_a_failure_of_one_and_after_a_defect_of_all(
 
 
 def test_the_other_side_is_given_up_when_nothing_is_heard(
-    link: tuple[Connection, socket.socket],
+    link: tuple[AmqpConnection, socket.socket],
 ) -> None:
     made, theirs = link
     made.heartbeat_tick()
@@ -127,7 +127,7 @@ def test_the_other_side_is_given_up_when_nothing_is_heard(
 
 
 def test_what_has_come_and_was_not_read_yet_is_a_sign_of_life(
-    link: tuple[Connection, socket.socket],
+    link: tuple[AmqpConnection, socket.socket],
 ) -> None:
     """This process was busy."""
     made, theirs = link
@@ -140,10 +140,10 @@ def test_what_has_come_and_was_not_read_yet_is_a_sign_of_life(
 
 
 def test_an_acknowledgement_is_followed_by_a_question_whose_answer_is_told(
-    link: tuple[Connection, socket.socket],
+    link: tuple[AmqpConnection, socket.socket],
 ) -> None:
     made, theirs = link
-    channel = Channel(made, 7, auto_decode=False)
+    channel = AmqpChannel(made, 7, auto_decode=False)
     read: list[bool] = []
     channel.acknowledge(258, lambda: read.append(True))
     ack = b"\x01\x00\x07" + b"\x00\x00\x00\x0d" + b"\x00\x3c\x00\x50"
@@ -159,7 +159,7 @@ def test_an_acknowledgement_is_followed_by_a_question_whose_answer_is_told(
 
 
 def test_tls_has_the_same_limits() -> None:
-    made = Connection(host="127.0.0.1:1")
+    made = AmqpConnection(host="127.0.0.1:1")
     assert isinstance(made.Transport("127.0.0.1:1", 1.0, ssl=True), _SSLTransport)
     assert isinstance(made.Transport("127.0.0.1:1", 1.0), _TCPTransport)
 
@@ -167,9 +167,9 @@ def test_tls_has_the_same_limits() -> None:
 @pytest.mark.parametrize(
     ("url", "transport"),
     [
-        ("amqp://127.0.0.1", Transport),
-        ("pyamqp://127.0.0.1", Transport),
-        ("amqps://127.0.0.1", SSLTransport),
+        ("amqp://127.0.0.1", AmqpTransport),
+        ("pyamqp://127.0.0.1", AmqpTransport),
+        ("amqps://127.0.0.1", AmqpSSLTransport),
         ("redis://127.0.0.1", RedisTransport),
     ],
 )

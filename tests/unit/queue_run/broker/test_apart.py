@@ -9,7 +9,7 @@ import pytest
 from kombu import Exchange, Queue
 
 from queue_run.broker.apart import ApartConsumer
-from queue_run.broker.redis_transport import Connection
+from queue_run.broker.redis_transport import BrokerConnection
 from tests.processes import RedisServer
 from tests.waiting import eventually
 
@@ -40,7 +40,7 @@ class Worker:
         self.consumer.consume()
 
     def connect(self) -> kombu.Connection:
-        return Connection(self.server.url, transport_options=self.options)
+        return BrokerConnection(self.server.url, transport_options=self.options)
 
     def send(self, body: Any, queue: Queue) -> None:
         with self.connect() as connection:

@@ -13,7 +13,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from queue_run.broker.redis_taking import MORE
-from queue_run.broker.redis_transport import Connection
+from queue_run.broker.redis_transport import BrokerConnection
 from queue_run.storage.late_pushes import ALSO_WHEN_FULL
 from tests.processes import RedisServer
 from tests.waiting import DEADLINE, eventually
@@ -42,7 +42,7 @@ class Broker:
         return Queue(key, self.exchange, routing_key=key, **options)
 
     def connect(self, *, stock: bool = False) -> kombu.Connection:
-        kind = kombu.Connection if stock else Connection
+        kind = kombu.Connection if stock else BrokerConnection
         connection = kind(self.server.url, transport_options=self._options)
         self._connections.append(connection)
         return connection

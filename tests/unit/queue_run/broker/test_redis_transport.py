@@ -17,7 +17,7 @@ from kombu.transport import redis as kombu_redis
 
 from queue_run.broker import amqp_transport
 from queue_run.broker.celery_app import create_celery
-from queue_run.broker.redis_transport import Channel, Connection, Transport
+from queue_run.broker.redis_transport import BrokerConnection, RedisChannel, RedisTransport
 from queue_run.settings import Settings
 from queue_run.storage.patience import FAILURES
 from queue_run.storage.script_files import load
@@ -44,7 +44,7 @@ class Broker:
         self._connections: list[kombu.Connection] = []
 
     def connect(self) -> kombu.Connection:
-        connection = Connection(self.server.url, transport_options=self._options)
+        connection = BrokerConnection(self.server.url, transport_options=self._options)
         self._connections.append(connection)
         return connection
 
@@ -244,9 +244,9 @@ def test_it_comes_back_after_the_visibility_timeout_when_its_worker_is_killed(
     broker.send("a")
     code = f"""
 import os
-from queue_run.broker.redis_transport import Connection
+from queue_run.broker.redis_transport import BrokerConnection
 options = {broker._options!r}
-connection = Connection({broker.server.url!r}, transport_options=options)
+connection = BrokerConnection({broker.server.url!r}, transport_options=options)
 queue = connection.SimpleQueue({broker.queue.name!r})
 queue.get(timeout=60)
 os._exit(9)
@@ -350,8 +350,8 @@ def test_a_worker_that_stops_while_redis_is_away_says_what_it_leaves(
 def test_a_process_says_what_it_still_owes_when_it_ends(broker: Broker) -> None:
     broker.send("a", "b")
     code = f"""
-from queue_run.broker.redis_transport import Connection
-connection = Connection({broker.server.url!r}, transport_options={broker._options!r})
+from queue_run.broker.redis_transport import BrokerConnection
+connection = BrokerConnection({broker.server.url!r}, transport_options={broker._options!r})
 queue = connection.SimpleQueue({broker.queue.name!r})
 held = [queue.get(timeout=60) for _ in range(2)]
 connection.collect()
@@ -395,11 +395,11 @@ def transport_of(broker_url: str) -> Any:
     ],
 )
 def test_a_broker_on_redis_gets_this_transport(url: str) -> None:
-    assert type(transport_of(url)) is Transport
+    assert type(transport_of(url)) is RedisTransport
 
 
 def test_another_broker_gets_its_own() -> None:
-    assert isinstance(transport_of("amqp://rabbit.example"), amqp_transport.Transport)
+    assert isinstance(transport_of("amqp://rabbit.example"), amqp_transport.AmqpTransport)
     assert type(transport_of("sentinel://redis.example")) is kombu_redis.SentinelTransport
 
 
@@ -428,9 +428,9 @@ def test_tls_stays_on_without_options_in_the_url() -> None:
 def test_an_application_consumes_and_sends_through_it(redis_server: RedisServer) -> None:
     app = create_celery(Settings(redis_url=redis_server.url))
     with app.connection_for_read() as reader, app.pool.acquire() as writer:
-        assert isinstance(reader.default_channel, Channel)
+        assert isinstance(reader.default_channel, RedisChannel)
         channel: Any = writer.default_channel  # type: ignore[attr-defined]
-        assert isinstance(channel, Channel)
+        assert isinstance(channel, RedisChannel)
     app.close()
 
 

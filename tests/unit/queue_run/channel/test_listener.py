@@ -16,8 +16,8 @@ from queue_run.channel.listener import (
     PROOF_INTERVAL,
     STALLED_MS,
     Entry,
-    Gap,
     Listener,
+    LostEntries,
     Take,
     format_offset,
     parse_offset,
@@ -97,11 +97,11 @@ class ScriptedRedis:
 class ScriptedListener(Listener):
     """A listener that knows where its gaps are to be noted."""
 
-    gaps: list[Gap]
+    gaps: list[LostEntries]
 
 
 def listener(
-    server: ScriptedRedis, *streams: str, gaps: list[Gap] | None = None, **options: Any
+    server: ScriptedRedis, *streams: str, gaps: list[LostEntries] | None = None, **options: Any
 ) -> ScriptedListener:
     made = ScriptedListener("redis://127.0.0.1:1/0", streams, **options)
     made.gaps = gaps if gaps is not None else []
@@ -217,9 +217,9 @@ async def test_an_entry_may_hold_several_envelopes() -> None:
 
 async def lose_link_and_read(
     *, held: bool, end: bytes | None
-) -> tuple[list[Entry], list[Gap], ScriptedRedis]:
+) -> tuple[list[Entry], list[LostEntries], ScriptedRedis]:
     """Stop at 5-0, lose the link, and come back to a stream that holds 5-0 or not."""
-    gaps: list[Gap] = []
+    gaps: list[LostEntries] = []
     server = ScriptedRedis(
         xrevrange=[[entry(b"5-0", b"seen")], [entry(end, b"last")] if end else []],
         xread=[redis.ConnectionError("cut"), [(b"a", [raw(b"9-0", b"next")])]],
@@ -244,7 +244,7 @@ async def test_after_a_lost_link_it_continues_where_it_stopped() -> None:
 
 async def test_a_place_that_was_trimmed_is_a_gap() -> None:
     _, gaps, server = await lose_link_and_read(held=False, end=b"8-0")
-    assert gaps == [Gap("a", went_back=False)]
+    assert gaps == [LostEntries("a", went_back=False)]
     # Right before the first entry that there is: what is missing will not come.
     assert server.asked[-1] == ("xread", {"a": f"7-{2**63}"})
 
@@ -254,12 +254,12 @@ async def test_a_stream_that_was_emptied_is_a_gap_and_read_from_its_start(
     end: bytes | None,
 ) -> None:
     _, gaps, server = await lose_link_and_read(held=False, end=end)
-    assert gaps == [Gap("a", went_back=True)]
+    assert gaps == [LostEntries("a", went_back=True)]
     assert server.asked[-1] == ("xread", {"a": "0-0"})
 
 
 async def test_a_stream_that_was_empty_from_the_start_has_no_gap() -> None:
-    gaps: list[Gap] = []
+    gaps: list[LostEntries] = []
     server = ScriptedRedis(
         xrevrange=[[]], xread=[redis.ConnectionError("cut"), [(b"a", [raw(b"1-0", b"first")])]]
     )
@@ -350,14 +350,14 @@ async def test_after_a_standstill_it_asks_whether_its_place_is_held(when: str) -
         xread=[[(b"a", [raw(b"9-0", b"y")])]] if before else [[(b"a", [raw(b"2-0", b"x")])]],
         xrange=[[], [entry(b"8-0", b"first")]],
     )
-    gaps: list[Gap] = []
+    gaps: list[LostEntries] = []
     reader = listener(server, "a", gaps=gaps)
     await reader.open()
     if before:
         reader._stepped_at -= 2 * STALLED_MS / 1000
     async with running(reader):
         await eventually_async(lambda: gaps, what="the gap")
-    assert gaps == [Gap("a", went_back=False)]
+    assert gaps == [LostEntries("a", went_back=False)]
     place = "1-0" if before else "2-0"
     assert ("xrange", ("a", place)) in server.asked
 
@@ -372,12 +372,12 @@ async def test_as_much_as_a_stream_keeps_is_given_out_when_it_is_known_what_was_
         xread=[[(b"a", [raw(b"8-0", b"one"), raw(b"9-0", b"two")])]],
         xrange=[[entry(b"1-0", b"old")] if held else []],
     )
-    gaps: list[Gap] = []
+    gaps: list[LostEntries] = []
     reader = listener(server, "a", gaps=gaps, **kept)
     await reader.open()
     async with running(reader) as batches:
         await eventually_async(lambda: batches, what="a batch")
-        assert gaps == ([] if held else [Gap("a", went_back=False)])
+        assert gaps == ([] if held else [LostEntries("a", went_back=False)])
     assert [each.data for each in batches[0]] == [b"one", b"two"]
     assert ("xrange", ("a", "1-0")) in server.asked
     assert reader.position("a") == (9, 0)
@@ -402,13 +402,13 @@ async def test_a_doubt_is_looked_into_though_nothing_stood_still() -> None:
         xread=[[(b"a", [raw(b"2-0", b"x")])]],
         xrange=[[], [entry(b"2-0", b"x")]],
     )
-    gaps: list[Gap] = []
+    gaps: list[LostEntries] = []
     reader = listener(server, "a", gaps=gaps)
     await reader.open()
     reader.doubt()
     async with running(reader):
         await eventually_async(lambda: gaps, what="the gap")
-    assert gaps == [Gap("a", went_back=True)]
+    assert gaps == [LostEntries("a", went_back=True)]
 
 
 async def test_it_leaves_a_node_that_takes_no_writes(caplog: pytest.LogCaptureFixture) -> None:

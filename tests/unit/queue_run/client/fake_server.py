@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from queue_run.contracts.frames import SUBPROTOCOL
+from queue_run.contracts.client_frames import SUBPROTOCOL
 from tests.waiting import DEADLINE
 
 WELCOME = {

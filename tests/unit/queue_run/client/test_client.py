@@ -17,8 +17,8 @@ from queue_run.client import (
     Client,
     ClientClosed,
     ConnectionFailed,
-    ConnectionRefused,
     OutcomeUnknown,
+    Rejected,
     RequestFailed,
     connect,
 )
@@ -106,7 +106,7 @@ async def _greet(server: FakeServer) -> Peer:
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_a_refused_client_does_not_try_again(server: FakeServer, status: int) -> None:
     server.refusals = [status]
-    with pytest.raises(ConnectionRefused, match=f"{status}: not you"):
+    with pytest.raises(Rejected, match=f"{status}: not you"):
         await connect(server.url).open()
     assert len(server.attempts) == 1
 
@@ -116,7 +116,7 @@ async def test_a_client_that_is_refused_after_the_handshake_does_not_try_again(
 ) -> None:
     opening = asyncio.create_task(connect(server.url).open())
     await (await server.accept()).close(4401, "who are you?")
-    with pytest.raises(ConnectionRefused, match="4401: who are you"):
+    with pytest.raises(Rejected, match="4401: who are you"):
         await opening
     assert len(server.attempts) == 1
 
@@ -316,11 +316,11 @@ async def test_a_refusal_ends_the_iteration_behind_the_messages(server: FakeServ
         await peer.message("2-0", 1)
         await peer.close(4401, "the token has expired")
         assert await take(client, 1) == [1]
-        with pytest.raises(ConnectionRefused, match="expired"):
+        with pytest.raises(Rejected, match="expired"):
             await take(client, 1)
         with pytest.raises(OutcomeUnknown, match="expired"):
             await request
-        with pytest.raises(ConnectionRefused, match="expired"):
+        with pytest.raises(Rejected, match="expired"):
             await client.request("later")
 
 

@@ -11,7 +11,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from queue_run.client.connection import Connection, Lost, OtherProtocol, open_socket
-from queue_run.client.errors import ConnectionRefused
+from queue_run.client.errors import Rejected
 from queue_run.client.protocol import Protocol
 from tests.processes import environment
 from tests.unit.queue_run.client.fake_server import FakeServer, Peer
@@ -43,7 +43,7 @@ async def greeted(connection: Connection, peer: Peer, protocol: Protocol, heartb
 async def test_a_refusal_for_good_says_why(status: int) -> None:
     async with FakeServer() as server:
         server.refusals = [status]
-        with pytest.raises(ConnectionRefused) as raised:
+        with pytest.raises(Rejected) as raised:
             await open_socket(server.url, {}, None)
     assert (raised.value.code, raised.value.reason) == (status, "not you")
 

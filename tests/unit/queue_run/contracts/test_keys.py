@@ -19,10 +19,10 @@ def test_names_begin_with_the_namespace() -> None:
     assert keys.server(ServerId("ab12")) == "shop:server:ab12"
     assert (keys.delayed, keys.delayed_jobs) == ("shop:delayed", "shop:delayed:jobs")
     assert (keys.dead, keys.dead_index) == ("shop:dead", "shop:dead:index")
-    assert keys.lanes == "shop:lanes"
+    assert keys.groups == "shop:lanes"
     assert keys.job("a") == "shop:job:a"
-    assert keys.lane("mail:ann") == "shop:lane:mail:ann"
-    assert keys.lane_lease("mail:ann") == "shop:lane-lease:mail:ann"
+    assert keys.group("mail:ann") == "shop:lane:mail:ann"
+    assert keys.group_lease("mail:ann") == "shop:lane-lease:mail:ann"
     assert keys.dedupe("mail:ann", "x") == "shop:dedupe:8:mail:ann:x"
     assert keys.sequence("mail") == "shop:sequence:mail"
     assert (keys.online, keys.leaving) == ("shop:online", "shop:leaving")
@@ -46,7 +46,7 @@ def test_however_long_a_group_and_its_dedupe_id_are_their_key_is_short() -> None
     assert len(named) == len(pairs)
     assert all(len(each) < 100 for each in named)
     assert keys.dedupe(*pairs[0]) == keys.dedupe(*pairs[0])
-    # Nobody can name a lane so that it is the hash of another.
+    # Nobody can name a group so that it is the hash of another.
     assert all(each.startswith("shop:dedupe:h") for each in named)
     assert not keys.dedupe("h", "h").startswith("shop:dedupe:h")
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from queue_run.jobs import dead
-from queue_run.jobs.attempts import Attempts
+from queue_run.jobs.attempt_records import Attempts
 from queue_run.jobs.dead import DeadLetters
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope
+from queue_run.jobs.stored import DeadLetter, StoredJob
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 
@@ -22,7 +22,7 @@ def store(fake_redis_url: str, namespace: str) -> Iterator[Store]:
 def park(store: Store, *names: str) -> None:
     attempts = Attempts(store, lease=60, visibility=60)
     for name in names:
-        job = JobEnvelope(id=name, queue="q", payload=1)
+        job = StoredJob(id=name, queue="q", payload=1)
         attempts.park(DeadLetter(job=job, attempts=1, failed_at=0.0, error="no"), "token")
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from queue_run.jobs.delays import CLAIM, Claimed, Delays
-from queue_run.jobs.envelopes import JobEnvelope
+from queue_run.jobs.delays import TAKEN_FOR, Delays, DueJob
+from queue_run.jobs.stored import StoredJob
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 from tests.waiting import eventually
@@ -20,26 +20,26 @@ def delays(fake_redis_url: str, namespace: str) -> Iterator[Delays]:
 
 
 def test_a_claim_outlasts_a_broker_that_is_slow() -> None:
-    assert Settings().publish_timeout < CLAIM
+    assert Settings().publish_timeout < TAKEN_FOR
 
 
 def test_every_job_that_is_due_is_claimed_once_by_one_of_many(delays: Delays) -> None:
-    jobs = [JobEnvelope(id=str(number), queue="q", payload=number) for number in range(40)]
+    jobs = [StoredJob(id=str(number), queue="q", payload=number) for number in range(40)]
     for job in jobs:
         delays.add(job, 0)
-    claimed: list[Claimed] = []
+    due_job: list[DueJob] = []
 
-    def claim() -> None:
-        while len(claimed) < len(jobs):
-            claimed.extend(delays.claim(3))
+    def take_due() -> None:
+        while len(due_job) < len(jobs):
+            due_job.extend(delays.take_due(3))
 
-    threads = [threading.Thread(target=claim, daemon=True) for _ in range(4)]
+    threads = [threading.Thread(target=take_due, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
-    eventually(lambda: len(claimed) >= len(jobs), what="all jobs")
-    assert sorted(int(each.job.id) for each in claimed) == list(range(40))
-    for each in claimed:
+    eventually(lambda: len(due_job) >= len(jobs), what="all jobs")
+    assert sorted(int(each.job.id) for each in due_job) == list(range(40))
+    for each in due_job:
         delays.done(each)
     for thread in threads:
         thread.join()
-    assert len(claimed) == len(jobs)
+    assert len(due_job) == len(jobs)

@@ -11,10 +11,10 @@ from queue_run.broker.celery_app import create_celery
 from queue_run.contracts.keys import DRAIN_TASK
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable, InvalidPush, JobStoreUnavailable
-from queue_run.jobs.attempts import Attempts
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.jobs.lanes import DRAIN_EXPIRY, Lane, Lanes, Next
+from queue_run.jobs.attempt_records import Attempts
+from queue_run.jobs.groups import DRAIN_EXPIRY, Group, Groups, Next
 from queue_run.jobs.pushing import JobPusher, check_group
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 
@@ -22,8 +22,8 @@ FIFO = QueueFacts(fifo=True)
 PLAIN = QueueFacts()
 
 
-def a_job(payload: Any = None, *, id: str = "a", **facts: Any) -> JobEnvelope:
-    return JobEnvelope(id=id, queue="mail", payload=payload, facts=JobFacts(**facts))
+def a_job(payload: Any = None, *, id: str = "a", **facts: Any) -> StoredJob:
+    return StoredJob(id=id, queue="mail", payload=payload, facts=JobFacts(**facts))
 
 
 class Process:
@@ -40,9 +40,9 @@ class Process:
         )
         self.celery: Celery = create_celery(self.settings)
         self.store = Store(self.settings, patience=timeout)
-        self.lanes = Lanes(self.store, lease=60)
+        self.groups = Groups(self.store, lease=60)
         self.attempts = Attempts(self.store, lease=60, visibility=60)
-        self.pusher = JobPusher(lambda: self.celery, self.lanes, self.attempts, patience=timeout)
+        self.pusher = JobPusher(lambda: self.celery, self.groups, self.attempts, patience=timeout)
 
     def taken(self, queue: str = "jobs") -> list[tuple[str, Any, Any]]:
         """Name, arguments and id of the tasks that were sent, taken from the broker."""
@@ -66,18 +66,18 @@ def test_a_plain_job_is_the_task_of_its_queue(process: Process) -> None:
     assert process.taken() == [("queues.mail", [{"n": 1}], "a")]
 
 
-def test_the_jobs_of_a_group_wait_in_its_lane_for_one_drain(process: Process) -> None:
+def test_the_jobs_of_a_group_wait_in_its_group_for_one_drain(process: Process) -> None:
     for number in range(3):
         job = a_job(number, id=str(number), group="ann")
         assert process.pusher.push(job, FIFO) == str(number)
     [(task, arguments, _)] = process.taken()
     assert (task, arguments) == (DRAIN_TASK, ["mail", "ann"])
-    lane = Lane("mail", "ann")
+    group = Group("mail", "ann")
     seen = []
-    found = process.lanes.drain(lane, "drain", most=1).advance()
+    found = process.groups.drain(group, "drain", most=1).advance()
     while found.job is not None:
         seen.append(found.job.payload)
-        found = process.lanes.drain(lane, "drain", most=1).advance(done=found.job.id)
+        found = process.groups.drain(group, "drain", most=1).advance(done=found.job.id)
     assert (seen, found) == ([0, 1, 2], Next("empty"))
 
 
@@ -140,16 +140,16 @@ def test_without_a_broker_a_plain_push_fails(fake_redis_url: str, namespace: str
     process.store.close()
 
 
-def test_without_a_broker_a_job_of_a_group_is_safe_in_its_lane(
+def test_without_a_broker_a_job_of_a_group_is_safe_in_its_group(
     fake_redis_url: str, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = Process(fake_redis_url, namespace, broker_url="redis://127.0.0.1:1/0")
     with caplog.at_level(logging.WARNING):
         assert process.pusher.push(a_job(7, group="g"), FIFO) == "a"
     assert "a drain is sent later: the broker took no job" in caplog.text
-    # Somebody looks after the lane, and finds the job there.
-    assert process.store.client.zrange(process.store.keys.lanes, 0, -1) == [b"mail:g"]
-    assert process.lanes.drain(Lane("mail", "g"), "drain", most=1).advance().job == a_job(
+    # Somebody looks after the group, and finds the job there.
+    assert process.store.client.zrange(process.store.keys.groups, 0, -1) == [b"mail:g"]
+    assert process.groups.drain(Group("mail", "g"), "drain", most=1).advance().job == a_job(
         7, group="g"
     )
     assert DRAIN_EXPIRY < 5 * 60

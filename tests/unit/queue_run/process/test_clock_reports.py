@@ -6,7 +6,7 @@ import time
 import pytest
 
 from queue_run.process import clock_reports
-from queue_run.process.clock_reports import ClockWatch, Told, notes
+from queue_run.process.clock_reports import ClockReport, ClockWatch, notes
 from queue_run.storage.clock import Clock
 
 
@@ -76,9 +76,9 @@ def test_a_clock_that_was_set_right_is_logged(
 
 def test_what_was_left_in_redis_becomes_sentences() -> None:
     found = {
-        b"worker b@host": Told(-3600.04, 1000.0).encode().encode(),
-        b"push server a": Told(20.0, 1000.0).encode().encode(),
-        b"dead": Told(5.0, 10.0).encode().encode(),
+        b"worker b@host": ClockReport(-3600.04, 1000.0).encode().encode(),
+        b"push server a": ClockReport(20.0, 1000.0).encode().encode(),
+        b"dead": ClockReport(5.0, 10.0).encode().encode(),
         b"strange": b"what is this",
     }
     assert notes(found, now=500.0) == (

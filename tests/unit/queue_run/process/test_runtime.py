@@ -73,8 +73,8 @@ def test_nothing_is_opened_before_it_is_used() -> None:
     here = configure(NOWHERE)
     assert vars(here).keys() == bare
     # Each of them is opened by its first use, and closed with the others.
-    opened = [here.store, here.attempts, here.lanes, here.dead_letters, here.job_pusher]
-    assert opened == [here.store, here.attempts, here.lanes, here.dead_letters, here.job_pusher]
+    opened = [here.store, here.attempts, here.groups, here.dead_letters, here.job_pusher]
+    assert opened == [here.store, here.attempts, here.groups, here.dead_letters, here.job_pusher]
     here.close()
     assert vars(here).keys() == bare
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from queue_run.storage import late_pushes
-from queue_run.storage.late_pushes import PUSH, Limits, PushedTooLate
+from queue_run.storage.late_pushes import PUSH, PushedTooLate, WriteLimits
 from tests.processes import RedisServer
 
 
@@ -31,20 +31,20 @@ def client(redis_server: RedisServer) -> Iterator[Any]:
 
 
 def test_a_limit_is_by_redis_clock() -> None:
-    last = Limits().last(2.5, Redis().time)
+    last = WriteLimits().last(2.5, Redis().time)
     assert last / 1000 == pytest.approx(time.time() + 3602.5, abs=1)
 
 
 def test_who_waits_for_ever_has_no_limit() -> None:
     server = Redis()
-    assert Limits().last(None, server.time) == 0
+    assert WriteLimits().last(None, server.time) == 0
     assert server.asked == 0
 
 
 def test_the_clock_is_measured_now_and_again_and_after_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    server, limits = Redis(), Limits()
+    server, limits = Redis(), WriteLimits()
     for _ in range(5):
         limits.last(1.0, server.time)
     assert server.asked == 1

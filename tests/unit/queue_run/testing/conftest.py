@@ -28,7 +28,7 @@ def metadata(write_app: WriteApp) -> Iterator[Application]:
 
 
 @pytest.fixture
-def lanes(write_app: WriteApp) -> Iterator[Application]:
+def groups(write_app: WriteApp) -> Iterator[Application]:
     with Application(write_app(LANES)) as app:
         yield app
 

@@ -7,8 +7,8 @@ import pytest
 
 from queue_run import queues
 from queue_run.errors import InvalidPush, UnknownQueue
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.jobs.lanes import DEDUPE_WINDOW
+from queue_run.jobs.groups import DEDUPE_WINDOW
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.process import acting
 from queue_run.testing import Application, Pushed
 from queue_run.testing.jobs import MOST_JOBS, PushedJobs
@@ -131,31 +131,31 @@ def test_an_attempt_that_no_job_has_is_a_mistake_of_the_test(
 # Payloads
 
 
-def test_a_payload_is_checked_where_it_is_pushed(lanes: Application) -> None:
+def test_a_payload_is_checked_where_it_is_pushed(groups: Application) -> None:
     group = queues.get("account").group("ann")
     with pytest.raises(InvalidPush, match=r"payload\.add: expected `int`, got `str`"):
         group.push({"add": "one"})
     with pytest.raises(InvalidPush, match="account does not take this payload"):
         import_module("queues.account").queue.group("ann").push({})
-    assert lanes.pushed == []
+    assert groups.pushed == []
 
 
-async def test_a_payload_is_checked_in_asynchronous_code_too(lanes: Application) -> None:
+async def test_a_payload_is_checked_in_asynchronous_code_too(groups: Application) -> None:
     with pytest.raises(InvalidPush):
         await queues.get("account").group("ann").push({"add": "one"})
-    assert lanes.pushed == []
+    assert groups.pushed == []
 
 
 # FIFO queues
 
 
 def test_a_group_is_needed_by_fifo_queues_and_by_no_others(
-    lanes: Application, write_app: WriteApp
+    groups: Application, write_app: WriteApp
 ) -> None:
     with pytest.raises(InvalidPush, match="say which group"):
         queues.get("account").push({"add": 1})
     with pytest.raises(InvalidPush, match="say which group"):
-        lanes.run_job("account", {"add": 1})
+        groups.run_job("account", {"add": 1})
     with Application(write_app({"queues/mail.py": "def handler(job): 0"})) as app:
         with pytest.raises(InvalidPush, match="no FIFO queue"):
             queues.get("mail").group("ann").push(1)
@@ -166,15 +166,15 @@ def test_a_group_is_needed_by_fifo_queues_and_by_no_others(
         assert app.pushed == []
 
 
-def test_jobs_of_a_group_keep_their_order(lanes: Application) -> None:
+def test_jobs_of_a_group_keep_their_order(groups: Application) -> None:
     for number in range(6):
         queues.get("account").group(number % 2).push({"add": number})
-    assert [each.group for each in lanes.run_jobs()] == ["0", "1"] * 3
+    assert [each.group for each in groups.run_jobs()] == ["0", "1"] * 3
     assert [number for group, number in ran() if group == "0"] == [0, 2, 4]
     assert [number for group, number in ran() if group == "1"] == [1, 3, 5]
 
 
-def test_a_repeated_push_gives_the_first_id_and_is_not_kept(lanes: Application) -> None:
+def test_a_repeated_push_gives_the_first_id_and_is_not_kept(groups: Application) -> None:
     account = queues.get("account")
     first = account.group("ann").push({"add": 1})
     assert account.group("ann").push({"add": 1}) == first
@@ -183,30 +183,30 @@ def test_a_repeated_push_gives_the_first_id_and_is_not_kept(lanes: Application) 
     by_id = account.group("ann").dedupe("transfer").push({"add": 1})
     assert by_id != first
     assert account.group("ann").dedupe("transfer").push({"add": 3}) == by_id
-    assert [(each.group, each.dedupe, each.payload["add"]) for each in lanes.pushed] == [
+    assert [(each.group, each.dedupe, each.payload["add"]) for each in groups.pushed] == [
         ("ann", None, 1),
         ("bob", None, 1),
         ("ann", None, 2),
         ("ann", "transfer", 1),
     ]
-    lanes.run_jobs()
+    groups.run_jobs()
     # A job that has ended is not pushed again either.
     assert account.group("ann").push({"add": 1}) == first
-    assert lanes.run_jobs() == []
+    assert groups.run_jobs() == []
 
 
-async def test_a_repeated_push_gives_the_first_id_when_it_is_awaited(lanes: Application) -> None:
+async def test_a_repeated_push_gives_the_first_id_when_it_is_awaited(groups: Application) -> None:
     group = queues.get("account").group("ann")
     assert await group.push({"add": 1}) == await group.push({"add": 1})
-    assert len(await lanes.run_jobs_async()) == 1
+    assert len(await groups.run_jobs_async()) == 1
 
 
-def test_clear_forgets_groups_and_repetitions(lanes: Application) -> None:
+def test_clear_forgets_groups_and_repetitions(groups: Application) -> None:
     group = queues.get("account").group("ann")
     first = group.push({"add": 1})
-    lanes.clear()
+    groups.clear()
     assert group.push({"add": 1}) != first
-    assert len(lanes.run_jobs()) == 1
+    assert len(groups.run_jobs()) == 1
 
 
 def test_clear_begins_the_numbers_of_a_queue_anew(metadata: Application) -> None:
@@ -222,34 +222,34 @@ async def test_payloads_are_the_same_as_for_a_worker(metadata: Application) -> N
     assert await group.push({"b": 2, "a": 1}) == different[-1]
 
 
-def envelope(job_id: str, group: str = "a", at: float = 1000.0) -> JobEnvelope:
+def stored(job_id: str, group: str = "a", at: float = 1000.0) -> StoredJob:
     facts = JobFacts(queued_at=at, group=group)
-    return JobEnvelope(id=job_id, queue="lane", payload=None, facts=facts)
+    return StoredJob(id=job_id, queue="lane", payload=None, facts=facts)
 
 
 def test_a_push_is_repeated_for_five_minutes() -> None:
     pushed = PushedJobs()
-    assert pushed.push(envelope("1")) == "1"
-    assert pushed.push(envelope("2", at=1000 + DEDUPE_WINDOW - 1)) == "1"
+    assert pushed.push(stored("1")) == "1"
+    assert pushed.push(stored("2", at=1000 + DEDUPE_WINDOW - 1)) == "1"
     # The first push counts, and not the repetition.
-    assert pushed.push(envelope("3", at=1000 + DEDUPE_WINDOW)) == "3"
-    assert pushed.push(envelope("4", at=1000 + DEDUPE_WINDOW + 1)) == "3"
+    assert pushed.push(stored("3", at=1000 + DEDUPE_WINDOW)) == "3"
+    assert pushed.push(stored("4", at=1000 + DEDUPE_WINDOW + 1)) == "3"
     assert [each.id for each in pushed.all] == ["1", "3"]
 
 
 def test_one_job_of_a_group_is_taken_at_a_time() -> None:
     pushed = PushedJobs()
     for number, group in enumerate("aab"):
-        pushed.push(envelope(str(number), group), same=str(number))
+        pushed.push(stored(str(number), group), same=str(number))
     first, other = pushed.take(), pushed.take()
     assert first is not None
     assert other is not None
-    assert (first.envelope.id, other.envelope.id) == ("0", "2")
+    assert (first.stored.id, other.stored.id) == ("0", "2")
     assert pushed.take() is None
     pushed.end(first)
     second = pushed.take()
     assert second is not None
-    assert (second.envelope.id, second.sequence) == ("1", 2)
+    assert (second.stored.id, second.sequence) == ("1", 2)
 
 
 # Cancelling
@@ -280,19 +280,19 @@ async def test_cancel_gives_false_for_a_job_that_has_ended(write_app: WriteApp) 
         assert not await queues.cancel(ended)
 
 
-def test_a_repeated_push_does_not_bring_back_a_cancelled_job(lanes: Application) -> None:
+def test_a_repeated_push_does_not_bring_back_a_cancelled_job(groups: Application) -> None:
     group = queues.get("account").group("ann")
     first = group.push({"add": 1}).value
     queues.cancel(first)
     assert group.push({"add": 1}).value == first
     group.push({"add": 2})
-    lanes.run_jobs()
+    groups.run_jobs()
     assert ran() == [("ann", 2)]
 
 
 def test_a_cancellation_ends_with_its_job() -> None:
     pushed = PushedJobs()
-    entry = pushed.begin(envelope("1"))
+    entry = pushed.begin(stored("1"))
     assert pushed.cancel("1")
     assert entry.signal.is_set()
     assert pushed.is_cancelled("1")

@@ -70,7 +70,7 @@ async def test_nothing_that_an_application_does_leads_to_redis(write_app: WriteA
                 await dead_letters.drop("none")
             await socket.to("ann").send("hi")
             with pytest.raises(RuntimeError, match="no Redis"):
-                _ = runtime.current().lanes
+                _ = runtime.current().groups
         with pytest.raises(BlockingIOError):
             redis.accept()
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 
-from queue_run.threads.forks import Origin, one_in_each_process
+from queue_run.threads.forks import HomeProcess, one_in_each_process
 
 
 def in_a_child(check: Callable[[], bool]) -> bool:
@@ -15,10 +15,10 @@ def in_a_child(check: Callable[[], bool]) -> bool:
 
 
 def test_what_was_made_before_a_fork_is_not_the_childs() -> None:
-    origin = Origin()
+    origin = HomeProcess()
     assert origin.is_here
     assert in_a_child(lambda: not origin.is_here)
-    assert in_a_child(lambda: Origin().is_here)
+    assert in_a_child(lambda: HomeProcess().is_here)
 
 
 def test_one_thing_is_made_in_each_process_for_the_same_arguments() -> None:

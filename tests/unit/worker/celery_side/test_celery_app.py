@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from queue_run.jobs.envelopes import JobEnvelope
+from queue_run.jobs.stored import StoredJob
 from queue_run.process import runtime
 from queue_run.settings import Settings
 from tests.conftest import NewStack, write_files
@@ -201,7 +201,7 @@ def test_a_job_of_a_queue_that_only_newer_workers_have_is_run_by_them(
     worker = stack.worker("-P", "solo", queues="jobs")
     worker.wait_for_output("ready.")
     here = runtime.configure(Settings(redis_url=redis_server.url, namespace=namespace))
-    here.job_pusher.send(JobEnvelope(id="job-1", queue="new", payload="x"), None)
+    here.job_pusher.send(StoredJob(id="job-1", queue="new", payload="x"), None)
     worker.wait_for_output("new[job-1] comes again")
     new = write_files(tmp_path / "new", {"queues/new.py": "def handler(job): print('ran', job)"})
     newer = new_stack(redis_server, new, namespace).worker("-P", "solo", queues="jobs")

@@ -17,7 +17,7 @@ from kombu import Message
 from queue_run import Settings, dead_letters, queues
 from queue_run.broker.celery_app import create_celery
 from queue_run.errors import JobStoreUnavailable
-from queue_run.jobs.attempts import Attempts
+from queue_run.jobs.attempt_records import Attempts
 from queue_run.process import runtime
 from queue_run.process.runtime import Runtime
 from queue_run.storage.scripts import Store

@@ -20,7 +20,7 @@ from queue_run.broker.celery_app import create_celery
 from queue_run.contracts.envelopes import Outcome, encode_batch
 from queue_run.contracts.messages import Form, Message
 from queue_run.errors import JobStoreUnavailable
-from queue_run.jobs.envelopes import HEADER, JobEnvelope, JobFacts, decode_job
+from queue_run.jobs.stored import HEADER, JobFacts, StoredJob, decode_job
 from queue_run.process import runtime
 from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
@@ -68,7 +68,7 @@ def worker(process: Runtime, publisher: RecordingPublisher) -> Iterator[NewWorke
 
     yield make
     for each in made:
-        each.process.drain()
+        each.process.wind_down()
 
 
 @pytest.fixture
@@ -178,10 +178,8 @@ def test_the_jobs_of_a_group_run_in_a_drain(job_worker: NewWorker) -> None:
     got: list[Any] = []
     here = job_worker(queue(got.append, fifo=True))
     for number in range(3):
-        job = JobEnvelope(
-            id=f"job-{number}", queue="mail", payload=number, facts=JobFacts(group="g")
-        )
-        runtime.current().lanes.push(job, dedupe=job.id)
+        job = StoredJob(id=f"job-{number}", queue="mail", payload=number, facts=JobFacts(group="g"))
+        runtime.current().groups.push(job, dedupe=job.id)
     assert here.run("queue_run.drain", "mail", "g")[0] == "SUCCESS"
     assert got == [0, 1, 2]
 
@@ -244,7 +242,7 @@ def test_a_job_whose_queue_has_no_file_here_comes_again(
     assert store.client.zrange(store.keys.delayed, 0, -1) == [b"job-1"]
     data = store.client.hget(store.keys.delayed_jobs, "job-1")
     assert isinstance(data, bytes)
-    kept = JobEnvelope(id="job-1", queue="new", payload={"n": 1}, facts=facts)
+    kept = StoredJob(id="job-1", queue="new", payload={"n": 1}, facts=facts)
     assert decode_job(data) == kept
 
 
@@ -257,7 +255,7 @@ def test_the_jobs_of_a_process_are_told_when_it_is_about_to_end(job_worker: NewW
         told.append(signal.wait(DEADLINE))
 
     mail = queue(handler)
-    here.process.jobs.run(mail, JobEnvelope(id="job-1", queue="mail", payload=1))
+    here.process.jobs.run(mail, StoredJob(id="job-1", queue="mail", payload=1))
     assert told == [True]
 
 
@@ -316,7 +314,7 @@ def test_threads_that_come_first_together_get_the_same_intake(process: Runtime) 
         thread.start()
     for thread in threads:
         thread.join(DEADLINE)
-    here.drain()
+    here.wind_down()
     assert got[0] is got[1]
 
 
@@ -325,15 +323,15 @@ def test_draining_answers_what_was_accepted_and_closes_the_channel(
 ) -> None:
     here = worker(sockets=(route(lambda data: data),))
     here.run("queue_run.requests", encode_batch([turn(inbound("hi"))]))
-    here.process.drain()
+    here.process.wind_down()
     assert [type(each) for each in publisher.envelopes] == [Outcome]
     assert publisher.closed == 1
 
 
 def test_draining_a_process_that_did_nothing_is_harmless(process: Runtime) -> None:
     here = Process(Routes())
-    here.drain()
-    here.drain()
+    here.wind_down()
+    here.wind_down()
 
 
 def test_after_draining_a_process_may_begin_again(
@@ -341,6 +339,6 @@ def test_after_draining_a_process_may_begin_again(
 ) -> None:
     here = worker(sockets=(route(lambda data: data),))
     first = here.process.intake
-    here.process.drain()
+    here.process.wind_down()
     runtime.current().__dict__["publisher"] = publisher
     assert here.process.intake is not first

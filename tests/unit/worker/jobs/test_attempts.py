@@ -13,8 +13,8 @@ from queue_run import ClientError, Signal
 from queue_run.application.requests import Job
 from queue_run.contracts.envelopes import ToUsers
 from queue_run.errors import DispatchUnavailable, JobStoreUnavailable, WorkerLost
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, JobFacts
-from queue_run.jobs.lanes import Lane
+from queue_run.jobs.groups import Group
+from queue_run.jobs.stored import DeadLetter, JobFacts, StoredJob
 from queue_run.process import runtime
 from queue_run.process.runtime import Runtime
 from queue_run.settings import Settings
@@ -30,8 +30,8 @@ from worker.running.intake import Intake
 
 ANN = JobFacts(user={"id": "ann"}, queued_at=17.5)
 IN_GROUP = JobFacts(user={"id": "ann"}, queued_at=17.5, group="g")
-JOB = JobEnvelope(id="job-1", queue="mail", payload={"n": 1}, facts=ANN)
-LANE = Lane("mail", "g")
+JOB = StoredJob(id="job-1", queue="mail", payload={"n": 1}, facts=ANN)
+LANE = Group("mail", "g")
 
 
 class Here:
@@ -46,7 +46,7 @@ class Here:
         self.intake = Intake(Routes(), self.runtime)
         self.stopping = False
         self.dying = False
-        self.drains: list[Lane] = []
+        self.drains: list[Group] = []
         self.jobs = self.another_process()
 
     def another_process(self) -> Jobs:
@@ -87,11 +87,11 @@ class Here:
     def push(self, *ids: str, facts: JobFacts = IN_GROUP) -> None:
         """Push jobs to a group."""
         for job_id in ids:
-            job = JobEnvelope(id=job_id, queue="mail", payload=job_id, facts=facts)
-            self.runtime.lanes.push(job, dedupe=job_id)
+            job = StoredJob(id=job_id, queue="mail", payload=job_id, facts=facts)
+            self.runtime.groups.push(job, dedupe=job_id)
 
     def close(self) -> None:
-        self.intake.drain(DEADLINE)
+        self.intake.wind_down(DEADLINE)
         self.jobs.close()
         self.runtime.close()
         self.client.close()
@@ -483,7 +483,7 @@ def test_the_jobs_of_a_group_run_when_their_queue_is_no_fifo_queue_any_more(here
 def test_a_drain_that_cannot_send_the_next_one_says_so(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(lane: Lane) -> None:
+    def refuse(group: Group) -> None:
         raise DispatchUnavailable("the broker is away")
 
     here.push("a", "b")
@@ -491,7 +491,7 @@ def test_a_drain_that_cannot_send_the_next_one_says_so(
     monkeypatch.setattr(here.jobs, "_send_drain", refuse)
     with pytest.raises(DispatchUnavailable):
         here.jobs.drain(queue(nothing, fifo=True), "g")
-    # The lane was given back: the drain that the broker hands out again goes on at once.
+    # The group was given back: the drain that the broker hands out again goes on at once.
     ran: list[Any] = []
     here.another_process().drain(queue(ran.append, fifo=True), "g")
     assert ran == ["b"]

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from queue_run.application.requests import Signal
-from queue_run.jobs.attempts import Attempts
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.attempt_records import Attempts
+from queue_run.jobs.groups import Group, Groups
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
 from tests.processes import RedisServer
@@ -30,10 +30,10 @@ class Here:
     def __init__(self, settings: Settings, lease: float = LEASE) -> None:
         self.store = Store(settings, patience=DEADLINE)
         self.attempts = Attempts(self.store, lease=lease, visibility=600)
-        self.lanes = Lanes(self.store, lease=lease)
+        self.groups = Groups(self.store, lease=lease)
         self.stopping = False
         self.keeper = LeaseKeeper(
-            self.attempts, self.lanes, lease=lease, stopping=lambda: self.stopping
+            self.attempts, self.groups, lease=lease, stopping=lambda: self.stopping
         )
         self.client = self.store.client
 
@@ -160,14 +160,14 @@ def test_an_attempt_far_past_its_timeout_is_given_up(
         eventually(brief.comes_back, what="the end of its lease")
 
 
-def test_the_lease_of_a_lane_is_renewed_and_its_job_may_be_cancelled(here: Here) -> None:
-    lane = Lane("mail", "g")
+def test_the_lease_of_a_group_is_renewed_and_its_job_may_be_cancelled(here: Here) -> None:
+    group = Group("mail", "g")
     for job_id in ("a", "b"):
-        job = JobEnvelope(id=job_id, queue="mail", payload=job_id, facts=JobFacts(group="g"))
-        here.lanes.push(job, dedupe=job_id)
-    assert here.lanes.drain(lane, "mine", most=9).advance().step == "run"
-    lease = Lease(job_id="a", token="mine", lane=lane, timeout=DEADLINE, signal=Signal())
-    key = here.store.keys.lane_lease(lane.name)
+        job = StoredJob(id=job_id, queue="mail", payload=job_id, facts=JobFacts(group="g"))
+        here.groups.push(job, dedupe=job_id)
+    assert here.groups.drain(group, "mine", most=9).advance().step == "run"
+    lease = Lease(job_id="a", token="mine", group=group, timeout=DEADLINE, signal=Signal())
+    key = here.store.keys.group_lease(group.name)
 
     def left() -> int:
         return int(here.client.pttl(key))
@@ -177,7 +177,7 @@ def test_the_lease_of_a_lane_is_renewed_and_its_job_may_be_cancelled(here: Here)
         for _ in range(3):
             eventually(lambda: left() < LEASE * 1000 - 300, what="some time", deadline=DEADLINE)
             eventually(lambda: left() > LEASE * 1000 - 300, what="a renewal", deadline=DEADLINE)
-        assert here.lanes.drain(lane, "another", most=9).advance().step == "refused"
+        assert here.groups.drain(group, "another", most=9).advance().step == "refused"
         here.attempts.cancel("a")
         assert lease.signal.wait(DEADLINE)
     assert lease.cancelled

@@ -10,9 +10,9 @@ import pytest
 from queue_run.contracts.manifest import QueueFacts
 from queue_run.errors import DispatchUnavailable
 from queue_run.jobs.delays import Delays
-from queue_run.jobs.envelopes import JobEnvelope, JobFacts
-from queue_run.jobs.lanes import Lane, Lanes
+from queue_run.jobs.groups import Group, Groups
 from queue_run.jobs.pushing import JobPusher
+from queue_run.jobs.stored import JobFacts, StoredJob
 from queue_run.process import runtime
 from queue_run.settings import Settings
 from queue_run.storage.scripts import Store
@@ -23,20 +23,20 @@ from worker.application.routes import Routes
 from worker.jobs import sweeper as sweeper_module
 from worker.jobs.sweeper import Sweeper
 
-JOB = JobEnvelope(id="job-1", queue="mail", payload={"n": 1}, facts=JobFacts(queued_at=17.5))
+JOB = StoredJob(id="job-1", queue="mail", payload={"n": 1}, facts=JobFacts(queued_at=17.5))
 
 
 class RecordingPusher(JobPusher):
     """A pusher whose broker is a list; it can be away."""
 
     def __init__(self) -> None:
-        self.sent: list[tuple[JobEnvelope, QueueFacts | None]] = []
-        self.drains: list[tuple[Lane, QueueFacts | None]] = []
+        self.sent: list[tuple[StoredJob, QueueFacts | None]] = []
+        self.drains: list[tuple[Group, QueueFacts | None]] = []
         self.away: Exception | None = None
         self.asked = threading.Semaphore(0)
 
     def send(
-        self, job: JobEnvelope, facts: QueueFacts | None, *, also_when_full: bool = False
+        self, job: StoredJob, facts: QueueFacts | None, *, also_when_full: bool = False
     ) -> None:
         self.asked.release()
         if job.payload == "bad":
@@ -45,10 +45,10 @@ class RecordingPusher(JobPusher):
             raise self.away
         self.sent.append((job, facts))
 
-    def send_drain(self, lane: Lane, facts: QueueFacts | None) -> None:
+    def send_drain(self, group: Group, facts: QueueFacts | None) -> None:
         if self.away is not None:
             raise self.away
-        self.drains.append((lane, facts))
+        self.drains.append((group, facts))
 
 
 class Here:
@@ -56,7 +56,7 @@ class Here:
         self.settings = settings
         self.store = Store(settings, patience=DEADLINE)
         self.delays = Delays(self.store)
-        self.lanes = Lanes(self.store, lease=settings.lease)
+        self.groups = Groups(self.store, lease=settings.lease)
         self.pusher = RecordingPusher()
         self.sweepers: list[Sweeper] = []
 
@@ -70,9 +70,9 @@ class Here:
     def waiting(self) -> int:
         return int(self.store.client.zcard(self.store.keys.delayed))
 
-    def lane_is_due(self, lane: Lane) -> None:
-        """The drain that was sent for a lane has not come."""
-        self.store.client.zadd(self.store.keys.lanes, {lane.name: 0})
+    def lane_is_due(self, group: Group) -> None:
+        """The drain that was sent for a group has not come."""
+        self.store.client.zadd(self.store.keys.groups, {group.name: 0})
 
     def close(self) -> None:
         for each in self.sweepers:
@@ -123,14 +123,14 @@ def test_a_job_of_a_queue_that_is_not_known_here_goes_to_the_usual_workers(here:
     assert here.pusher.sent[0][1] is None
 
 
-def test_a_lane_that_nobody_drains_gets_a_drain_of_its_own(here: Here) -> None:
+def test_a_group_that_nobody_drains_gets_a_drain_of_its_own(here: Here) -> None:
     job = msgspec.structs.replace(JOB, facts=JobFacts(group="a:b"))
-    assert here.lanes.push(job, dedupe="x").needs_drain
-    lane = Lane("mail", "a:b")
-    here.lane_is_due(lane)
+    assert here.groups.push(job, dedupe="x").needs_drain
+    group = Group("mail", "a:b")
+    here.lane_is_due(group)
     here.sweep()
     eventually(lambda: here.pusher.drains, what="the drain")
-    assert here.pusher.drains == [(lane, QueueFacts(celery_queue="slow"))]
+    assert here.pusher.drains == [(group, QueueFacts(celery_queue="slow"))]
 
 
 @pytest.mark.parametrize("error", [DispatchUnavailable("the broker is away"), LookupError("bug")])
@@ -156,8 +156,8 @@ def test_a_job_that_cannot_be_sent_does_not_keep_others_waiting(
         payload = "bad" if number == 0 else "good"
         here.delays.add(msgspec.structs.replace(JOB, id=f"job-{number}", payload=payload), 0.001)
     group = msgspec.structs.replace(JOB, facts=JobFacts(group="g"))
-    here.lanes.push(group, dedupe="x")
-    here.lane_is_due(Lane("mail", "g"))
+    here.groups.push(group, dedupe="x")
+    here.lane_is_due(Group("mail", "g"))
     for number in range(3):
         here.store.client.zadd(here.store.keys.delayed, {f"job-{number}": number})
     here.sweep()

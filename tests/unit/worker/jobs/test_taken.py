@@ -19,10 +19,10 @@ def from_broker(here: Here, token: str = "t") -> FromBroker:
 
 def from_group(here: Here) -> FromGroup:
     here.push("first", "second")
-    found = here.runtime.lanes.drain(LANE, "t", most=3).advance()
+    found = here.runtime.groups.drain(LANE, "t", most=3).advance()
     assert found.job is not None
-    lanes = here.runtime.lanes
-    return FromGroup(lanes, found.job, "t", "run", found.attempt, LANE, found.sequence)
+    groups = here.runtime.groups
+    return FromGroup(groups, found.job, "t", "run", found.attempt, LANE, found.sequence)
 
 
 def test_the_end_of_a_job_of_the_broker_is_written(here: Here) -> None:
@@ -55,21 +55,21 @@ def test_a_job_of_the_broker_is_checked_against_its_queue(here: Here) -> None:
 def test_a_job_of_a_group_stays_the_first_while_it_waits(here: Here) -> None:
     taken = from_group(here)
     taken.retry(60.0)
-    lanes = here.runtime.lanes
-    assert lanes.drain(LANE, "another", most=3).advance().step == "refused"
+    groups = here.runtime.groups
+    assert groups.drain(LANE, "another", most=3).advance().step == "refused"
     assert not here.waits()
 
 
 def test_the_end_of_a_job_of_a_group_is_written_by_the_next_step(here: Here) -> None:
     taken = from_group(here)
     taken.end("finished")
-    found = here.runtime.lanes.drain(LANE, "t", most=3).advance(done=taken.job.id)
+    found = here.runtime.groups.drain(LANE, "t", most=3).advance(done=taken.job.id)
     assert found.job is not None
     assert (found.job.id, found.sequence) == ("second", taken.sequence + 1)
 
 
-def test_a_lease_is_on_the_lane_of_a_job_that_has_one(here: Here) -> None:
+def test_a_lease_is_on_the_group_of_a_job_that_has_one(here: Here) -> None:
     handler, signal = queue(nothing, timeout=5), Signal()
-    assert lease_of(from_broker(here), handler, signal).lane is None
+    assert lease_of(from_broker(here), handler, signal).group is None
     lease = lease_of(from_group(here), handler, signal)
-    assert (lease.lane, lease.token, lease.timeout, lease.signal) == (LANE, "t", 5, signal)
+    assert (lease.group, lease.token, lease.timeout, lease.signal) == (LANE, "t", 5, signal)

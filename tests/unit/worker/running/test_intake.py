@@ -41,7 +41,7 @@ class Worker:
         return [each for each in self.publisher.envelopes if isinstance(each, Outcome)]
 
     def drain(self, timeout: float = DEADLINE) -> None:
-        self.intake.drain(timeout)
+        self.intake.wind_down(timeout)
 
 
 NewWorker = Callable[..., Worker]

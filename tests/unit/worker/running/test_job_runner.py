@@ -53,7 +53,7 @@ class Runs:
 def runs(process: Runtime) -> Iterator[Runs]:
     runs = Runs(process)
     yield runs
-    runs.intake.drain(DEADLINE)
+    runs.intake.wind_down(DEADLINE)
 
 
 def both(function: Callable[..., Any]) -> list[Callable[..., Any]]:

@@ -12,7 +12,7 @@ from queue_run.cli.development.processes.readiness import (
     reachable_host,
     wait_until_ready,
 )
-from queue_run.cli.supervision.keeper import State
+from queue_run.cli.supervision.keeper import ProcessState
 from tests.processes import free_port
 from tests.waiting import eventually_async
 
@@ -72,13 +72,13 @@ async def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
 ) -> None:
     monkeypatch.setattr(readiness, "PATIENCE", 0.0)
     server.answer = MISSING
-    states = {"web": State.RUNNING, "sockets": State.AWAITING_CHANGE}
+    states = {"web": ProcessState.RUNNING, "sockets": ProcessState.AWAITING_CHANGE}
     said: list[str] = []
     waiting = asyncio.create_task(
         wait_until_ready("127.0.0.1", server.port, states=lambda: states, say=said.append)
     )
     await eventually_async(lambda: said, what="a line")
-    states["sockets"] = State.RUNNING
+    states["sockets"] = ProcessState.RUNNING
     await eventually_async(lambda: len(said) == 2, what="another line")
     assert not waiting.done()
     server.answer = OK
@@ -90,10 +90,14 @@ async def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
 
 
 def test_programs_that_do_not_run_are_named_before_the_answer() -> None:
-    states = {"web": State.PAUSED, "sockets": State.AWAITING_CHANGE, "jobs": State.RUNNING}
+    states = {
+        "web": ProcessState.PAUSED,
+        "sockets": ProcessState.AWAITING_CHANGE,
+        "jobs": ProcessState.RUNNING,
+    }
     text = describe_missing("missing: workers", states)
     assert text.startswith("web waits to start again; sockets waits for a change")
-    assert describe_missing("missing: workers", {"web": State.RUNNING}) == "missing: workers"
+    assert describe_missing("missing: workers", {"web": ProcessState.RUNNING}) == "missing: workers"
 
 
 @pytest.mark.parametrize(

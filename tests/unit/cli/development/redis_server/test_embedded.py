@@ -20,7 +20,7 @@ from queue_run.cli.development.redis_server.embedded import (
     on_path,
     start_private_redis,
 )
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.reporter import StopStage
 from queue_run.settings import without_password
 from tests.parts import require

@@ -4,7 +4,7 @@ What Redis knows of a job is the hash `<namespace>:job:<id>`:
 
 - `n`: attempts that were begun
 - `owner`, `until`: the token of the attempt that runs, and when its lease ends (milliseconds)
-- `lane`: where it waits for a retry as the first job of its lane
+- `lane`: where it waits for a retry as the first job of its group
 - `cancelled`: somebody has asked for its end
 - `ended`, `by`: how it ended, and the token of the attempt that said so; `withdrawn` without an
   attempt, where its push has failed
@@ -16,7 +16,7 @@ end the second. A lease that is not renewed any more belonged to a worker that i
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, encode
+from queue_run.jobs.stored import DeadLetter, StoredJob, encode
 from queue_run.storage.script_files import load
 from queue_run.storage.scripts import Store, milliseconds
 
@@ -92,7 +92,7 @@ class Attempts:
         arguments = [token, end, self._ended, job_id]
         return bool(self._store.call(_END, keys, arguments))
 
-    def retry(self, job: JobEnvelope, token: str, *, after: float) -> bool:
+    def retry(self, job: StoredJob, token: str, *, after: float) -> bool:
         """End the attempt and let the job come again `after` so many seconds, or at once to be
         ended if it was cancelled; False when another attempt has taken it over."""
         keys = [self._keys.job(job.id), self._keys.delayed, self._keys.delayed_jobs]
@@ -130,8 +130,8 @@ class Attempts:
 
     def cancel(self, job_id: str) -> bool:
         """Ask for the end of a job, whether or not it has begun; False when it has ended."""
-        keys = [self._keys.job(job_id), self._keys.delayed, self._keys.lanes]
-        arguments = [job_id, milliseconds(CANCEL_EXPIRY), self._keys.lane_lease("")]
+        keys = [self._keys.job(job_id), self._keys.delayed, self._keys.groups]
+        arguments = [job_id, milliseconds(CANCEL_EXPIRY), self._keys.group_lease("")]
         return bool(self._store.call(_CANCEL, keys, arguments))
 
     def withdraw(self, job_id: str) -> bool:

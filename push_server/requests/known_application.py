@@ -1,4 +1,4 @@
-"""What this push server knows of the application: the manifest, and whether workers live."""
+"""The application as this push server knows it: the manifest, and whether workers live."""
 
 import logging
 from typing import cast
@@ -14,7 +14,7 @@ from queue_run.errors import InvalidEnvelope
 log = logging.getLogger(__name__)
 
 
-class Application:
+class KnownApplication:
     """The application as the workers describe it in Redis."""
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
@@ -53,7 +53,7 @@ class Application:
         )
 
     async def load_failure(self) -> str | None:
-        """Why workers cannot load the application, if a client may be told."""
+        """Read why workers cannot load the application; None when no reason is known."""
         try:
             said = await self._client.get(self._keys.load_failure)
         except (RedisError, OSError):
@@ -62,12 +62,12 @@ class Application:
 
     @property
     def known(self) -> bool:
-        """Whether any worker has ever said what the application is."""
+        """True once a worker has said what the application is."""
         return self._data is not None
 
     @property
     def available(self) -> bool:
-        """Whether some worker answers requests."""
+        """True while some worker answers requests."""
         return self._workers_live and self.known
 
     @property
@@ -76,7 +76,7 @@ class Application:
 
     @property
     def watches_users(self) -> bool:
-        """Whether it is told of users who come online and go offline."""
+        """True when the application has `on_online` or `on_offline`."""
         return self._manifest.watches_users
 
     def route(self, path: str) -> RouteFacts | None:
@@ -87,6 +87,6 @@ class Application:
     def queue(self, name: str) -> QueueFacts | None:
         """The queue of this name; None when no worker has said that it offers one.
 
-        It is there while no worker lives, too: its jobs wait for one.
+        The queue is known while no worker lives, too: its jobs wait for one.
         """
         return self._manifest.queues.get(name)

@@ -5,7 +5,7 @@ import logging
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from push_server.requests.application import Application
+from push_server.requests.known_application import KnownApplication
 from queue_run.contracts.manifest import Manifest, QueueFacts, RouteFacts
 from tests.unit.push_server.building import INDEX, ManifestRedis, application
 
@@ -16,7 +16,7 @@ MANIFEST = Manifest(
 ).encode()
 
 
-async def known(client: ManifestRedis) -> Application:
+async def known(client: ManifestRedis) -> KnownApplication:
     made = application(client)
     await made.refresh()
     return made

@@ -6,11 +6,11 @@ from typing import Any, cast
 import pytest
 
 from queue_run.contracts.keys import Keys
-from queue_run.jobs.attempts import CANCEL_EXPIRY, LIVING_EXPIRY, Attempts, Beginning
-from queue_run.jobs.envelopes import DeadLetter, JobEnvelope, encode
+from queue_run.jobs.attempt_records import CANCEL_EXPIRY, LIVING_EXPIRY, Attempts, Beginning
+from queue_run.jobs.stored import DeadLetter, StoredJob, encode
 from queue_run.storage.scripts import Store
 
-JOB = JobEnvelope(id="a", queue="mail", payload=1)
+JOB = StoredJob(id="a", queue="mail", payload=1)
 
 
 class RecordingStore:

@@ -1,18 +1,18 @@
--- Takes the lease of a lane or renews it, removes the job that is done, and begins the next. The
+-- Takes the lease of a group or renews it, removes the job that is done, and begins the next. The
 -- record of a job goes with the job: nobody hands it out again.
--- KEYS: lane lease lanes
+-- KEYS: group lease groups
 -- ARGV: token lasts name jobs most living drain_within done stop
 -- INCLUDE: now
 -- BUILDS: <jobs><id>
 -- RETURNS: the step, attempts that were begun, the entry of the first job
-local lane, lease, lanes = KEYS[1], KEYS[2], KEYS[3]
+local group, lease, groups = KEYS[1], KEYS[2], KEYS[3]
 local token, lasts, name, jobs, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local living, drain_within, done, stop = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
 local holder = redis.call('GET', lease)
 if holder and holder ~= token then return {'refused', 0, ''} end
 
-local waiting = redis.call('LRANGE', lane, 0, 1)
+local waiting = redis.call('LRANGE', group, 0, 1)
 local entry, id, job
 local function look(at)
   entry = at
@@ -20,7 +20,7 @@ local function look(at)
   job = entry and jobs .. id
 end
 local function remove()
-  redis.call('LPOP', lane)
+  redis.call('LPOP', group)
   redis.call('DEL', job)
 end
 
@@ -35,23 +35,23 @@ while entry do
     unpack(redis.call('HMGET', job, 'n', 'owner', 'cancelled', 'ended'))
   if not ended then break end
   remove()
-  look(redis.call('LINDEX', lane, 0))
+  look(redis.call('LINDEX', group, 0))
 end
 if not entry then
   redis.call('DEL', lease)
-  redis.call('ZREM', lanes, name)
+  redis.call('ZREM', groups, name)
   return {'empty', 0, ''}
 end
 if stop == '1' then
   redis.call('DEL', lease)
-  redis.call('ZADD', lanes, now + drain_within, name)
+  redis.call('ZADD', groups, now + drain_within, name)
   return {'later', 0, ''}
 end
 -- In a full Redis the first write decides: this one only expires.
 redis.call('PEXPIRE', job, living)
 if not holder or redis.call('PTTL', lease) < lasts / 2 then
   redis.call('SET', lease, token, 'PX', lasts)
-  redis.call('ZADD', lanes, now + lasts, name)
+  redis.call('ZADD', groups, now + lasts, name)
 end
 local n = tonumber(begun or 0)
 if owner == token then return {'run', n, entry} end

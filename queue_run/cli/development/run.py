@@ -17,7 +17,7 @@ from queue_run.cli.development.redis_server import embedded as embedded_redis
 from queue_run.cli.development.reloading import Reloader
 from queue_run.cli.development.stop_signals import StopSignals
 from queue_run.cli.development.watch import changes, describe
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.supervisor import Supervisor
 from queue_run.settings import Settings, without_password
 
@@ -25,7 +25,7 @@ from queue_run.settings import Settings, without_password
 STOP_MARGIN = 3.0
 
 
-class Session:
+class DevelopmentRun:
     """Redis, push server and workers, until a signal ends them.
 
     Args:

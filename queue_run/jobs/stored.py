@@ -23,7 +23,7 @@ HEADER = "queue_run"
 
 
 class JobFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What travels with a job beside its payload."""
+    """The facts that travel with a job beside its payload."""
 
     #: Unix time, by Redis' clock; None for a job that was not pushed through `queue_run.queues`.
     queued_at: float | None = None
@@ -37,7 +37,7 @@ class JobFacts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     revived: int = 0
 
 
-class JobEnvelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StoredJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job: where it goes, and what it carries."""
 
     id: str
@@ -50,7 +50,7 @@ class JobEnvelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job that has failed for good, kept until it is retried or dropped."""
 
-    job: JobEnvelope
+    job: StoredJob
     #: Attempts that were made.
     attempts: int
     #: Unix time, by Redis' clock.
@@ -68,7 +68,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 T = TypeVar("T")
 
 
-def encode(value: JobEnvelope | DeadLetter) -> bytes:
+def encode(value: StoredJob | DeadLetter) -> bytes:
     """The value as it lies in Redis."""
     try:
         return _VERSION_BYTE + _encoder.encode(value)
@@ -76,7 +76,7 @@ def encode(value: JobEnvelope | DeadLetter) -> bytes:
         return _VERSION_BYTE + _encoder.encode(_in_msgpack(value))
 
 
-def decode_job(data: bytes) -> JobEnvelope:
+def decode_job(data: bytes) -> StoredJob:
     """
     Raises:
         InvalidEnvelope: for another version, or fields that do not fit.
@@ -93,13 +93,15 @@ def decode_dead_letter(data: bytes) -> DeadLetter:
 
 
 def _in_msgpack(value: Any) -> Any:
-    """A value of JSON, or an error's text, in what msgpack can say: a job must come to its end also
-    with integers beyond 64 bits, and with what is no Unicode."""
+    """Convert a value of JSON, or an error's text, into values that msgpack can encode.
+
+    A job must come to its end also with integers beyond 64 bits, and with invalid Unicode.
+    """
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     if isinstance(value, int) and value.bit_length() > 63:
         return msgspec.msgpack.Ext(BIG_INTEGER, str(value).encode())
-    if isinstance(value, JobEnvelope):
+    if isinstance(value, StoredJob):
         fields = msgspec.structs.asdict(msgspec.structs.replace(value, payload=None))
         return {**_in_msgpack(fields), "payload": _payload_in_msgpack(value.payload)}
     if isinstance(value, msgspec.Struct):
@@ -112,7 +114,7 @@ def _in_msgpack(value: Any) -> Any:
 
 
 def _payload_in_msgpack(payload: Any) -> Any:
-    """A payload such that it comes back as it was."""
+    """Convert a payload for msgpack, in such a way that decoding gives it back as it was."""
     try:
         json.dumps(payload, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -139,5 +141,5 @@ def _decode(data: bytes, decoder: "msgspec.msgpack.Decoder[T]") -> T:
 
 
 _encoder = msgspec.msgpack.Encoder()
-_job_decoder = msgspec.msgpack.Decoder(JobEnvelope, ext_hook=_extension)
+_job_decoder = msgspec.msgpack.Decoder(StoredJob, ext_hook=_extension)
 _dead_decoder = msgspec.msgpack.Decoder(DeadLetter, ext_hook=_extension)

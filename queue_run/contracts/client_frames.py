@@ -79,7 +79,7 @@ class ErrorFrame(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
 
 
 class Resumed(msgspec.Struct, frozen=True, kw_only=True, tag="resumed"):
-    """All that was missed has been sent."""
+    """The frame after which a resumed session goes on: all that was missed has been sent."""
 
     session: str
     offset: str
@@ -113,7 +113,7 @@ ServerFrame: TypeAlias = (
     Welcome | MessageFrame | Reply | ErrorFrame | Resumed | Gap | Ping | Pong | Reconnect
 )
 
-#: The fields that a frame of the client has by its type, beside that; a request has none.
+#: The fields that a frame of the client has by its type, beside `type`; a request has no `type`.
 FIELDS = {
     msgspec.UNSET: frozenset({"id", "data", "bytes"}),
     "resume": frozenset({"session", "offset", "epoch"}),
@@ -169,10 +169,10 @@ def encode(frame: ClientFrame | ServerFrame) -> bytes:
 
 
 def decode_client(text: str) -> ClientFrame:
-    """A frame of the client.
+    """Decode a frame of a client.
 
     Raises:
-        NotUnderstood: for what is none.
+        NotUnderstood: for a text that is not a frame of a client.
     """
     try:
         frame = _decode(text, _client_decoder)
@@ -191,9 +191,10 @@ def _has_place(frame: ClientFrame) -> bool:
 
 
 def _check_fields(frame: ClientFrame) -> None:
-    """
+    """Check that a frame has no fields of another kind of frame.
+
     Raises:
-        NotUnderstood: for a frame that has fields of another kind.
+        NotUnderstood: when it has.
     """
     for attribute, name in _FOREIGN[frame.type]:
         if getattr(frame, attribute) is not msgspec.UNSET:
@@ -202,8 +203,10 @@ def _check_fields(frame: ClientFrame) -> None:
 
 
 def _id_of(text: str) -> ClientId | None:
-    """The id of a frame that is JSON, whatever is wrong with its other fields: whoever sent it
-    waits for the outcome of that request."""
+    """The id of a frame that is JSON, whatever is wrong with its other fields.
+
+    The client that sent the frame waits for the outcome of a request with this id.
+    """
     try:
         if json_values.may_hold_half_characters(text):
             name = _usable(msgspec.convert(json_values.loads(text), _Named).id)
@@ -222,10 +225,10 @@ def _usable(found: ClientId | msgspec.UnsetType) -> ClientId | None:
 
 
 def decode_server(text: str | bytes) -> ServerFrame:
-    """A frame of the server.
+    """Decode a frame of a server.
 
     Raises:
-        ValueError: for what is none.
+        ValueError: for a text that is not a frame of a server.
     """
     try:
         return _decode(text, _server_decoder)
@@ -234,9 +237,10 @@ def decode_server(text: str | bytes) -> ServerFrame:
 
 
 def _decode(text: str | bytes, decoder: "msgspec.json.Decoder[T]") -> T:
-    """
+    """Decode a frame; half characters are accepted in its `data`.
+
     Raises:
-        ValueError, RecursionError: for what is none.
+        ValueError, RecursionError: for a text that is not a frame.
     """
     try:
         return decoder.decode(text)

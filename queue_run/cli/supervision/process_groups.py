@@ -49,25 +49,25 @@ class ProcessGroups:
         os.close(self._pipe)
         self._reaper.wait()
 
-    def add(self, group: int) -> None:
-        """From now on, the group ends when this process ends.
+    def add(self, process_group: int) -> None:
+        """Let the reaper end this group when this process ends.
 
         Raises:
             OSError: if the reaper is gone, and no other can be started.
         """
-        self._groups.add(group)
+        self._groups.add(process_group)
         try:
-            self._tell(f"+{group}\n")
+            self._tell(f"+{process_group}\n")
         except OSError:
-            self._groups.discard(group)
+            self._groups.discard(process_group)
             raise
 
-    def remove(self, group: int) -> None:
-        """The group has ended: its number may soon be another's."""
-        self._groups.discard(group)
+    def remove(self, process_group: int) -> None:
+        """Forget a group that has ended: its number may soon belong to another one."""
+        self._groups.discard(process_group)
         # A reaper that cannot be started is the trouble of whoever starts the next process.
         with contextlib.suppress(OSError):
-            self._tell(f"-{group}\n")
+            self._tell(f"-{process_group}\n")
 
     def _tell(self, line: str) -> None:
         try:

@@ -8,7 +8,7 @@ from queue_run.cli.development.stop_signals import StopSignals
 from queue_run.cli.production.formation import Formation
 from queue_run.cli.production.readiness import Readiness
 from queue_run.cli.production.rolling import RollingRestart
-from queue_run.cli.supervision.groups import ProcessGroups
+from queue_run.cli.supervision.process_groups import ProcessGroups
 from queue_run.cli.supervision.supervisor import Supervisor
 from queue_run.settings import Settings
 
@@ -16,7 +16,7 @@ from queue_run.settings import Settings
 TELLING_LEVELS = ("DEBUG", "INFO")
 
 
-class ProductionSession:
+class ProductionRun:
     """The processes of a Procfile, until a signal ends them.
 
     Args:
@@ -59,7 +59,7 @@ class ProductionSession:
         await asyncio.gather(supervisor.watch(), self._restart_on_request(supervisor, groups))
 
     async def _restart_on_request(self, supervisor: Supervisor, groups: ProcessGroups) -> None:
-        """A request during a rolling restart is for one more: there may be newer files."""
+        """Do a rolling restart for each request. A request during a restart asks for one more."""
         while await self._restart.wait():
             self._restart.clear()
             if self._settings.log_level not in TELLING_LEVELS:

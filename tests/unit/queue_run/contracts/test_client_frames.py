@@ -10,8 +10,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from queue_run.contracts import frames
-from queue_run.contracts.frames import ClientFrame, ServerFrame
+from queue_run.contracts import client_frames
+from queue_run.contracts.client_frames import ClientFrame, ServerFrame
 from queue_run.contracts.messages import decode_json
 
 
@@ -29,15 +29,15 @@ from queue_run.contracts.messages import decode_json
     ],
 )
 def test_frames_of_the_client(frame: ClientFrame, text: str) -> None:
-    assert frames.encode(frame) == text.encode()
-    assert frames.encode(frames.decode_client(text)) == text.encode()
+    assert client_frames.encode(frame) == text.encode()
+    assert client_frames.encode(client_frames.decode_client(text)) == text.encode()
 
 
 @pytest.mark.parametrize(
     ("frame", "text"),
     [
         (
-            frames.Welcome(
+            client_frames.Welcome(
                 connection="c",
                 session="s",
                 user=None,
@@ -51,49 +51,49 @@ def test_frames_of_the_client(frame: ClientFrame, text: str) -> None:
                 '"epoch":"e","heartbeat":25000,"resume":60000}'
             ),
         ),
-        (frames.MessageFrame(data=msgspec.Raw(b"null")), '{"type":"message","data":null}'),
+        (client_frames.MessageFrame(data=msgspec.Raw(b"null")), '{"type":"message","data":null}'),
         (
-            frames.MessageFrame(offset="1-2", binary=b""),
+            client_frames.MessageFrame(offset="1-2", binary=b""),
             '{"type":"message","offset":"1-2","bytes":""}',
         ),
-        (frames.Reply(id=0), '{"type":"reply","id":0}'),
-        (frames.ErrorFrame(id=None, error=""), '{"type":"error","id":null,"error":""}'),
+        (client_frames.Reply(id=0), '{"type":"reply","id":0}'),
+        (client_frames.ErrorFrame(id=None, error=""), '{"type":"error","id":null,"error":""}'),
         (
-            frames.Resumed(session="s", offset="1-2"),
+            client_frames.Resumed(session="s", offset="1-2"),
             '{"type":"resumed","session":"s","offset":"1-2"}',
         ),
         (
-            frames.Gap(session="s", offset="1-2", epoch="e"),
+            client_frames.Gap(session="s", offset="1-2", epoch="e"),
             '{"type":"gap","session":"s","offset":"1-2","epoch":"e"}',
         ),
-        (frames.Ping(), '{"type":"ping"}'),
-        (frames.Ping(offset="1-2"), '{"type":"ping","offset":"1-2"}'),
-        (frames.Pong(), '{"type":"pong"}'),
-        (frames.Reconnect(after=1200), '{"type":"reconnect","after":1200}'),
+        (client_frames.Ping(), '{"type":"ping"}'),
+        (client_frames.Ping(offset="1-2"), '{"type":"ping","offset":"1-2"}'),
+        (client_frames.Pong(), '{"type":"pong"}'),
+        (client_frames.Reconnect(after=1200), '{"type":"reconnect","after":1200}'),
     ],
 )
 def test_frames_of_the_server(frame: ServerFrame, text: str) -> None:
-    assert frames.encode(frame) == text.encode()
-    assert type(frames.decode_server(text)) is type(frame)
-    assert frames.encode(frames.decode_server(text)) == text.encode()
+    assert client_frames.encode(frame) == text.encode()
+    assert type(client_frames.decode_server(text)) is type(frame)
+    assert client_frames.encode(client_frames.decode_server(text)) == text.encode()
 
 
 HALF = '{"text": "\\ud83d", "whole": "\\ud83d\\ude00", "n": 1}'
 
 
 def test_half_characters_come_through_in_both_directions() -> None:
-    request = frames.decode_client(f'{{"id": 7, "data": {HALF}}}')
+    request = client_frames.decode_client(f'{{"id": 7, "data": {HALF}}}')
     assert isinstance(request.data, msgspec.Raw)
     assert decode_json(bytes(request.data)) == json.loads(HALF)
-    reply = frames.decode_server(f'{{"type": "reply", "id": 7, "data": {HALF}}}')
-    assert isinstance(reply, frames.Reply)
+    reply = client_frames.decode_server(f'{{"type": "reply", "id": 7, "data": {HALF}}}')
+    assert isinstance(reply, client_frames.Reply)
     assert isinstance(reply.data, msgspec.Raw)
     assert decode_json(bytes(reply.data)) == json.loads(HALF)
 
 
 def test_a_frame_with_half_characters_is_checked_all_the_same() -> None:
-    with pytest.raises(frames.NotUnderstood, match="unknown field `path`"):
-        frames.decode_client(f'{{"id": 7, "path": "/", "data": {HALF}}}')
+    with pytest.raises(client_frames.NotUnderstood, match="unknown field `path`"):
+        client_frames.decode_client(f'{{"id": 7, "path": "/", "data": {HALF}}}')
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_a_frame_with_half_characters_is_checked_all_the_same() -> None:
 )
 @pytest.mark.parametrize("name", [7, "seven", 2**70])
 def test_whatever_is_wrong_with_a_request_it_is_named(rest: str, name: int | str) -> None:
-    with pytest.raises(frames.NotUnderstood) as refusal:
-        frames.decode_client(f'{{"id": {json.dumps(name)}, {rest}}}')
+    with pytest.raises(client_frames.NotUnderstood) as refusal:
+        client_frames.decode_client(f'{{"id": {json.dumps(name)}, {rest}}}')
     assert refusal.value.id == name
 
 
@@ -120,13 +120,13 @@ def test_whatever_is_wrong_with_a_request_it_is_named(rest: str, name: int | str
     ],
 )
 def test_a_frame_whose_id_cannot_be_read_has_none(text: str) -> None:
-    with pytest.raises(frames.NotUnderstood) as refusal:
-        frames.decode_client(text)
+    with pytest.raises(client_frames.NotUnderstood) as refusal:
+        client_frames.decode_client(text)
     assert refusal.value.id is None
 
 
 def test_a_client_passes_over_what_a_later_server_adds() -> None:
-    assert frames.decode_server('{"type":"ping","mood":"good"}') == frames.Ping()
+    assert client_frames.decode_server('{"type":"ping","mood":"good"}') == client_frames.Ping()
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_a_client_passes_over_what_a_later_server_adds() -> None:
 )
 def test_what_is_no_frame_of_the_server_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        frames.decode_server(text)
+        client_frames.decode_server(text)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"type":"nix"}', '{"id":null}', "\ud800"])
 def test_what_is_no_frame_of_the_client_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        frames.decode_client(text)
+        client_frames.decode_client(text)
 
 
 @pytest.mark.parametrize("start", ["[", '{"a":', '["\\ud83d",'])
-@pytest.mark.parametrize("decode", [frames.decode_client, frames.decode_server])
+@pytest.mark.parametrize("decode", [client_frames.decode_client, client_frames.decode_server])
 def test_what_is_nested_too_deeply_is_named_in_our_words(
     decode: Callable[[str], object], start: str
 ) -> None:
