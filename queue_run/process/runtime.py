@@ -173,7 +173,7 @@ class Runtime:
             del self.__dict__["publisher"]
         if "store" in self.__dict__:
             self.store.close()
-            for name in ("store", "presence", "attempts", "lanes", "dead_letters", "job_pusher"):
+            for name in ("store", "presence", "attempts", "groups", "dead_letters", "job_pusher"):
                 self.__dict__.pop(name, None)
         self.__dict__.pop("clock", None)
 

@@ -52,7 +52,7 @@ def test_a_job_runs_from_its_beginning_to_its_end(here: Here) -> None:
 def test_a_job_fails_waits_and_is_handed_out_for_its_retry(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_run.jobs.delays.CLAIM", LONG)
+    monkeypatch.setattr("queue_run.jobs.delays.TAKEN_FOR", LONG)
     job = here.begun(a_job())
     here.fill()
     assert here.attempts.retry(job, "one", after=SHORT)

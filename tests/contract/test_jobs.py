@@ -395,7 +395,7 @@ def test_a_job_that_is_delayed_to_the_very_end_of_its_claim_stays(jobs: Jobs) ->
 def test_a_job_whose_claimer_died_is_claimed_again(
     jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("queue_run.jobs.delays.CLAIM", SHORT)
+    monkeypatch.setattr("queue_run.jobs.delays.TAKEN_FOR", SHORT)
     job = a_job()
     jobs.delays.add(job, SHORT)
     [first] = jobs.due()

@@ -9,7 +9,7 @@ from queue_run.storage.scripts import Store
 
 
 @pytest.mark.parametrize(
-    "lane",
+    "group",
     [Group("mail", "ann"), Group("a.b", "7"), Group("mail", "a:b:"), Group("mail", "ü \n")],
     ids=repr,
 )

@@ -224,7 +224,7 @@ async def test_payloads_are_the_same_as_for_a_worker(metadata: Application) -> N
 
 def stored(job_id: str, group: str = "a", at: float = 1000.0) -> StoredJob:
     facts = JobFacts(queued_at=at, group=group)
-    return StoredJob(id=job_id, queue="lane", payload=None, facts=facts)
+    return StoredJob(id=job_id, queue="mail", payload=None, facts=facts)
 
 
 def test_a_push_is_repeated_for_five_minutes() -> None:
