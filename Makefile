@@ -46,8 +46,8 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit/test_layering.py tests/unit/test_private_names.py \
-		tests/unit/test_scripts_in_redis.py --quiet
+	$(BIN)/python -m pytest $(addprefix tests/unit/test_,layering.py structure.py names.py docstrings.py \
+		private_names.py documents.py scripts_in_redis.py) --quiet
 	@if command -v luacheck >/dev/null; then luacheck --quiet queue_run/storage/lua; \
 	else echo "luacheck (Debian: lua-check) is not installed: the Lua was not looked at"; fi
 
