@@ -1,5 +1,5 @@
--- Takes jobs that are due, for a while. That ends between two milliseconds, where nothing that is delayed
--- ever is: so `done` can tell it from a retry that is due at the same time.
+-- Takes jobs that are due, for a while. That ends between two milliseconds, where nothing that is
+-- delayed ever is: so `done` can tell it from a retry that is due at the same time.
 -- KEYS: delayed delayed_jobs
 -- ARGV: lasts limit
 -- INCLUDE: now

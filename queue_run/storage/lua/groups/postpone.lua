@@ -1,5 +1,5 @@
 -- Gives a group back, to be gone on with after a while, or at once if its first job was cancelled.
--- Until then the lease is held by nobody's token, so that no drain that comes early takes the group.
+-- Until then nobody's token holds the lease, so that no drain that comes early takes the group.
 -- KEYS: lease groups job
 -- ARGV: token after name uncount
 -- INCLUDE: now
