@@ -22,7 +22,8 @@ def handler(job, *, attempt):
     time.sleep(0.02)
     if job == "fails once" and attempt == 1:
         raise ValueError("at first")
-    print(f"did {{job}}", flush=True)
+    # In one write: threads print side by side.
+    print(f"did {{job}}\\n", end="", flush=True)
 """
 BACKLOG = """
 from queue_run import as_user, queues

@@ -69,6 +69,8 @@ class Enveloped:
             frame: dict[str, Any] = await self.client.receive()
             if frame["type"] != "ping":
                 return frame
+            # A client that is silent is dropped.
+            await self.client.send({"type": "pong"})
 
     async def until(self, kind: str) -> list[dict[str, Any]]:
         """All frames up to the first of this type."""

@@ -97,6 +97,10 @@ class _Patience(Retry):
         super().__init__(ExponentialBackoff(cap=LONGEST_PAUSE, base=0.1), -1)
         self._away = Reminder(log, "Beat waits for Redis: %s")
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Patience":
+        # redis-py copies it for each connection: all of them together say why once a minute.
+        return self
+
     def call_with_retry(self, do: Any, fail: Any, *arguments: Any, **options: Any) -> Any:
         def told(error: Exception, *more: Any) -> Any:
             self._away.tell(error)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery
 from celery.beat import Service
 
 from queue_run.broker.celery_app import create_celery
 from queue_run.settings import Settings
 from tests.processes import RedisServer
-from worker.celery_side.beat import Scheduler
+from worker.celery_side.beat import Scheduler, _Patience
 
 SCHEDULE = {"tick": {"task": "tick", "schedule": 60.0}}
 NewScheduler = Callable[..., Any]
@@ -171,3 +172,8 @@ def test_a_full_redis_costs_two_lines_however_many_jobs_it_refuses(
     lines = [line.partition(":")[0] for line in caplog.messages]
     assert lines == ["Redis is full", "Redis has room again"]
     app.close()
+
+
+def test_all_connections_of_a_scheduler_share_its_patience() -> None:
+    patience = _Patience()
+    assert redis.Connection(retry=patience).retry is patience
