@@ -110,6 +110,9 @@ class TakingChannel(kombu_redis.Channel):
         tag: str = super().basic_consume(queue, no_ack, *args, **kwargs)
         return tag
 
+    def put_back(self, tag: str) -> None:
+        """Put an unacknowledged message back on its queue: nothing to do here, a subclass may."""
+
     def forget(self, tag: str) -> None:
         """Note that an unacknowledged message is settled: nothing to do here, a subclass may."""
 
@@ -198,12 +201,27 @@ class TakingChannel(kombu_redis.Channel):
         key, message, *tags = answer
         queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
         self._queue_cycle.rotate(queue)
+        if queue not in self.active_queues:
+            self._give_up(message, key, tag=bytes_to_str(tags[0]) if tags else "")
+            raise Empty
         self._hand_over(message, queue, tag=bytes_to_str(tags[0]) if tags else "")
         if not tags and self.takes_more():
             [more] = self._exchange(("RPOP", key, MORE))
             for each in more or ():
                 self._hand_over(each, queue, tag="")
         return True
+
+    def _give_up(self, data: bytes, key: bytes | str, *, tag: str) -> None:
+        """Put a message back, as the next one of its queue: its consumer was cancelled meanwhile.
+
+        kombu puts it back through any channel that it knows, and drops it when it knows none, as
+        while it closes a connection.
+        """
+        log.info("a message that came when its consumer had ended goes back: %s", bytes_to_str(key))
+        if tag:
+            self.put_back(tag)
+        else:
+            self._exchange(("RPUSH", key, data))
 
     def _answer(self, options: dict[str, Any]) -> Any:
         try:

@@ -351,6 +351,9 @@ class RedisChannel(TakingChannel):
             self.qos.unsettled.settle_through(self.qos)
         return tag
 
+    def put_back(self, tag: str) -> None:
+        self.qos.restore_by_tag(tag)
+
     def forget(self, tag: str) -> None:
         # In this order: a message that is gone does no harm in the index.
         commands = (

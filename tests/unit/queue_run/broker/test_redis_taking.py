@@ -591,3 +591,19 @@ def test_what_nobody_has_done_anything_with_goes_back_as_the_next_of_its_queue(
     again = Worker(broker, requests)
     eventually(lambda: again.drained() and len(again.messages) == 2, what="both messages")
     assert [each.payload["n"] for each in again.messages] == [0, 1]
+
+
+@pytest.mark.parametrize("no_ack", [True, False], ids=["without acknowledgements", "with them"])
+def test_what_comes_after_its_consumer_has_ended_goes_back(broker: Broker, no_ack: bool) -> None:
+    """The connection is closed meanwhile, and no channel is left that kombu knows."""
+    queue = broker.queue_named("ended", no_ack=no_ack)
+    worker = Worker(broker, queue)
+    broker.send("text", queue)
+    transport: Any = worker.connection.transport
+    transport.cycle.on_poll_start()
+    eventually(lambda: broker.client.llen(queue.name) == 0, what="the message to be taken")
+    worker.consumer.cancel()
+    worker.connection.close()
+    assert (broker.client.llen(queue.name), broker.unacked) == (1, {})
+    message = Worker(broker, queue).receive()
+    assert message.payload == "text"

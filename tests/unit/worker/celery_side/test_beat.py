@@ -176,4 +176,6 @@ def test_a_full_redis_costs_two_lines_however_many_jobs_it_refuses(
 
 def test_all_connections_of_a_scheduler_share_its_patience() -> None:
     patience = _Patience()
-    assert redis.Connection(retry=patience).retry is patience
+    client = redis.Redis(retry=patience)
+    pool: Any = client.connection_pool
+    assert pool.make_connection().retry is patience
