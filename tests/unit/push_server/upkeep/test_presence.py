@@ -176,9 +176,12 @@ async def test_an_older_copy_of_redis_is_brought_up_to_date_in_silence(world: Wo
     async with world.server() as here:
         here.arrived(ANN)
         await world.until_online("ann")
-        world.client.delete(world.keys.online, world.keys.users_of(ServerId("s1")))
-        world.client.sadd(world.keys.users_of(ServerId("s1")), "bob")
-        world.client.hset(world.keys.online, "bob", 1)
+        # In one step: the server may sweep between two.
+        with world.client.pipeline(transaction=True) as older:
+            older.delete(world.keys.online, world.keys.users_of(ServerId("s1")))
+            older.sadd(world.keys.users_of(ServerId("s1")), "bob")
+            older.hset(world.keys.online, "bob", 1)
+            older.execute()
         # It compares when it has lost its link, and only then.
         here._registered = False
         here.arrived(ANN)
