@@ -476,8 +476,9 @@ def test_a_group_waits_for_a_worker_that_can_read_its_first_job(
         # More often than a job may be tried: looking at it is no attempt.
         for number in range(MOST + 2):
             assert jobs.due_groups() == [group]
-            assert jobs.advance(group, f"drain {number}") == Next("refused")
-    assert caplog.text.count("fifo:g waits, for its first job cannot be read") == MOST + 2
+            # Its lease may end a moment after it is due: until then a drain is refused, too.
+            while caplog.text.count("fifo:g waits, for its first job cannot be read") == number:
+                assert jobs.advance(group, f"drain {number}") == Next("refused")
     job = a_job("fifo", 1, group="g")
     jobs.groups.push(job, "readable")
     readable = jobs.client.lindex(key, -1)
