@@ -200,11 +200,12 @@ class TakingChannel(kombu_redis.Channel):
             raise Empty
         key, message, *tags = answer
         queue = bytes_to_str(key).rsplit(self.sep, 1)[0]
+        tag = bytes_to_str(tags[0]) if tags else ""
         self._queue_cycle.rotate(queue)
         if queue not in self.active_queues:
-            self._give_up(message, key, tag=bytes_to_str(tags[0]) if tags else "")
+            self._give_up(message, key, tag=tag)
             raise Empty
-        self._hand_over(message, queue, tag=bytes_to_str(tags[0]) if tags else "")
+        self._hand_over(message, queue, tag=tag)
         if not tags and self.takes_more():
             [more] = self._exchange(("RPOP", key, MORE))
             for each in more or ():
